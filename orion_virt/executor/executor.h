@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the modules of the executor share: channel, twin threads, handle tables, ledger, replies. */
+#ifndef OH_EXECUTOR_H
+#define OH_EXECUTOR_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <orion/layout.h>
+#include <orion/ring.h>
+
+#include "gen/cuda_abi.h"
+#include "gen/driver.h" /* struct oh_driver oh_drv: one pointer for each driver function */
+#include "wire.h"
+
+#define OH_MUST_CHECK __attribute__((warn_unused_result))
+/* Not a CUresult: the command is malformed, end the channel. Set a reason with oh_fault(). */
+#define OH_FAULT ((CUresult)-1)
+
+struct oh_device {
+    int ordinal;             /* of the physical card in this process */
+    bool primary;            /* uses the card's primary context; else a created one plays it */
+    CUcontext context;       /* NULL while not active */
+    uint64_t limit_bytes;    /* ORION_GMEM */
+    _Atomic uint64_t used_bytes;
+};
+
+/* Given by the Python shell; plain C so that ctypes can fill it. */
+struct oh_config {
+    int socket_fd;           /* the client's connection: wake-ups, liveness (frames over TCP) */
+    int region_fd;           /* -1 over TCP */
+    int control_fd;          /* SOCK_SEQPACKET to the daemon: struct oh_control */
+    int warm;                /* reserved */
+    uint64_t base, region_bytes, block_off;
+    uint32_t channel_id, nr_devices;
+    int32_t ordinals[OC_MAX_DEVICES];
+    uint64_t limits[OC_MAX_DEVICES]; /* bytes */
+    char log_path[256];
+};
+
+/* Worker <-> daemon after the start message. */
+enum oh_control_kind {
+    OH_GRANT = 1,    /* a = bytes -> a = region offset, b = bytes (whole extents, adjacent) */
+    OH_RELEASE = 2,  /* a = region offset, b = bytes; no answer */
+    OH_CLOSED = 3,   /* worker says why the channel ended: a = enum oc_close; text follows */
+    OH_STOP = 4,     /* daemon: end the channel with a = enum oc_close */
+    OH_USAGE = 5,    /* worker: a = device index, b = bytes in use; at most once a second */
+};
+struct oh_control {
+    uint32_t kind;
+    int32_t status;  /* answers: 0 or -errno */
+    uint64_t a, b;
+    char text[232];
+};
+
+/* Exported to the Python shell (ctypes); each returns 0 or a negative errno / CUresult > 0. */
+int oh_reserve_bases(void);               /* PROT_NONE over OC_BASES, before the driver starts */
+int oh_load_driver(const char *path);     /* dlopen + cuInit */
+int oh_run(const struct oh_config *config); /* until the channel ends; returns enum oc_close */
+const char *oh_last_error(void);
+
+struct oh_twin {                 /* host thread of one guest thread */
+    uint32_t slot;
+    pthread_t thread;
+    CUresult deferred;           /* first error of a one-way command not yet reported */
+    uint64_t deferred_seq;
+    uint32_t deferred_op;
+    int device;                  /* of the current context, -1: none */
+    uint8_t *buffer;             /* private copy of the command being executed */
+    void *scratch;               /* for family code */
+};
+
+/* ---- loop.c ---- */
+typedef CUresult oh_dispatch_fn(struct oh_twin *t, const void *in, uint32_t bytes, void *out, uint32_t *out_bytes);
+struct oh_op {
+    oh_dispatch_fn *run;   /* NULL: number not in use */
+    const char *name;
+    uint32_t in_bytes;     /* fixed part, checked before run */
+    bool blocks;           /* the loop gives up the baton first */
+    bool reports;          /* a deferred error of this thread is reported here */
+};
+extern const struct oh_op oh_ops[OW_NR_OPS]; /* generated */
+/* For calls that turn out to block: gives up the baton (idempotent until the next command). */
+void oh_unlock_ring(struct oh_twin *t);
+/* Ends the channel after this command; returns OH_FAULT. */
+CUresult oh_fault(struct oh_twin *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void oh_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- handles.c ---- */
+/* The driver's handle behind a client's; `id` must be of `kind` and live, else the CUresult that
+ * CUDA gives for that kind (INVALID_HANDLE, INVALID_CONTEXT, ...). Streams 0, 1, 2 pass. */
+OH_MUST_CHECK CUresult oh_get(enum ow_kind kind, uint64_t id, void **real);
+OH_MUST_CHECK CUresult oh_put(enum ow_kind kind, uint64_t id, void *real); /* OH_FAULT when taken or out of range */
+void oh_del(enum ow_kind kind, uint64_t id);
+uint64_t oh_find(enum ow_kind kind, void *real); /* client's id of a driver handle, 0: unknown */
+void oh_set_data(enum ow_kind kind, uint64_t id, void *data);
+void *oh_data(enum ow_kind kind, uint64_t id);
+
+/* ---- ledger.c: device memory that belongs to this client, and its quota ---- */
+void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked);
+uint64_t oh_ledger_del(uint64_t ptr);   /* bytes of the entry that starts at ptr, 0: none; unbooks */
+bool oh_ledger_has(uint64_t ptr, uint64_t bytes);
+bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device);
+OH_MUST_CHECK CUresult oh_book(int device, uint64_t bytes); /* CUDA_ERROR_OUT_OF_MEMORY over the limit */
+void oh_unbook(int device, uint64_t bytes);
+
+/* ---- extents.c: region memory granted to this channel ---- */
+/* Host address of region bytes of ours ([off, off+bytes) inside one grant), NULL: not ours. */
+void *oh_region(uint64_t off, uint64_t bytes);
+bool oh_is_ours(const void *p, uint64_t bytes);         /* same test by address */
+OH_MUST_CHECK CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got);
+OH_MUST_CHECK CUresult oh_extents_release(uint64_t off, uint64_t bytes);
+CUresult oh_extents_register(void); /* (again) in the current context: after its first creation or reset */
+void oh_flush(uint64_t region_off, uint64_t bytes);     /* as og_flush, towards the guest */
+
+/* ---- context.c ---- */
+extern struct oh_device oh_devices[OC_MAX_DEVICES];
+extern uint32_t oh_nr_devices;
+/* Publishes a sticky error of the twin's current device if `r` is one. */
+void oh_note_sticky(struct oh_twin *t, CUresult r);
+
+extern struct oc_channel *oh_channel;
+extern struct oh_config oh_config;
+
+#endif
