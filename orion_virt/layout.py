@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The region's layout as Python sees it: `ivshmem/include/orion/layout.h`, checked against it by a test."""
+
+from __future__ import annotations
+
+import ctypes
+
+MAGIC = 0x31304E4F49524F55
+LAYOUT_VERSION = 1
+EXTENT_BYTES = 2 << 20
+HEADER_BYTES = 64 << 10
+SNAPSHOT_OFF = 4096
+MAX_DEVICES = 32
+MAX_ADDRS = 4
+ADDR_BYTES = 64
+BASES = (0x200000000000, 0x180000000000, 0x280000000000, 0x110000000000)
+BASE_WINDOW = 64 << 30
+SNAP_ATTRS = 256
+SNAP_MAX_GPUS = 16
+LINE = 64
+RING_LINES = 4096
+NR_SLOTS = 512
+SLOT_BYTES = 1024
+NR_CALLBACKS = 64
+CALLBACK_BYTES = 64
+CHANNEL_BYTES = EXTENT_BYTES
+
+CLOSED_BY_GUEST = 1
+CLOSED_PROTOCOL = 2
+CLOSED_WORKER = 3
+CLOSED_SERVER = 4
+CLOSE_WORDS = {0: "open", 1: "closed by the guest", 2: "malformed stream", 3: "worker ended", 4: "closed by the server"}
+
+_u32, _u64, _i32 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32
+_Addr = ctypes.c_char * ADDR_BYTES
+
+
+class Header(ctypes.LittleEndianStructure):
+    """struct oc_header"""
+
+    _fields_ = [
+        ("magic", _u64),
+        ("version", _u32),
+        ("header_bytes", _u32),
+        ("region_bytes", _u64),
+        ("domain_uuid", ctypes.c_uint8 * 16),
+        ("boot_id", ctypes.c_uint8 * 16),
+        ("token", ctypes.c_uint8 * 16),
+        ("generation", _u64),
+        ("features", _u64),
+        ("server_addr", _Addr * MAX_ADDRS),
+        ("controller_addr", _Addr),
+        ("snapshot_bytes", _u32),
+        ("reserved", _u32),
+        ("heartbeat", _u64),
+    ]
+
+
+class SnapGpu(ctypes.LittleEndianStructure):
+    """struct oc_snap_gpu"""
+
+    _fields_ = [
+        ("name", ctypes.c_char * 96),
+        ("total_bytes", _u64),
+        ("default_bytes", _u64),
+        ("attr", _i32 * SNAP_ATTRS),
+        ("attr_valid", ctypes.c_uint8 * (SNAP_ATTRS // 8)),
+    ]
+
+
+class SnapHead(ctypes.LittleEndianStructure):
+    """struct oc_snapshot up to its array"""
+
+    _fields_ = [("nr_gpus", _u32), ("driver_version", _u32), ("simulated", _u32), ("vgpu_count", _u32)]
+
+
+class ChannelHead(ctypes.LittleEndianStructure):
+    """The constant first line of struct oc_channel"""
+
+    _fields_ = [
+        ("magic", _u64),
+        ("channel_id", _u32),
+        ("ring_off", _u32),
+        ("slots_off", _u32),
+        ("callbacks_off", _u32),
+        ("staging_off", _u32),
+        ("staging_bytes", _u32),
+        ("pad0", ctypes.c_uint8 * 32),
+    ]
+
+
+class Control(ctypes.LittleEndianStructure):
+    """struct oh_control of executor.h: a datagram between daemon and worker"""
+
+    _fields_ = [("kind", _u32), ("status", _i32), ("a", _u64), ("b", _u64), ("text", ctypes.c_char * 232)]
+
+
+GRANT, RELEASE, CLOSED, STOP, USAGE = 1, 2, 3, 4, 5
+
+# Where the parts of a channel block lie; the guest reads these from the block's first line.
+CALLBACKS_OFF = 4096
+RING_OFF = CALLBACKS_OFF + NR_CALLBACKS * CALLBACK_BYTES
+SLOTS_OFF = RING_OFF + RING_LINES * LINE
+STAGING_OFF = SLOTS_OFF + NR_SLOTS * SLOT_BYTES
+
+
+def channel_head(channel_id: int, block_bytes: int) -> bytes:
+    """First line of a channel block of `block_bytes`."""
+    return bytes(
+        ChannelHead(
+            MAGIC, channel_id, RING_OFF, SLOTS_OFF, CALLBACKS_OFF, STAGING_OFF, block_bytes - STAGING_OFF
+        )
+    )
