@@ -123,4 +123,16 @@ void oh_note_sticky(struct oh_twin *t, CUresult r);
 extern struct oc_channel *oh_channel;
 extern struct oh_config oh_config;
 
+/* ---- additions for family code ---- */
+/* Wakes the guest's sleepers (after a store to fence_done, a callback, ...): one byte, or over TCP
+ * the changed host-written words of the channel and a wake-up frame. Any thread, never holds the baton. */
+void oh_wake(void);
+/* Ends the channel from any thread; the first reason wins. */
+void oh_end(enum oc_close why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Takes a sticky error back, after a reset of the device's context. */
+void oh_clear_sticky(int device);
+/* Calls f(real, data) for every live handle of `kind`; f may oh_del it. */
+void oh_each(enum ow_kind kind, void (*f)(uint64_t id, void *real, void *data, void *arg), void *arg);
+/* oh_twin.scratch is memory from malloc; orion_thread_exit frees it. */
+
 #endif
