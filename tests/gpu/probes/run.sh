@@ -18,12 +18,10 @@ echo "== qemu_shared"
 [ -n "$1" ] || { echo "skipped: no QEMU bundle given (qemu_bundle.sh makes one)"; exit 0; }
 b=$1
 truncate -s 16M /dev/shm/orion-probe-qemu
-export LD_LIBRARY_PATH="$b/lib" QEMU_MODULE_DIR="$b/modules"
-timeout 100 "$b/lib/ld-linux-x86-64.so.2" --library-path "$b/lib" "$b/qemu-system-x86_64" -L "$b/rom" -M q35 -accel tcg -cpu max -m 512 -display none -nodefaults \
+QEMU_MODULE_DIR="$b/modules" timeout 100 "$b/lib/ld-linux-x86-64.so.2" --library-path "$b/lib" "$b/qemu-system-x86_64" -L "$b/rom" -M q35 -accel tcg -cpu max -m 512 -display none -nodefaults \
     -serial "file:$out/console" -no-reboot -kernel "$b/vmlinuz" -initrd "$b/probe.cpio" -append "console=ttyS0 quiet rdinit=/init" \
     -object memory-backend-file,id=m,mem-path=/dev/shm/orion-probe-qemu,size=16M,share=on \
     -device ivshmem-plain,memdev=m,master=on &
-unset LD_LIBRARY_PATH
 timeout 90 "$out/qemu_shared" /dev/shm/orion-probe-qemu
 wait
 tail -3 "$out/console"

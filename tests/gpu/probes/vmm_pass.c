@@ -35,7 +35,8 @@ static int recv_fd(int socket)
 
 static CUdeviceptr map(CUmemGenericAllocationHandle h, size_t bytes)
 {
-    CUmemAccessDesc access = { { CU_MEM_LOCATION_TYPE_DEVICE, { 0 } }, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    CUmemAccessDesc access = { .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
+                               .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
     CUdeviceptr p;
 
     NEED(cuMemAddressReserve(&p, bytes, 0, 0, 0));
@@ -48,7 +49,7 @@ int main(void)
 {
     CUmemAllocationProp prop = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
                                  .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
-                                 .location = { CU_MEM_LOCATION_TYPE_DEVICE, { 0 } } };
+                                 .location.type = CU_MEM_LOCATION_TYPE_DEVICE };
     size_t bytes = 64u << 20, free0, free1, total;
     CUmemGenericAllocationHandle h;
     int pair[2], fd;
