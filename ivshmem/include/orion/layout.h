@@ -151,6 +151,25 @@ struct oc_slot {
     uint8_t pad[60];
 };
 
+/* Where the parts of a block lie. The daemon writes these into line 0 of a shared block;
+ * over TCP each side calls oc_channel_init on its private copy. */
+#define OC_RING_OFF 4096u
+#define OC_SLOTS_OFF (OC_RING_OFF + OC_RING_LINES * OC_LINE)
+#define OC_CALLBACKS_OFF (OC_SLOTS_OFF + OC_NR_SLOTS * OC_SLOT_BYTES)
+#define OC_STAGING_OFF (OC_CALLBACKS_OFF + OC_NR_CALLBACKS * 64u)
+#define OC_STAGING_BYTES ((uint32_t)OC_CHANNEL_BYTES - OC_STAGING_OFF)
+
+static inline void oc_channel_init(struct oc_channel *c, uint32_t id)
+{
+    c->channel_id = id;
+    c->ring_off = OC_RING_OFF;
+    c->slots_off = OC_SLOTS_OFF;
+    c->callbacks_off = OC_CALLBACKS_OFF;
+    c->staging_off = OC_STAGING_OFF;
+    c->staging_bytes = OC_STAGING_BYTES;
+    c->magic = OC_MAGIC;
+}
+
 _Static_assert(sizeof(struct oc_header) <= OC_SNAPSHOT_OFF, "header fits before the snapshot");
 _Static_assert(sizeof(struct oc_cmd) == OC_LINE, "one line");
 _Static_assert(offsetof(struct oc_cmd, payload) == 24, "payload follows the command header");
@@ -161,6 +180,7 @@ _Static_assert(offsetof(struct oc_channel, consumer_parked) == 128, "line 2");
 _Static_assert(offsetof(struct oc_channel, fence_done) == 320, "line 5");
 _Static_assert(offsetof(struct oc_channel, callback_parked) == 384, "line 6");
 _Static_assert(sizeof(struct oc_callback) == 64, "one line");
+_Static_assert(sizeof(struct oc_channel) <= OC_RING_OFF && OC_STAGING_OFF % 4096 == 0, "parts of the block");
 _Static_assert((OC_RING_LINES & (OC_RING_LINES - 1)) == 0, "power of two");
 
 #endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What copy and graph commands carry after their fixed part: both sides agree on it here. */
+#ifndef ORION_BULK_H
+#define ORION_BULK_H
+
+#include <stdint.h>
+
+/* Where one side of a copy lies. The guest never names a host address: host memory
+ * is an offset in the region, or travels in the command. */
+enum oc_side {
+    OC_SIDE_DEVICE = 0, /* a device address, checked against the ledger */
+    OC_SIDE_REGION = 1, /* a region offset, checked against the channel's extents */
+    OC_SIDE_INLINE = 2, /* source only: the bytes that follow the command */
+};
+
+#define OC_INLINE_MAX (32u << 10) /* longest copy whose bytes travel in the command */
+#define OC_READ_MAX 900u          /* longest copy answered in a completion slot */
+
+/* A copy of `depth` slices of `height` rows of `width` bytes. Addresses are those of the
+ * first byte copied; a slice is `*_rows` rows of `*_pitch` bytes apart from the next. */
+struct oc_copy_nd {
+    uint64_t dst, src;
+    uint64_t dst_pitch, src_pitch;
+    uint64_t dst_rows, src_rows;
+    uint64_t width, height, depth;
+    uint32_t dst_side, src_side; /* enum oc_side, INLINE is refused */
+    uint32_t unaligned;          /* 1: cuMemcpy2DUnaligned */
+    uint32_t reserved;
+};
+
+/* Node kinds of orion_graph_node; numbers are ours. */
+enum oc_node {
+    OC_NODE_EMPTY = 0,
+    OC_NODE_KERNEL = 1, /* struct oc_node_kernel, then params_bytes of packed parameters */
+    OC_NODE_COPY = 2,   /* struct oc_copy_nd */
+    OC_NODE_MEMSET = 3, /* struct oc_node_memset */
+    OC_NODE_HOST = 4,   /* struct oc_node_host */
+    OC_NODE_CHILD = 5,  /* u64 graph */
+    OC_NODE_RECORD = 6, /* u64 event */
+    OC_NODE_WAIT = 7,   /* u64 event */
+};
+
+struct oc_node_kernel {
+    uint64_t function; /* CUfunction or CUkernel handle */
+    uint32_t is_kernel; /* 1: a CUkernel */
+    uint32_t grid[3], block[3];
+    uint32_t shared_bytes;
+    uint32_t params_bytes;
+    uint32_t reserved;
+};
+
+struct oc_node_memset {
+    uint64_t dst, pitch, width, height;
+    uint32_t value, element_bytes;
+};
+
+struct oc_node_host {
+    uint64_t fn, data; /* guest pointers */
+};
+
+#define OC_MAX_NODES 8000u /* node handles in one command or reply list */
+
+_Static_assert(sizeof(struct oc_copy_nd) == 88, "no padding");
+_Static_assert(sizeof(struct oc_node_kernel) == 48, "no padding");
+_Static_assert(sizeof(struct oc_node_memset) == 40, "no padding");
+
+#endif
