@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles kernels.cu to PTX with NVRTC: python3 compile.py kernels.cu > kernels.ptx (package cuda-python)."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def compile_ptx(source: str, architecture: str = "compute_75") -> str:
         raise SystemExit(log.decode())
     ptx = b" " * check(nvrtc.nvrtcGetPTXSize(program))
     check(nvrtc.nvrtcGetPTX(program, ptx))
-    return ptx.rstrip(b"\0").decode()
+    # The newest compiler names its own PTX version, which older drivers refuse; these kernels need no more than 7.0.
+    return re.sub(r"^\.version .*$", ".version 7.0", ptx.rstrip(b"\0").decode(), flags=re.M)
 
 
 if __name__ == "__main__":
