@@ -9,7 +9,8 @@ COMMON  := -std=gnu11 $(WARN) -fno-common -fvisibility=hidden -fPIC -pthread -Ii
 LIB     := orion_virt/_lib
 SPEC    := $(shell find orion_virt/spec orion_virt/codegen -name '*.py')
 
-build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/ring-dump
+all: build
+build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/ring-dump $(LIB)/install-client
 gen: build/gen.stamp
 
 build/gen.stamp: $(SPEC)
@@ -35,7 +36,18 @@ $(LIB)/ring-dump: $(wildcard ivshmem/tools/*.c) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -o $@ ivshmem/tools/*.c
 
+$(LIB)/guest/orion-demo: guest-agent/demo/demo.c
+	@mkdir -p $(@D)
+	$(GUESTCC) -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) -o $@ $< -ldl -lm
+
+$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
+	$(PY) guest-agent/installer/build.py $(LIB) $@
+
+# Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
+demo-ptx:
+	.venv/bin/python guest-agent/demo/compile.py guest-agent/demo/kernels.cu > guest-agent/demo/kernels.ptx
+
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/libcuda/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: build gen clean
+.PHONY: all build gen clean demo-ptx
