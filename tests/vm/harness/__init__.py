@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private libvirtd and guests with a stock kernel, for the VM tests and the demonstration."""
+
+from .guest import Guest, GuestConfig, Result, Share
+from .host import PrivateHost
+from .libvirtd import PrivateLibvirt
+
+__all__ = ["Guest", "GuestConfig", "PrivateHost", "PrivateLibvirt", "Result", "Share"]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Process 1 of the private namespaces: mounts what is private, says so, and lives until its stdin closes.
+
+It runs as `unshare ... python3 -I namespace_init.py STATE SHM_MIB`. When it ends, for whatever reason, the
+kernel kills every process of the pid namespace, so that nothing outlives the harness.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+# A directory of STATE, and what of the system it covers.
+COVERED = (
+    ("etc-libvirt", "/etc/libvirt"),
+    ("lib-libvirt", "/var/lib/libvirt"),
+    ("cache-libvirt", "/var/cache/libvirt"),
+    ("log-libvirt", "/var/log/libvirt"),
+    ("run", "/run"),
+)
+
+
+def mount(*args: str) -> None:
+    """mount(8), or SystemExit with what it said."""
+    done = subprocess.run(["mount", *args], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"mount {' '.join(args)}: {done.stderr.strip()}")
+
+
+def main(state: str, shm_mib: str) -> int:
+    for name, target in COVERED:
+        mount("--bind", f"{state}/{name}", target)
+    mount("-t", "tmpfs", "-o", f"mode=1777,size={shm_mib}m", "orion-shm", "/dev/shm")
+    mount("-t", "sysfs", "sysfs", "/sys")  # /sys/class/net must show this network namespace
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_w, False)
+    signal.set_wakeup_fd(wake_w)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    print("ready", flush=True)
+    while True:
+        ready, _, _ = select.select([0, wake_r], [], [])
+        if 0 in ready and not os.read(0, 1):
+            return 0
+        if wake_r in ready:
+            os.read(wake_r, 4096)
+            reap()
+
+
+def reap() -> None:
+    """Takes the exit status of orphans, of which process 1 is the parent."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
