@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings the cards up in a process of its own and prints what they are as JSON: `python3 -m orion_virt.gpu.probe`.
+
+The daemon never loads a driver itself: a wedged or crashing driver ends this process alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from typing import Any
+
+LAST_ATTRIBUTE = 150
+
+
+class ProbeError(Exception):
+    """The driver does not work; the text says which call failed and how."""
+
+
+def _check(call: str, answer: tuple[Any, ...]) -> Any:
+    if int(answer[0]) != 0:
+        raise ProbeError(f"{call} answered {answer[0].name if hasattr(answer[0], 'name') else answer[0]}")
+    return answer[1] if len(answer) > 1 else None
+
+
+def _attributes(driver: ctypes.CDLL, device: int) -> dict[int, int]:
+    """Every attribute by number: newer drivers know more of them than the binding has names for."""
+    value, found = ctypes.c_int(), {}
+    for number in range(1, LAST_ATTRIBUTE + 1):
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), number, device) == 0:
+            found[number] = value.value
+    return found
+
+
+def _base_bytes(cuda: Any, device: Any) -> int:
+    """What a bare primary context costs on the card, as seen by a second look at its free memory."""
+    try:
+        import pynvml
+    except ImportError:
+        return 0
+    try:
+        pynvml.nvmlInit()
+        bus = _check("cuDeviceGetPCIBusId", cuda.cuDeviceGetPCIBusId(32, device))
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus.rstrip(b"\0"))
+        before = pynvml.nvmlDeviceGetMemoryInfo(handle).free
+        _check("cuDevicePrimaryCtxRetain", cuda.cuDevicePrimaryCtxRetain(device))
+        after = pynvml.nvmlDeviceGetMemoryInfo(handle).free
+        cuda.cuDevicePrimaryCtxRelease(device)
+    except (pynvml.NVMLError, ProbeError):
+        return 0
+    return max(0, before - after)
+
+
+def probe(simulated: bool) -> dict[str, Any]:
+    """Driver version, and name, memory and attributes of each card."""
+    from cuda.bindings import driver as cuda
+
+    library = ctypes.CDLL("libcuda.so.1")
+    _check("cuInit", cuda.cuInit(0))
+    gpus = []
+    for ordinal in range(_check("cuDeviceGetCount", cuda.cuDeviceGetCount())):
+        device = _check("cuDeviceGet", cuda.cuDeviceGet(ordinal))
+        gpus.append(
+            {
+                "index": ordinal,
+                "name": _check("cuDeviceGetName", cuda.cuDeviceGetName(96, device)).rstrip(b"\0").decode(),
+                "total_bytes": int(_check("cuDeviceTotalMem", cuda.cuDeviceTotalMem(device))),
+                "base_bytes": 0 if simulated else _base_bytes(cuda, device),
+                "attributes": _attributes(library, int(device)),
+            }
+        )
+    return {"driver_version": int(_check("cuDriverGetVersion", cuda.cuDriverGetVersion())), "gpus": gpus}
+
+
+def main() -> int:
+    """Prints one JSON object; `{"error": ...}` and exit status 1 when the driver does not work."""
+    try:
+        print(json.dumps(probe("--simulated" in sys.argv[1:])))
+        return 0
+    except (ProbeError, OSError, ImportError, RuntimeError) as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
