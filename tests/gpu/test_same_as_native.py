@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same bodies natively and through a vGPU: what they print and how they exit must be equal."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import Host
+
+pytestmark = pytest.mark.gpu
+HERE = Path(__file__).parent / "programs"
+BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "fault"]
+FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "torch", "torch_misc": "torch",
+              "cupy_basic": "cupy", "jax_basic": "jax"}
+
+
+@pytest.fixture(scope="module")
+def host():
+    """Daemon and controller on the NVIDIA driver."""
+    with Host(driver="nvidia", region_mib=1024) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bodies.cu, compiled with the dynamic runtime for this card and as PTX."""
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    program = tmp_path_factory.mktemp("bodies") / "bodies"
+    subprocess.run(["nvcc", "-o", str(program), str(HERE / "bodies.cu"), "-arch=native", "-std=c++17"], check=True)
+    return program
+
+
+def both(host: Host, command: list[str]) -> None:
+    """Runs `command` natively and on a vGPU and compares exit status and standard output."""
+    native = subprocess.run(command, capture_output=True, text=True, timeout=240, env=dict(os.environ), check=False)
+    ours = subprocess.run(command, capture_output=True, text=True, timeout=240, env=host.client_env(), check=False)
+    print(native.stdout, ours.stdout, ours.stderr, native.stderr[-500:], sep="\n--\n")
+    assert ours.stdout == native.stdout
+    assert ours.returncode == native.returncode
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_program(host: Host, bodies: Path, body: str) -> None:
+    both(host, [str(bodies), body])
+
+
+@pytest.mark.parametrize("body", FRAMEWORKS)
+def test_framework(host: Host, body: str) -> None:
+    if importlib.util.find_spec(FRAMEWORKS[body]) is None:
+        pytest.skip(f"{FRAMEWORKS[body]} is not installed")
+    both(host, [sys.executable, str(HERE / "frameworks.py"), body])
