@@ -7,7 +7,7 @@ Spec files (``spec/calls/<family>.py``) hold nothing but calls of these construc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -27,12 +27,16 @@ class Type:
     """A C type of ``cuda.h``.
 
     ``c`` is the spelling there, ``wire`` the fixed-width C type that crosses (``u32``,
-    ``i32``, ``u64``, ``f32``), ``handle`` the handle kind (``STREAM``, ...) or None.
+    ``i32``, ``u64``, ``f32``; ``bytes`` for a struct, which crosses in buffers only),
+    ``handle`` the handle kind (``STREAM``, ...) or None. ``invalid`` is what a bad handle of
+    this type answers. ``body`` is the C definition of a struct or function type.
     """
 
     c: str
     wire: str
     handle: str | None = None
+    invalid: str = "CUDA_ERROR_INVALID_HANDLE"
+    body: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Param:
 
     ``in``/value crosses by value; ``out`` and ``inout`` are pointers to one value. A
     buffer is a pointer to ``length`` elements of ``type`` where ``length`` is an integer
-    or the name of an earlier integer parameter. ``optional``: NULL is allowed.
+    or the name of an integer parameter. ``optional``: NULL is allowed. ``const``: False where
+    the header's prototype lacks the const of an input buffer.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Param:
     shape: str = "value"
     length: str | int | None = None
     optional: bool = False
+    const: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,11 @@ class Call:
     parameter whose handle the call makes (minted by the client) or frees. ``books``:
     quota change, "+arg" or "-arg". ``ledger``: "+ptr:size" or "-ptr", device memory that
     becomes or ceases to be the client's. ``blocks``: may wait or take long, so the
-    executor gives up the baton. ``since``: CUDA version that brought this symbol.
+    executor gives up the baton. ``reports``: a deferred error of the thread is reported here.
+    ``checks``: device memory that the call touches, "ptr:bytes" or "ptr:width@pitch*rows", each
+    factor a parameter or number, several separated by a comma; a byte outside the ledger and
+    the grants is CUDA_ERROR_INVALID_VALUE. ``flags``: "param:mask" of the allowed bits.
+    ``context``: False where the call needs no current context. ``since``: CUDA version that brought this symbol.
     ``ptsz``: suffix of the per-thread default stream variant ("ptsz", "ptds") or None.
     """
 
@@ -75,6 +85,10 @@ class Call:
     books: str | None = None
     ledger: str | None = None
     blocks: bool = False
+    reports: bool = False
+    checks: str = ""
+    flags: str = ""
+    context: bool = True
     internal: bool = False
     since: int = 0
     until: int | None = None
@@ -118,11 +132,16 @@ def inout(name: str, type: Type) -> Param:
 
 def opt(param: Param) -> Param:
     """The same parameter, but NULL is allowed."""
-    return Param(param.name, param.type, param.dir, param.shape, param.length, True)
+    return replace(param, optional=True)
+
+
+def mut(param: Param) -> Param:
+    """The same input buffer, but declared without const, as some prototypes of the header are."""
+    return replace(param, const=False)
 
 
 def buf(name: str, type: Type, length: str | int, dir: str = "in") -> Param:
-    """A pointer to `length` elements; `length` is a number or an earlier parameter's name."""
+    """A pointer to `length` elements; `length` is a number or an integer parameter's name."""
     return Param(name, type, dir, "buffer", length)
 
 

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dispatch_<family>.c of the executor: decode, validate, call the driver, answer."""
+
+from __future__ import annotations
+
+import re
+
+from orion_virt.spec.schema import Call, Family, Param, Type
+
+from .load import Spec
+from .ops import by_hand
+from .spans import Span, parse_checks
+from .text import banner, element_size, from_wire, in_fields, is_variable, join_c, out_fields, to_wire
+
+_HEAD = "CUresult oh_run_{name}(struct oh_twin *t, const void *payload, uint32_t bytes, void *reply, uint32_t *reply_bytes)"
+
+
+def dispatch_c(spec: Spec, family: Family) -> str | None:
+    """The text of dispatch_<family>.c, None where nothing of the family crosses."""
+    calls = [c for c in family.calls if c.op is not None]
+    if not calls:
+        return None
+    lines = [banner(spec, f"Execution of the {family.name} calls.", f"spec/calls/{family.name}.py")]
+    lines += ["#include <string.h>", "", '#include "gen/checks.h"', '#include "gen/ops.h"']
+    for call in calls:
+        lines += ["", _HEAD.format(name=call.name), "{", *(_forward(call) if by_hand(call) else _body(call)), "}"]
+    return "\n".join([*lines, ""])
+
+
+def _forward(call: Call) -> list[str]:
+    return [f"    return oh_{call.name}(t, payload, bytes, reply, reply_bytes);"]
+
+
+def _body(call: Call) -> list[str]:
+    ins = [p for p in call.params if is_variable(p) and p.dir == "in"]
+    declarations, lines = _locals(call, ins), []
+    lines += [f"    if (!oh_drv.{call.name})", "        return CUDA_ERROR_NOT_SUPPORTED;"]
+    if ins:
+        lines += [f"    parts.at = (const uint8_t *)payload + sizeof(*in);", "    parts.left = bytes - sizeof(*in);"]
+    for p in call.params:
+        lines += _decode(call, p)
+    lines += _check_spans(call) + _before(call)
+    lines += [f"    r = oh_drv.{call.name}({', '.join(_argument(call, p) for p in call.params)});"]
+    lines += _failed(call) + _after(call) + _reply(call)
+    unused = [n for n, used in (("t", _uses(lines, "t")), ("bytes", bool(ins)), ("payload", bool(in_fields(call)))) if not used]
+    unused += [] if out_fields(call) else ["reply", "reply_bytes"]
+    return [*declarations, ""] + [f"    (void){n};" for n in unused] + lines + ["    return CUDA_SUCCESS;"]
+
+
+def _uses(lines: list[str], name: str) -> bool:
+    return any(re.search(rf"\b{name}(->|,)", line) for line in lines)
+
+
+def _locals(call: Call, ins: list[Param]) -> list[str]:
+    lines = []
+    if in_fields(call):
+        lines.append(f"    const struct ow_{call.name}_in *in = payload;")
+    if out_fields(call):
+        lines.append(f"    struct ow_{call.name}_out *out = reply;")
+    if ins:
+        lines.append("    struct ow_cursor parts;")
+    outs = [p for p in call.params if is_variable(p) and p.dir == "out"]
+    if outs:
+        lines.append("    uint64_t used = sizeof(*out);")
+    for p in call.params:
+        lines += _local(call, p)
+    return [*lines, "    CUresult r;"]
+
+
+def _local(call: Call, p: Param) -> list[str]:
+    if is_variable(p):
+        if p.dir == "out":
+            return [f"    void *v_{p.name};", f"    uint64_t {p.name}_size;"]
+        return [f"    const void *v_{p.name} = NULL;"]
+    if p.dir == "in":
+        if p.type.handle:
+            return [f"    void *v_{p.name} = NULL;"]
+        return [f"    int v_{p.name};"] if p.type.c == "CUdevice" else []
+    initial = f" = {from_wire(p.type, f'in->{p.name}')}" if p.dir == "inout" and not p.type.handle else " = 0"
+    name = join_c(p.type.c, "v_" + p.name)
+    return [f"    {name}{initial};"]
+
+
+def _decode(call: Call, p: Param) -> list[str]:
+    if is_variable(p):
+        return _decode_out(p) if p.dir == "out" else _decode_part(p)
+    if p.dir != "in":
+        return []
+    if p.type.handle:
+        get = "oh_get_function(" if p.type.handle == "FUNCTION" else f"oh_get(OW_KIND_{p.type.handle}, "
+        condition = f"    if (in->{p.name}) {{" if p.optional else "    {"
+        body = [f"r = {get}in->{p.name}, &v_{p.name});", "if (r != CUDA_SUCCESS)", "    return r;"]
+        if not p.optional:
+            return [f"    {line}" for line in body]
+        return [condition, *[f"        {line}" for line in body], "    }"]
+    if p.type.c == "CUdevice":
+        return [f"    r = oh_ordinal(in->{p.name}, &v_{p.name});", "    if (r != CUDA_SUCCESS)", "        return r;"]
+    return []
+
+
+def _decode_part(p: Param) -> list[str]:
+    size = "0" if p.shape == "cstr" else f"oh_array_bytes((uint64_t){_length(p)}, {element_size(p)})"
+    function = "oh_string" if p.shape == "cstr" else "oh_array"
+    extra = "" if p.shape == "cstr" else f", {size}"
+    optional = "true" if p.optional else "false"
+    lines = [f"    if (!{function}(&parts, in->{p.name}_bytes, {optional}{extra}, &v_{p.name}))",
+             f'        return oh_fault(t, "bad length of {p.name}");']  # fmt: skip
+    if p.type.handle:
+        lines += [f"    r = oh_get_array(OW_KIND_{p.type.handle}, v_{p.name}, in->{p.name}_bytes);"]
+        lines += ["    if (r != CUDA_SUCCESS)", "        return r;"]
+    return lines
+
+
+def _length(p: Param) -> str:
+    return f"{p.length}u" if isinstance(p.length, int) else f"in->{p.length}"
+
+
+def _decode_out(p: Param) -> list[str]:
+    return [
+        f"    {p.name}_size = oh_array_bytes((uint64_t){_length(p)}, {element_size(p)});",
+        f"    if ({p.name}_size > OC_SLOT_OUT_BYTES - used)",
+        "        return CUDA_ERROR_INVALID_VALUE;",
+        f"    v_{p.name} = (uint8_t *)reply + used;",
+        f"    used += ow_align({p.name}_size);",
+        "    if (used > OC_SLOT_OUT_BYTES)",
+        "        return CUDA_ERROR_INVALID_VALUE;",
+    ]
+
+
+def _argument(call: Call, p: Param) -> str:
+    if is_variable(p):
+        return f"v_{p.name}" if p.dir == "out" else f"({join_c(p.type.c, '*')})(uintptr_t)v_{p.name}"
+    if p.dir != "in":
+        return f"&v_{p.name}"
+    if p.type.handle:
+        return f"v_{p.name}" if "struct" in p.type.body else f"({p.type.c})(uintptr_t)v_{p.name}"
+    return f"v_{p.name}" if p.type.c == "CUdevice" else from_wire(p.type, f"in->{p.name}")
+
+
+def _check_spans(call: Call) -> list[str]:
+    lines = []
+    for span in parse_checks(call):
+        lines += [f"    if (!oh_touches(in->{span.ptr}, {_span(span)}))", "        return CUDA_ERROR_INVALID_VALUE;"]
+    return lines
+
+
+def _factor(factors: tuple[str, ...]) -> str:
+    names = [f"{f}u" if f.isdigit() else f"(uint64_t)in->{f}" for f in factors]
+    text = names[0]
+    for name in names[1:]:
+        text = f"oh_array_bytes({text}, {name})"
+    return text
+
+
+def _span(span: Span) -> str:
+    width = _factor(span.width)
+    if not span.pitch:
+        return width
+    pitch, rows = (_factor((f,)) for f in span.pitch)
+    return f"oh_rows_bytes({width}, {pitch}, {rows})"
+
+
+def _before(call: Call) -> list[str]:
+    lines = []
+    if call.books or (call.ledger and call.ledger[0] == "+"):
+        lines += ["    if (t->device < 0)", "        return CUDA_ERROR_INVALID_CONTEXT;"]
+    if call.books and call.books[0] == "+":
+        lines += [f"    r = oh_book(t->device, in->{call.books[1:]});", "    if (r != CUDA_SUCCESS)", "        return r;"]
+    if call.ledger and call.ledger[0] == "-":
+        pointer = f"in->{call.ledger[1:]}"
+        lines += [f"    if ({pointer} == 0)", "        return CUDA_SUCCESS;"]
+        lines += [f"    if (!oh_starts({pointer}))", "        return CUDA_ERROR_INVALID_VALUE;"]
+    return lines
+
+
+def _failed(call: Call) -> list[str]:
+    if not (call.books and call.books[0] == "+"):
+        return ["    if (r != CUDA_SUCCESS)", "        return r;"]
+    undo = f"        oh_unbook(t->device, in->{call.books[1:]});"
+    return ["    if (r != CUDA_SUCCESS) {", undo, "        return r;", "    }"]
+
+
+def _after(call: Call) -> list[str]:
+    lines = []
+    if call.ledger and call.ledger[0] == "+":
+        pointer, size = call.ledger[1:].split(":")
+        booked = f"in->{call.books[1:]}" if call.books else "0"
+        lines.append(f"    oh_ledger_add(v_{pointer}, in->{size}, t->device, {booked});")
+    if call.ledger and call.ledger[0] == "-":
+        lines.append(f"    oh_ledger_del(in->{call.ledger[1:]});")
+    if call.makes:
+        made = _param(call, call.makes)
+        lines += [f"    r = oh_put(OW_KIND_{made.type.handle}, in->{made.name}, (void *)(uintptr_t)v_{made.name});"]
+        lines += ["    if (r != CUDA_SUCCESS)", "        return r;"]
+    if call.frees:
+        lines.append(f"    oh_del(OW_KIND_{_param(call, call.frees).type.handle}, in->{call.frees});")
+    return lines
+
+
+def _param(call: Call, name: str) -> Param:
+    return next(p for p in call.params if p.name == name)
+
+
+def _reply(call: Call) -> list[str]:
+    if not out_fields(call):
+        return []
+    lines = []
+    outs = [p for p in call.params if p.dir != "in" and p.name != call.makes]
+    for p in outs:
+        if is_variable(p):
+            lines.append(f"    out->{p.name}_bytes = (uint32_t){p.name}_size;")
+        else:
+            lines.append(f"    out->{p.name} = {_answer(p.type, p.name)};")
+    used = "(uint32_t)used" if any(is_variable(p) for p in outs) else "sizeof(*out)"
+    return [*lines, f"    *reply_bytes = {used};"]
+
+
+def _answer(type: Type, name: str) -> str:
+    if type.handle:
+        return f"oh_find(OW_KIND_{type.handle}, (void *)(uintptr_t)v_{name})"
+    return to_wire(type, f"v_{name}")
+
+
+CHECKS_H = """
+#ifndef ORION_CHECKS_H
+#define ORION_CHECKS_H
+
+#include "executor.h"
+
+/* Product that saturates, so that a length that overflows passes no later check. */
+static inline uint64_t oh_array_bytes(uint64_t count, uint64_t size)
+{
+    uint64_t bytes;
+
+    return __builtin_mul_overflow(count, size, &bytes) ? UINT64_MAX : bytes;
+}
+
+/* Bytes from the first of `rows` rows to the end of the last. */
+static inline uint64_t oh_rows_bytes(uint64_t width, uint64_t pitch, uint64_t rows)
+{
+    uint64_t bytes;
+
+    if (rows == 0 || width == 0)
+        return 0;
+    return __builtin_add_overflow(oh_array_bytes(pitch, rows - 1), width, &bytes) ? UINT64_MAX : bytes;
+}
+
+/* True when the client may touch these bytes: its device memory or its part of the region. */
+static inline bool oh_touches(uint64_t ptr, uint64_t bytes)
+{
+    return bytes == 0 || oh_ledger_has(ptr, bytes) || oh_is_ours((const void *)(uintptr_t)ptr, bytes);
+}
+
+/* True when an allocation of the client starts at `ptr`. */
+static inline bool oh_starts(uint64_t ptr)
+{
+    uint64_t start, bytes;
+    int device;
+
+    return oh_ledger_find(ptr, &start, &bytes, &device) && start == ptr;
+}
+
+/* The physical ordinal of the client's device. */
+static inline CUresult oh_ordinal(int32_t device, int *ordinal)
+{
+    if (device < 0 || (uint32_t)device >= oh_nr_devices)
+        return CUDA_ERROR_INVALID_DEVICE;
+    *ordinal = oh_devices[device].ordinal;
+    return CUDA_SUCCESS;
+}
+
+/* A function handle, or a kernel handle where the driver takes either. */
+static inline CUresult oh_get_function(uint64_t id, void **real)
+{
+    return oh_get(((id >> 40) & 63) == OW_KIND_KERNEL ? OW_KIND_KERNEL : OW_KIND_FUNCTION, id, real);
+}
+
+/* Turns an array of client handles, in the private copy of the command, into the driver's. */
+static inline CUresult oh_get_array(enum ow_kind kind, const void *handles, uint32_t bytes)
+{
+    uint64_t *at = (uint64_t *)(uintptr_t)handles;
+
+    for (uint32_t i = 0; at && i < bytes / sizeof(*at); i++) {
+        void *real;
+        CUresult r = oh_get(kind, at[i], &real);
+
+        if (r != CUDA_SUCCESS)
+            return r;
+        at[i] = (uint64_t)(uintptr_t)real;
+    }
+    return CUDA_SUCCESS;
+}
+
+/* The next part, which must be `want` bytes long (or absent, where that is allowed). */
+static inline bool oh_array(struct ow_cursor *parts, uint32_t bytes, bool optional, uint64_t want, const void **p)
+{
+    *p = NULL;
+    if (bytes == OW_NULL)
+        return optional;
+    if (bytes != want)
+        return false;
+    *p = ow_take(parts, bytes);
+    return *p != NULL;
+}
+
+/* The next part, which must be a terminated string (or absent, where that is allowed). */
+static inline bool oh_string(struct ow_cursor *parts, uint32_t bytes, bool optional, const void **p)
+{
+    *p = NULL;
+    if (bytes == OW_NULL)
+        return optional;
+    *p = bytes ? ow_take(parts, bytes) : NULL;
+    return *p && ((const char *)*p)[bytes - 1] == 0;
+}
+
+#endif
+"""
+
+
+def checks_h(spec: Spec) -> str:
+    """The text of checks.h."""
+    return banner(spec, "Checks that the generated bodies share; bodies by hand may use them.") + CHECKS_H

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""unsupported.c, ptsz.c, procaddr.[ch] and libcuda.map: the symbols of the guest library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orion_virt.spec.schema import LOCAL, Call
+
+from .load import Spec, base_name
+from .text import banner, prototype
+
+#: The newest driver version whose whole public surface is described; newer names are not known by name.
+SURFACE_VERSION = 13000
+
+
+def unsupported_c(spec: Spec) -> str:
+    """The text of unsupported.c: symbols that answer NOT_SUPPORTED whatever their arguments."""
+    lines = [banner(spec, "Functions that are not carried.", "spec/calls/unsupported*.py")]
+    lines += ['#include "client.h"', "", "/* The arguments are not looked at, so one shape serves every prototype. */"]
+    lines += ["#define OG_UNSUPPORTED(name) \\", "    OG_EXPORT CUresult name(void); \\"]
+    lines += ["    OG_EXPORT CUresult name(void) { return og_unsupported(#name); }", ""]
+    for line in spec.unsupported:
+        lines.append(f"OG_UNSUPPORTED({line.name})")
+        if line.ptsz:
+            lines.append(f"OG_UNSUPPORTED({line.name}_{line.ptsz})")
+    return "\n".join([*lines, ""])
+
+
+def ptsz_c(spec: Spec) -> str:
+    """The text of ptsz.c: variants for the per-thread default stream."""
+    lines = [banner(spec, "Per-thread default stream variants: stream 0 becomes CU_STREAM_PER_THREAD.")]
+    lines += ['#include "gen/send.h"', '#include "gen/ptsz.h"']
+    for call in spec.calls:
+        if call.ptsz and "ptsz" not in call.hand and _stream(call):
+            lines += ["", f"OG_EXPORT {prototype(call, suffix='_' + call.ptsz)}", "{", *_variant(call), "}"]
+    return "\n".join([*lines, ""])
+
+
+def _stream(call: Call) -> str | None:
+    return next((p.name for p in call.params if p.type.handle == "STREAM" and p.dir == "in"), None)
+
+
+def _variant(call: Call) -> list[str]:
+    stream = _stream(call)
+    args = ", ".join(f"og_per_thread({p.name})" if p.name == stream else p.name for p in call.params)
+    return [f"    return {call.name}({args});"]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One ABI of a name."""
+
+    name: str
+    since: int
+    function: str | None
+    variant: str | None
+
+
+def symbols(spec: Spec) -> list[Symbol]:
+    """What can be found by name, by name and version."""
+    found = []
+    for call in spec.calls:
+        if not call.internal:
+            variant = f"{call.name}_{call.ptsz}" if call.ptsz else None
+            found.append(Symbol(base_name(call.name), call.since, call.name, variant))
+    found += [Symbol(base_name(u.name), u.since, None, None) for u in spec.unsupported]
+    return sorted((s for s in found if s.since <= SURFACE_VERSION), key=lambda s: (s.name, s.since, s.function or ""))
+
+
+def procaddr_h(spec: Spec) -> str:
+    """The text of procaddr.h."""
+    return banner(spec, "Symbols by name and version.") + f"""
+#ifndef ORION_PROCADDR_H
+#define ORION_PROCADDR_H
+
+#include <stdint.h>
+
+/* Newest driver version whose names we know; advertise min(host's, this). */
+#define OG_SURFACE_VERSION {SURFACE_VERSION}
+
+/* Symbol of `name` (without suffix) for a program built for `version`; flags bit 1 asks for per-thread
+ * default streams. Returns the symbol status: 0 found, 1 not found or not carried, 2 newer only.
+ * *pfn is NULL unless found. `version` must have been checked against the advertised one. */
+int og_procaddr(const char *name, int version, uint64_t flags, void **pfn);
+
+#endif
+"""
+
+
+_LOOKUP = """
+static int compare(const void *key, const void *entry)
+{
+    return strcmp(key, ((const struct symbol *)entry)->name);
+}
+
+int og_procaddr(const char *name, int version, uint64_t flags, void **pfn)
+{
+    const struct symbol *end = symbols + sizeof(symbols) / sizeof(symbols[0]), *best = NULL;
+    const struct symbol *s = bsearch(name, symbols, (size_t)(end - symbols), sizeof(*symbols), compare);
+
+    *pfn = NULL;
+    if (!s)
+        return 1;
+    while (s > symbols && strcmp(s[-1].name, name) == 0)
+        s--;
+    for (; s < end && strcmp(s->name, name) == 0; s++)
+        if (s->since <= version)
+            best = s;
+    if (!best)
+        return 2;
+    *pfn = (flags & 2) && best->variant ? best->variant : best->function;
+    return *pfn ? 0 : 1;
+}
+"""
+
+
+def procaddr_c(spec: Spec) -> str:
+    """The text of procaddr.c."""
+    lines = [banner(spec, "Symbols by name and version.")]
+    lines += ["#include <stdlib.h>", "#include <string.h>", "", '#include "client.h"', '#include "gen/procaddr.h"']
+    lines += ['#include "gen/ptsz.h"', ""]
+    lines += ["struct symbol {", "    const char *name;", "    int since;"]
+    lines += ["    void *function, *variant; /* function NULL: public, but not carried */", "};", ""]
+    lines += ["/* By name, then by version. */", "static const struct symbol symbols[] = {"]
+    for s in symbols(spec):
+        function = f"(void *){s.function}" if s.function else "NULL"
+        variant = f"(void *){s.variant}" if s.variant else "NULL"
+        lines.append(f'    {{ "{s.name}", {s.since}, {function}, {variant} }},')
+    return "\n".join([*lines, "};", _LOOKUP])
+
+
+def ptsz_h(spec: Spec) -> str:
+    """The text of ptsz.h."""
+    return banner(spec, "What the per-thread variants share.") + """
+#ifndef ORION_PTSZ_H
+#define ORION_PTSZ_H
+
+#include "client.h"
+
+/* Stream 0 is the calling thread's own in a program built for per-thread default streams. */
+static inline CUstream og_per_thread(CUstream stream)
+{
+    return stream ? stream : (CUstream)(uintptr_t)2;
+}
+
+#endif
+"""
+
+
+def export_map(spec: Spec) -> str:
+    """The text of libcuda.map."""
+    names = []
+    for call in spec.calls:
+        if not call.internal:
+            names += [call.name] + ([f"{call.name}_{call.ptsz}"] if call.ptsz else [])
+    for line in spec.unsupported:
+        names += [line.name] + ([f"{line.name}_{line.ptsz}"] if line.ptsz else [])
+    head = f"/* SPDX-License-Identifier: Apache-2.0 */\n/* Exported symbols, spec {spec.hash:x}; generated. */\n"
+    return head + "{\n  global:\n" + "".join(f"    {n};\n" for n in sorted(set(names))) + "  local: *;\n};\n"
+
+
+def hand_count(spec: Spec) -> int:
+    """Calls with a body written by hand on either side."""
+    return sum(1 for c in spec.calls if c.hand or c.order is LOCAL)
