@@ -33,6 +33,8 @@ OG_MUST_CHECK CUresult og_connect(void);
 /* Lines for people: ~/.orion/log and, for errors that end something, one line on stderr. */
 void og_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void og_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Body of cuInit: settings, region, snapshot, visible devices; idempotent. */
+OG_MUST_CHECK CUresult og_init(void);
 /* Logs once per name that an unsupported function or table was asked for. */
 CUresult og_unsupported(const char *name);
 
@@ -71,6 +73,13 @@ struct oc_channel *og_channel(void);     /* the mapped channel block, after og_c
 void *og_region(void);                   /* base of the mapped region (block itself over TCP) */
 uint64_t og_block_off(void);             /* channel block's offset in the region */
 
+/* ---- wait.c ---- */
+/* Waits until ready(arg) (host-written words, read with acquire) or the channel ends: then the
+ * result of the library's state. Spins adaptively, then sleeps. `parked` is the word that makes the
+ * host send a wake-up after its store (slot's, callback_parked); NULL: looks again every millisecond at
+ * most. Hold no lock. */
+OG_MUST_CHECK CUresult og_wait(bool (*ready)(void *arg), void *arg, _Atomic uint32_t *parked);
+
 /* ---- handles.c: handles that the client mints ---- */
 /* bits 4..23 index, 24..39 generation, 40..45 kind; never NULL, 1 or 2. */
 OG_MUST_CHECK uint64_t og_mint(enum ow_kind kind);  /* 0: table full */
@@ -89,6 +98,9 @@ struct og_thread {
     uint64_t host_ctx;    /* what the executor's twin has current (last cuCtxSetCurrent sent) */
     bool in_callback;     /* a host function runs on this thread: CUDA calls are NOT_PERMITTED */
     CUresult last_launch; /* scratch for launch.c */
+    bool syncing;         /* og_begin is inside og_sync_context, whose commands need no context */
+    uint32_t spin_ns;     /* wait.c: how long the next wait may spin */
+    uint64_t rest_until;  /* wait.c: no spinning before, this thread was preempted while it spun */
 };
 struct og_thread *og_self(void); /* of the calling thread, made at its first call */
 

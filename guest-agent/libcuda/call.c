@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The path of one call: room in the ring, payload, publication, and for a round trip the answer. */
+#include <string.h>
+
+#include "core.h"
+#include "gen/send.h" /* og_op_flags */
+
+/* Calls that end what a sticky error hit: they must reach the host. */
+static bool cures(uint32_t op)
+{
+    static const char *const prefixes[] = { "orion_", "cuDevicePrimaryCtxRe", "cuCtxDestroy", "cuCtxSetCurrent" };
+    const char *name = ow_op_name(op);
+
+    for (unsigned i = 0; name && i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+        if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+            return true;
+    return false;
+}
+
+static CUresult sticky_error(const struct og_thread *t, uint32_t op)
+{
+    uint32_t error;
+
+    if (t->device < 0 || t->device >= (int)OC_MAX_DEVICES)
+        return CUDA_SUCCESS;
+    /* pairs with the executor's publication */
+    error = atomic_load_explicit(&og_link.channel->device_error[t->device], memory_order_relaxed);
+    return __builtin_expect(error != 0, 0) && !cures(op) ? (CUresult)error : CUDA_SUCCESS;
+}
+
+static CUresult unknown_to_host(uint32_t op)
+{
+    const char *name = ow_op_name(op);
+
+    return og_unsupported(name ? name : "an operation that the host does not know");
+}
+
+/* The host's twin must have our context before a command that may depend on it. */
+static CUresult sync_context(struct og_thread *t, uint32_t op)
+{
+    CUresult r;
+
+    if (t->syncing || !(og_op_flags[op] & OG_OP_CONTEXT))
+        return CUDA_SUCCESS;
+    t->syncing = true;
+    r = og_sync_context(true);
+    t->syncing = false;
+    return r;
+}
+
+static CUresult may_call(struct og_thread *t, uint32_t op, uint32_t bytes)
+{
+    CUresult r;
+
+    if (__builtin_expect(atomic_load_explicit(&og_life, memory_order_acquire) != OG_CONNECTED, 0)) {
+        r = og_connect();
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    if (__builtin_expect(t->in_callback, 0))
+        return CUDA_ERROR_NOT_PERMITTED;
+    if (__builtin_expect(bytes > OG_MAX_PAYLOAD, 0))
+        return CUDA_ERROR_INVALID_VALUE;
+    r = sticky_error(t, op);
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (__builtin_expect(!og_peer_knows(op), 0))
+        return unknown_to_host(op);
+    if (__builtin_expect(t->slot >= OC_NR_SLOTS, 0)) {
+        r = og_slot_take(t);
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    return sync_context(t, op);
+}
+
+struct room {
+    uint64_t end; /* of the command, pad counted */
+};
+
+static bool has_room(void *arg)
+{
+    const struct room *room = arg;
+
+    /* pairs with oc_ring_release */
+    return room->end - atomic_load_explicit(&og_link.channel->head, memory_order_acquire) <= OC_RING_LINES;
+}
+
+static void wake_host(void)
+{
+    if (og_link.shm)
+        og_shm_wake();
+}
+
+/* The ring is full. The lock is given up: a callback thread may need it for the ring to drain. */
+static CUresult wait_for_room(uint32_t lines)
+{
+    struct room room = { og_link.ring.tail + oc_ring_need(&og_link.ring, lines) + 1 };
+    CUresult r;
+
+    og_unlock(&og_link.submit);
+    if (atomic_load_explicit(&og_link.channel->consumer_parked, memory_order_relaxed))
+        wake_host();
+    r = og_wait(has_room, &room, NULL);
+    if (r == CUDA_SUCCESS)
+        og_lock(&og_link.submit);
+    return r;
+}
+
+CUresult og_begin(struct og_call *c, uint32_t op, uint32_t bytes)
+{
+    struct og_thread *t = og_self();
+    uint32_t lines = oc_cmd_lines(bytes);
+    CUresult r = may_call(t, op, bytes);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    og_lock(&og_link.submit);
+    while (!(c->cmd = oc_ring_reserve(&og_link.ring, lines))) {
+        r = wait_for_room(lines);
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    c->cmd->op = (uint16_t)op;
+    c->cmd->lines = (uint16_t)lines;
+    c->cmd->bytes = bytes;
+    c->cmd->thread = t->slot;
+    c->cmd->flags = 0;
+    c->in = c->cmd->payload;
+    c->out = NULL;
+    c->out_bytes = 0;
+    return CUDA_SUCCESS;
+}
+
+/* Publishes and gives the lock up. */
+static void publish(struct og_call *c)
+{
+    bool parked;
+
+    if (og_settings.bar_wc)
+        __builtin_ia32_sfence(); /* stores to a write-combining mapping are not ordered by release */
+    parked = oc_ring_publish(&og_link.ring, c->cmd, &c->seq);
+    if (__builtin_expect(!og_link.shm, 0)) {
+        og_tcp_publish();
+        parked = false; /* the frame wakes */
+    }
+    og_unlock(&og_link.submit);
+    if (og_settings.bar_wc)
+        __builtin_ia32_sfence();
+    if (parked)
+        og_shm_wake();
+}
+
+struct answer {
+    struct oc_slot *slot;
+    uint64_t seq;
+};
+
+static bool answered(void *arg)
+{
+    const struct answer *a = arg;
+
+    /* pairs with the executor's reply */
+    return atomic_load_explicit(&a->slot->done, memory_order_acquire) == a->seq;
+}
+
+CUresult og_call(struct og_call *c)
+{
+    struct answer a = { &og_link.slots[c->cmd->thread], 0 };
+    CUresult r;
+
+    c->cmd->flags = OC_CMD_REPLY;
+    publish(c);
+    a.seq = c->seq;
+    r = og_wait(answered, &a, &a.slot->parked);
+    if (r != CUDA_SUCCESS)
+        return r;
+    c->out = a.slot->out;
+    c->out_bytes = a.slot->bytes <= OC_SLOT_OUT_BYTES ? a.slot->bytes : 0;
+    return (CUresult)a.slot->result;
+}
+
+CUresult og_post(struct og_call *c)
+{
+    if (__builtin_expect(og_settings.sync, 0))
+        return og_call(c);
+    publish(c);
+    return CUDA_SUCCESS;
+}
+
+/* A pad may have been published before the command; over TCP it goes with the next one. */
+void og_abandon(struct og_call *c)
+{
+    c->cmd = NULL;
+    og_unlock(&og_link.submit);
+}
