@@ -5,11 +5,11 @@ from orion_virt.spec.schema import *  # noqa: F403
 from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
-    call(350, "cuOccupancyMaxActiveBlocksPerMultiprocessor", out("numBlocks", INT), inp("func", FUNCTION),
-        inp("blockSize", INT), inp("dynamicSMemSize", SIZE), since=6050),
-    call(351, "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", out("numBlocks", INT), inp("func", FUNCTION),
+    local("cuOccupancyMaxActiveBlocksPerMultiprocessor", out("numBlocks", INT), inp("func", FUNCTION), inp("blockSize",
+        INT), inp("dynamicSMemSize", SIZE), since=6050),
+    local("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", out("numBlocks", INT), inp("func", FUNCTION),
         inp("blockSize", INT), inp("dynamicSMemSize", SIZE), inp("flags", UINT), since=7000),
-    call(352, "cuOccupancyAvailableDynamicSMemPerBlock", out("dynamicSmemSize", SIZE), inp("func", FUNCTION),
+    local("cuOccupancyAvailableDynamicSMemPerBlock", out("dynamicSmemSize", SIZE), inp("func", FUNCTION),
         inp("numBlocks", INT), inp("blockSize", INT), since=10020),
     local("cuOccupancyMaxPotentialBlockSize", out("minGridSize", INT), out("blockSize", INT), inp("func", FUNCTION),
         inp("blockSizeToDynamicSMemSize", BLOCK_TO_SMEM), inp("dynamicSMemSize", SIZE), inp("blockSizeLimit", INT),
