@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Region memory of this channel: its block and its grants, mapped at the client's addresses. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "loop.h"
+
+#define REGISTER_FLAGS 3u        /* CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP */
+#define TCP_WINDOW (1ull << 30)  /* private stand-in for a region: what a client without one may be granted */
+#define MAX_GRANTS 65536u
+
+struct extent {
+    uint64_t off, bytes;
+    bool registered;
+};
+
+/* Sorted by off. Readers look up at every copy; grants change seldom. */
+static struct extent *extents;
+static uint32_t nr_extents, room;
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+static uint64_t tcp_next;        /* end of what was granted so far over TCP; [lock] */
+static bool have_context;        /* a context exists: new grants are registered at once; [lock] */
+
+static void *address(uint64_t off)
+{
+    return (void *)(uintptr_t)(oh_config.base + off);
+}
+
+/* Index of the first extent that ends after `off`. The lock is held. */
+static uint32_t find_locked(uint64_t off)
+{
+    uint32_t low = 0, high = nr_extents;
+
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+
+        if (extents[mid].off + extents[mid].bytes <= off)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+void *oh_region(uint64_t off, uint64_t bytes)
+{
+    void *p = NULL;
+    uint32_t i;
+
+    pthread_rwlock_rdlock(&lock);
+    i = find_locked(off);
+    if (i < nr_extents && off >= extents[i].off && off - extents[i].off < extents[i].bytes &&
+        bytes <= extents[i].bytes - (off - extents[i].off))
+        p = address(off);
+    pthread_rwlock_unlock(&lock);
+    return p;
+}
+
+bool oh_is_ours(const void *p, uint64_t bytes)
+{
+    return (uintptr_t)p >= oh_config.base && oh_region((uintptr_t)p - oh_config.base, bytes);
+}
+
+static void *map(uint64_t off, uint64_t bytes)
+{
+    if (oh_config.region_fd < 0)
+        return mmap(address(off), bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    return mmap(address(off), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, oh_config.region_fd, (off_t)off);
+}
+
+static void unmap(uint64_t off, uint64_t bytes)
+{
+    mmap(address(off), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+static bool grow_locked(void)
+{
+    struct extent *more;
+
+    if (nr_extents < room)
+        return true;
+    more = nr_extents < MAX_GRANTS ? realloc(extents, (room * 2 + 16) * sizeof(*extents)) : NULL;
+    if (!more)
+        return false;
+    extents = more;
+    room = room * 2 + 16;
+    return true;
+}
+
+/* The range must be whole, inside the region and no part of it ours already. */
+static bool acceptable_locked(uint64_t off, uint64_t bytes)
+{
+    uint32_t i = find_locked(off);
+
+    return bytes && !((off | bytes) & 4095) && off < oh_config.region_bytes && bytes <= oh_config.region_bytes - off &&
+           (i == nr_extents || extents[i].off >= off + bytes);
+}
+
+static int add(uint64_t off, uint64_t bytes)
+{
+    uint32_t i;
+    int err = -ENOMEM;
+
+    pthread_rwlock_wrlock(&lock);
+    if (!acceptable_locked(off, bytes)) {
+        err = -EINVAL;
+    } else if (grow_locked()) {
+        err = map(off, bytes) == MAP_FAILED ? -errno : 0;
+        if (!err) {
+            i = find_locked(off);
+            memmove(&extents[i + 1], &extents[i], (nr_extents - i) * sizeof(*extents));
+            extents[i] = (struct extent){ .off = off, .bytes = bytes };
+            nr_extents++;
+        }
+    }
+    pthread_rwlock_unlock(&lock);
+    return err;
+}
+
+/* ---- registration with the driver: what makes copies fast and kernels able to read it ---- */
+
+static CUresult register_locked(struct extent *e)
+{
+    CUresult r;
+
+    if (!oh_drv.cuMemHostRegister_v2)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    r = oh_drv.cuMemHostRegister_v2(address(e->off), e->bytes, REGISTER_FLAGS);
+    e->registered = r == CUDA_SUCCESS || r == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    return e->registered ? CUDA_SUCCESS : r;
+}
+
+CUresult oh_extents_register(void)
+{
+    CUresult r, first = CUDA_SUCCESS;
+
+    pthread_rwlock_wrlock(&lock);
+    have_context = true;
+    for (uint32_t i = 0; i < nr_extents; i++) {
+        r = register_locked(&extents[i]);
+        if (r != CUDA_SUCCESS && first == CUDA_SUCCESS)
+            first = r;
+    }
+    pthread_rwlock_unlock(&lock);
+    if (first != CUDA_SUCCESS)
+        oh_log("region memory is not registered with the driver (error %d): copies are slower", (int)first);
+    return first;
+}
+
+/* Any context will do, registrations are portable; the calling thread may have none. */
+static CUcontext some_context(void)
+{
+    CUcontext current = NULL;
+
+    if (oh_drv.cuCtxGetCurrent && oh_drv.cuCtxGetCurrent(&current) == CUDA_SUCCESS && current)
+        return current;
+    for (uint32_t i = 0; i < oh_nr_devices; i++)
+        if (oh_devices[i].context)
+            return oh_devices[i].context;
+    return NULL;
+}
+
+static void register_one(uint64_t off)
+{
+    CUcontext old = NULL, use = some_context();
+    CUresult r = CUDA_SUCCESS;
+    uint32_t i;
+
+    if (!use || !oh_drv.cuCtxSetCurrent)
+        return;
+    oh_drv.cuCtxGetCurrent(&old);
+    if (old != use)
+        oh_drv.cuCtxSetCurrent(use);
+    pthread_rwlock_wrlock(&lock);
+    i = find_locked(off);
+    if (have_context && i < nr_extents && extents[i].off == off)
+        r = register_locked(&extents[i]);
+    pthread_rwlock_unlock(&lock);
+    if (old != use)
+        oh_drv.cuCtxSetCurrent(old);
+    if (r != CUDA_SUCCESS)
+        oh_log("grant at region offset 0x%llx is not registered with the driver (error %d): copies are slower",
+               (unsigned long long)off, (int)r);
+}
+
+/* ---- grants ---- */
+
+/* Over TCP grants are private memory, never reused: both sides hold a copy and agree on offsets. */
+static int grant_private(struct oh_control *m)
+{
+    uint64_t bytes = (m->a + OC_EXTENT_BYTES - 1) & ~(OC_EXTENT_BYTES - 1);
+
+    pthread_rwlock_wrlock(&lock);
+    m->a = tcp_next;
+    m->b = bytes;
+    m->status = bytes && bytes <= oh_config.region_bytes - tcp_next ? 0 : -ENOSPC;
+    if (!m->status)
+        tcp_next += bytes;
+    pthread_rwlock_unlock(&lock);
+    return m->status;
+}
+
+CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got)
+{
+    struct oh_control m = { .kind = OH_GRANT, .a = bytes };
+    int err;
+
+    if (!bytes || bytes > oh_config.region_bytes)
+        return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
+    err = oh_config.region_fd < 0 ? grant_private(&m) : oh_control_call(&m);
+    if (!err)
+        err = m.b >= bytes ? add(m.a, m.b) : -EINVAL;
+    if (err) {
+        oh_log("no grant of %llu bytes of region memory: %s%s; shm_buffer_size in server.conf or region= in the "
+               "domain's metadata sets the region's size", (unsigned long long)bytes, strerror(-err),
+               err == -EINVAL ? " (the daemon's answer is unusable)" : "");
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    register_one(m.a);
+    *off = m.a;
+    *got = m.b;
+    return CUDA_SUCCESS;
+}
+
+/* Takes the entry out; false: no grant of exactly this range (the block is none). */
+static bool take(uint64_t off, uint64_t bytes, struct extent *e)
+{
+    bool found = false;
+    uint32_t i;
+
+    pthread_rwlock_wrlock(&lock);
+    i = find_locked(off);
+    if (off != oh_config.block_off && i < nr_extents && extents[i].off == off && extents[i].bytes == bytes) {
+        *e = extents[i];
+        memmove(&extents[i], &extents[i + 1], (nr_extents - i - 1) * sizeof(*extents));
+        nr_extents--;
+        found = true;
+    }
+    pthread_rwlock_unlock(&lock);
+    return found;
+}
+
+CUresult oh_extents_release(uint64_t off, uint64_t bytes)
+{
+    struct oh_control m = { .kind = OH_RELEASE, .a = off, .b = bytes };
+    struct extent e;
+
+    if (!take(off, bytes, &e))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (e.registered && oh_drv.cuMemHostUnregister)
+        oh_drv.cuMemHostUnregister(address(off)); /* waits for copies that use it */
+    memset(address(off), 0, bytes); /* the next owner is another process; holes would leave DMA on old pages */
+    unmap(off, bytes);
+    if (oh_config.region_fd >= 0)
+        oh_control_tell(&m);
+    return CUDA_SUCCESS;
+}
+
+/* ---- start ---- */
+
+static int start_private(void)
+{
+    void *p = mmap(NULL, TCP_WINDOW, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return -errno;
+    oh_config.base = (uintptr_t)p;
+    oh_config.region_bytes = TCP_WINDOW;
+    oh_config.block_off = 0;
+    tcp_next = OC_CHANNEL_BYTES;
+    return 0;
+}
+
+/* MAP_FIXED below goes over our own reservation only: over oh_reserve_bases', or over this one. */
+static int reserve_region(void)
+{
+    static const uint64_t bases[OC_NR_BASES] = OC_BASES;
+    void *want = address(0), *p;
+
+    for (unsigned i = 0; i < OC_NR_BASES; i++)
+        if (oh_config.base == bases[i] && oh_config.region_bytes <= OC_BASE_WINDOW)
+            return mprotect(want, oh_config.region_bytes, PROT_NONE) ? -EEXIST : 0;
+    p = mmap(want, oh_config.region_bytes, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (p != MAP_FAILED && p != want)
+        munmap(p, oh_config.region_bytes);
+    return p == want ? 0 : -EEXIST;
+}
+
+int oh_extents_start(void)
+{
+    int err = oh_config.region_fd < 0 ? start_private() : reserve_region();
+
+    if (err) {
+        oh_set_error("the region cannot be mapped at 0x%llx in the worker: %s", (unsigned long long)oh_config.base,
+                     strerror(-err));
+        return err;
+    }
+    err = add(oh_config.block_off, OC_CHANNEL_BYTES);
+    if (err)
+        oh_set_error("the channel block at region offset 0x%llx cannot be mapped: %s",
+                     (unsigned long long)oh_config.block_off, strerror(-err));
+    oh_channel = address(oh_config.block_off);
+    return err;
+}

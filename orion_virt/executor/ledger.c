@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Device memory that belongs to this client, ordered by address, and each device's quota. */
+#include <stdlib.h>
+
+#include "loop.h"
+
+/* A treap: a search tree by address whose random priorities keep it flat. */
+struct node {
+    uint64_t ptr, bytes, booked;
+    int device;
+    uint32_t priority;
+    struct node *left, *right;
+};
+
+static struct node *root;
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+
+static uint32_t next_priority(void)
+{
+    static uint32_t x = 2463534242u; /* xorshift; [lock] */
+
+    x ^= x << 13;
+    x ^= x >> 17;
+    return x ^= x << 5;
+}
+
+/* Everything below `ptr` goes left. */
+static void split(struct node *n, uint64_t ptr, struct node **left, struct node **right)
+{
+    if (!n) {
+        *left = *right = NULL;
+    } else if (n->ptr < ptr) {
+        split(n->right, ptr, &n->right, right);
+        *left = n;
+    } else {
+        split(n->left, ptr, left, &n->left);
+        *right = n;
+    }
+}
+
+static struct node *merge(struct node *left, struct node *right)
+{
+    if (!left || !right)
+        return left ? left : right;
+    if (left->priority > right->priority) {
+        left->right = merge(left->right, right);
+        return left;
+    }
+    right->left = merge(left, right->left);
+    return right;
+}
+
+/* The last node that starts at or below `ptr`. */
+static struct node *at_or_below(uint64_t ptr)
+{
+    struct node *n = root, *best = NULL;
+
+    while (n) {
+        if (n->ptr <= ptr)
+            best = n;
+        n = n->ptr <= ptr ? n->right : n->left;
+    }
+    return best;
+}
+
+void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked)
+{
+    struct node *n = calloc(1, sizeof(*n)), *left, *right;
+
+    if (!n) {
+        oh_end(OC_CLOSED_WORKER, "out of host memory for the ledger of device memory");
+        return;
+    }
+    n->ptr = ptr;
+    n->bytes = bytes;
+    n->booked = booked;
+    n->device = device;
+    pthread_rwlock_wrlock(&lock);
+    n->priority = next_priority();
+    split(root, ptr, &left, &right);
+    root = merge(merge(left, n), right);
+    pthread_rwlock_unlock(&lock);
+}
+
+uint64_t oh_ledger_del(uint64_t ptr)
+{
+    struct node *left, *n = NULL, *right;
+    uint64_t bytes = 0;
+
+    pthread_rwlock_wrlock(&lock);
+    split(root, ptr, &left, &right);
+    if (ptr != UINT64_MAX)
+        split(right, ptr + 1, &n, &right);
+    if (n) /* the root of all entries that start here; normally the only one */
+        right = merge(merge(n->left, n->right), right);
+    root = merge(left, right);
+    pthread_rwlock_unlock(&lock);
+    if (!n)
+        return 0;
+    bytes = n->bytes;
+    oh_unbook(n->device, n->booked);
+    free(n);
+    return bytes;
+}
+
+/* Adjacent entries count as one range: that is how mapped address ranges look. */
+bool oh_ledger_has(uint64_t ptr, uint64_t bytes)
+{
+    struct node *n;
+    uint64_t end;
+
+    if (ptr + bytes < ptr)
+        return false;
+    end = ptr + bytes;
+    pthread_rwlock_rdlock(&lock);
+    do {
+        n = at_or_below(ptr);
+        if (n && ptr - n->ptr >= n->bytes)
+            n = NULL;
+        if (n)
+            ptr = n->ptr + n->bytes;
+    } while (n && ptr < end);
+    pthread_rwlock_unlock(&lock);
+    return n != NULL;
+}
+
+bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device)
+{
+    struct node *n;
+
+    pthread_rwlock_rdlock(&lock);
+    n = at_or_below(ptr);
+    if (n && ptr - n->ptr >= n->bytes)
+        n = NULL;
+    if (n) {
+        *start = n->ptr;
+        *bytes = n->bytes;
+        *device = n->device;
+    }
+    pthread_rwlock_unlock(&lock);
+    return n != NULL;
+}
+
+CUresult oh_book(int device, uint64_t bytes)
+{
+    struct oh_device *d = &oh_devices[device];
+    uint64_t used = atomic_load(&d->used_bytes);
+
+    do {
+        if (used > d->limit_bytes || bytes > d->limit_bytes - used)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+    } while (!atomic_compare_exchange_weak(&d->used_bytes, &used, used + bytes));
+    return CUDA_SUCCESS;
+}
+
+void oh_unbook(int device, uint64_t bytes)
+{
+    if (device >= 0 && (uint32_t)device < oh_nr_devices)
+        atomic_fetch_sub(&oh_devices[device].used_bytes, bytes);
+}

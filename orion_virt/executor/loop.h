@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the modules of the executor's core share among themselves: baton, twins, transport, control. */
+#ifndef OH_LOOP_H
+#define OH_LOOP_H
+
+#include <stdatomic.h>
+#include <time.h>
+
+#include "executor.h"
+
+struct twin {
+    struct oh_twin pub;        /* first member: family code holds a pointer to it */
+    _Atomic uint32_t sleeping; /* futex word: 1 while the thread sleeps or is about to */
+    bool unlocked;             /* the command being executed gave the baton up */
+    char fault[160];           /* reason of OH_FAULT */
+    _Alignas(16) uint8_t out[OC_SLOT_OUT_BYTES];
+};
+
+/* ---- spin.c: adaptive waiting ---- */
+struct oh_spin {
+    uint32_t budget_ns;   /* how long the next spin may last */
+    uint64_t rest_until;  /* no spinning before: this thread was preempted while it spun */
+};
+uint64_t oh_now_ns(void);
+void oh_spin_setup(void);
+/* True as soon as ready(arg) is; false when the budget is spent. */
+bool oh_spin(struct oh_spin *s, bool (*ready)(void *), void *arg);
+/* The same for a fixed time. */
+bool oh_watch(uint32_t ns, bool (*ready)(void *), void *arg);
+
+/* ---- baton.c: the right to read the ring ---- */
+#define OH_BATON_FREE 0u
+extern struct oc_consumer oh_ring;       /* touched by the holder only */
+extern _Atomic int oh_ending;            /* enum oc_close once the channel ends */
+bool oh_baton_mine(const struct twin *tw);
+bool oh_baton_idle(void);                /* free, and a command waits */
+bool oh_baton_retake(struct twin *tw);   /* after a blocking call; false: someone else has it */
+void oh_baton_pass(uint32_t slot);       /* holder: to the twin of `slot` */
+void oh_baton_yield(bool watched);       /* holder: to nobody; `watched`: parked was set for the grace time */
+void oh_baton_kick(void);                /* any thread: a free baton goes to the twin whose command is next */
+void oh_baton_start(struct oc_channel *channel, uint8_t *lines);
+bool oh_ring_ready(void *unused);        /* holder: a command is at the head, or the channel ends */
+void oh_ring_publish_head(void);
+
+/* ---- twin.c ---- */
+struct twin *oh_twin_get(uint32_t slot); /* holder: makes it at its first command; NULL: no thread to be had */
+void oh_twin_wake(struct twin *tw);
+void oh_twins_wake_all(void);
+bool oh_twins_wait_gone(uint32_t ms);
+uint32_t oh_twins_alive(void);
+void oh_twin_reset(struct twin *tw);     /* its guest thread has ended */
+
+/* ---- loop.c ---- */
+void oh_loop_run(struct twin *tw);       /* with the baton; returns when it is elsewhere or the channel ends */
+
+/* ---- transport.c ---- */
+int oh_transport_start(void);
+int oh_transport_read(void);             /* watcher: 1 something came, 0 end of file, -1 ended the channel */
+void oh_transport_reply(uint32_t slot, const struct oc_cmd *h, CUresult r, const void *out, uint32_t bytes);
+void oh_transport_head(void);            /* over TCP: mirrors head */
+struct oc_slot *oh_slot(uint32_t slot);
+
+/* ---- control.c ---- */
+int oh_control_call(struct oh_control *m);         /* request and answer; -errno */
+void oh_control_tell(const struct oh_control *m);  /* one way, never blocks */
+int oh_control_read(void);                         /* watcher: 0 when the daemon is gone */
+void oh_control_usage(void);                       /* watcher, at its tick */
+
+/* ---- watch.c: the thread that called oh_run ---- */
+int oh_watch_open(void);
+void oh_watch_run(void);                 /* until oh_ending */
+void oh_watch_interrupt(void);
+
+/* ---- extents.c ---- */
+int oh_extents_start(void);              /* maps the channel block */
+
+/* ---- log.c ---- */
+void oh_log_open(const char *path);
+int oh_log_fd(void);
+void oh_set_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- context.c ---- */
+int oh_devices_start(void);              /* fills oh_devices from oh_config */
+
+#endif
