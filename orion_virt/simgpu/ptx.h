@@ -25,7 +25,8 @@ enum ptx_status {
     PTX_ILLEGAL_ADDRESS,
     PTX_MISALIGNED,
     PTX_ILLEGAL_INSTRUCTION,
-    PTX_TRAP,           /* trap, failed assert */
+    PTX_TRAP,           /* trap */
+    PTX_ASSERT,         /* failed device-side assert */
     PTX_TIMEOUT,        /* stopped by the driver's cancel flag */
     PTX_NO_MEMORY,
     PTX_LAUNCH_CONFIG,

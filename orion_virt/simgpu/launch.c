@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Functions: attributes, parameters, occupancy and launches. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+#define MAX_SHARED 49152u
+#define MAX_SHARED_OPTIN 232448u
+#define SM_SHARED 233472u
+
+static CUresult check(void *handle, struct CUctx_st **ctx, struct CUfunc_st **f)
+{
+    CUresult r = sim_enter(ctx);
+
+    return r ? r : sim_function(*ctx, handle, f);
+}
+
+static int attribute(const struct CUfunc_st *f, int what)
+{
+    switch (what) {
+    case 0: return f->kernel ? (int)ptx_max_threads(f->kernel) : 1024;
+    case 1: return f->kernel ? (int)ptx_shared_bytes(f->kernel) : 0;
+    case 4: return f->kernel ? (int)ptx_nr_registers(f->kernel) : 32;
+    case 5: case 6: return 90;
+    case 8: return f->max_dynamic ? f->max_dynamic : (int)(MAX_SHARED - (f->kernel ? ptx_shared_bytes(f->kernel) : 0));
+    case 9: return f->carveout;
+    default: return 0;
+    }
+}
+
+SIM_API CUresult cuFuncGetAttribute(int *value, CUfunction_attribute what, CUfunction function)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    CUresult r = check(function, &ctx, &f);
+
+    if (r)
+        return r;
+    if (!value || (unsigned)what > 15)
+        return CUDA_ERROR_INVALID_VALUE;
+    *value = attribute(f, (int)what);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuKernelGetAttribute(int *value, CUfunction_attribute what, CUkernel kernel, CUdevice dev)
+{
+    return sim_device(dev) ? cuFuncGetAttribute(value, what, (CUfunction)kernel) : CUDA_ERROR_INVALID_DEVICE;
+}
+
+SIM_API CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute what, int value)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    CUresult r = check(function, &ctx, &f);
+
+    if (r)
+        return r;
+    if ((int)what < 8 || (int)what > 15)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (what == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+        if (value < 0 || (unsigned)value + (f->kernel ? ptx_shared_bytes(f->kernel) : 0) > MAX_SHARED_OPTIN)
+            return CUDA_ERROR_INVALID_VALUE;
+        f->max_dynamic = value;
+    } else if (what == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
+        f->carveout = value;
+    }
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuFuncSetCacheConfig(CUfunction function, CUfunc_cache config)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    CUresult r = check(function, &ctx, &f);
+
+    if (!r)
+        f->cache = (int)config;
+    return r;
+}
+
+SIM_API CUresult cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice dev)
+{
+    return sim_device(dev) ? cuFuncSetCacheConfig((CUfunction)kernel, config) : CUDA_ERROR_INVALID_DEVICE;
+}
+
+SIM_API CUresult cuFuncGetModule(CUmodule *module, CUfunction function)
+{
+    if (!module)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!sim_valid(function, SIM_FUNCTION))
+        return CUDA_ERROR_INVALID_HANDLE;
+    *module = function->module;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuFuncGetName(const char **name, CUfunction function)
+{
+    if (!name)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!sim_valid(function, SIM_FUNCTION))
+        return sim_valid(function, SIM_KERNEL) ? cuKernelGetName(name, (CUkernel)function) : CUDA_ERROR_INVALID_HANDLE;
+    *name = function->name;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuFuncLoad(CUfunction function)
+{
+    return sim_valid(function, SIM_FUNCTION) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+SIM_API CUresult cuFuncIsLoaded(CUfunctionLoadingState *state, CUfunction function)
+{
+    if (!state)
+        return CUDA_ERROR_INVALID_VALUE;
+    *state = CU_FUNCTION_LOADING_STATE_LOADED;
+    return sim_valid(function, SIM_FUNCTION) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+SIM_API CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t *offset, size_t *size)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    size_t bytes;
+    CUresult r = check(function, &ctx, &f);
+
+    if (r)
+        return r;
+    if (!f->kernel)
+        return CUDA_ERROR_NO_BINARY_FOR_GPU;
+    if (!offset || ptx_param(f->kernel, (unsigned)index, offset, size ? size : &bytes))
+        return CUDA_ERROR_INVALID_VALUE;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuKernelGetParamInfo(CUkernel kernel, size_t index, size_t *offset, size_t *size)
+{
+    return cuFuncGetParamInfo((CUfunction)kernel, index, offset, size);
+}
+
+/* ---- occupancy: of a multiprocessor with 2048 threads, 64 Ki registers, 228 KiB shared memory ---- */
+
+static int blocks_that_fit(const struct CUfunc_st *f, int threads, size_t dynamic)
+{
+    unsigned warps = ((unsigned)threads + 31) / 32, regs = (unsigned)attribute(f, 4);
+    size_t shared = (size_t)attribute(f, 1) + dynamic + 1024;
+    unsigned by_warps = 64 / warps, by_shared = (unsigned)(SM_SHARED / shared);
+    unsigned by_regs = 65536 / (warps * 32 * ((regs + 7) / 8 * 8));
+    unsigned nr = by_warps < by_shared ? by_warps : by_shared;
+
+    if (threads > attribute(f, 0))
+        return 0;
+    nr = nr < by_regs ? nr : by_regs;
+    return (int)(nr < 32 ? nr : 32);
+}
+
+SIM_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *nr, CUfunction function, int threads,
+                                                                      size_t dynamic, unsigned flags)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    CUresult r = check(function, &ctx, &f);
+
+    if (r)
+        return r;
+    if (!nr || threads <= 0 || flags & ~1u)
+        return CUDA_ERROR_INVALID_VALUE;
+    *nr = blocks_that_fit(f, threads, dynamic);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *nr, CUfunction function, int threads, size_t dynamic)
+{
+    return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(nr, function, threads, dynamic, 0);
+}
+
+SIM_API CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *min_grid, int *block, CUfunction function,
+                                                           CUoccupancyB2DSize shared_of, size_t dynamic, int limit,
+                                                           unsigned flags)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    CUresult r = check(function, &ctx, &f);
+    int best = 0;
+
+    if (r)
+        return r;
+    if (!min_grid || !block || flags & ~1u)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (limit <= 0 || limit > attribute(f, 0))
+        limit = attribute(f, 0);
+    *block = *min_grid = 0;
+    for (int threads = (limit + 31) / 32 * 32; threads > 0; threads -= 32) {
+        int used = threads > limit ? limit : threads;
+        int nr = blocks_that_fit(f, used, shared_of ? shared_of(used) : dynamic);
+        if (nr * used <= best)
+            continue;
+        best = nr * used;
+        *block = used;
+        *min_grid = nr * SIM_MULTIPROCESSORS;
+    }
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuOccupancyMaxPotentialBlockSize(int *min_grid, int *block, CUfunction function,
+                                                  CUoccupancyB2DSize shared_of, size_t dynamic, int limit)
+{
+    return cuOccupancyMaxPotentialBlockSizeWithFlags(min_grid, block, function, shared_of, dynamic, limit, 0);
+}
+
+SIM_API CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, CUfunction function, int blocks, int threads)
+{
+    struct CUctx_st *ctx;
+    struct CUfunc_st *f;
+    CUresult r = check(function, &ctx, &f);
+
+    if (r)
+        return r;
+    if (!bytes || blocks <= 0 || threads <= 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    size_t each = SM_SHARED / (unsigned)blocks, fixed = 1024 + (size_t)attribute(f, 1);
+    each = each > fixed ? each - fixed : 0;
+    *bytes = each < MAX_SHARED_OPTIN ? each : MAX_SHARED_OPTIN;
+    return CUDA_SUCCESS;
+}
+
+/* ---- launches ---- */
+
+static CUresult check_shape(const struct CUfunc_st *f, const struct sim_call *c)
+{
+    static const unsigned most[3] = { 1024, 1024, 64 }, grid[3] = { 2147483647u, 65535, 65535 };
+    uint64_t threads = 1;
+
+    for (int i = 0; i < 3; i++) {
+        if (!c->block[i] || !c->grid[i] || c->block[i] > most[i] || c->grid[i] > grid[i])
+            return CUDA_ERROR_INVALID_VALUE;
+        threads *= c->block[i];
+    }
+    if (threads > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (threads > (unsigned)attribute(f, 0))
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    if (c->shared > (unsigned)attribute(f, 8) || c->shared + (unsigned)attribute(f, 1) > MAX_SHARED_OPTIN)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (c->cooperative) {
+        uint64_t blocks = (uint64_t)c->grid[0] * c->grid[1] * c->grid[2];
+        if (blocks > (uint64_t)blocks_that_fit(f, (int)threads, c->shared) * SIM_MULTIPROCESSORS)
+            return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+    }
+    return CUDA_SUCCESS;
+}
+
+static CUresult pack_extra(struct sim_call *c, void **extra)
+{
+    const void *buffer = NULL;
+    size_t bytes = 0;
+
+    for (; *extra; extra += 2) {
+        if (*extra == (void *)CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT)
+            buffer = extra[1];
+        else if (*extra == (void *)CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT)
+            bytes = *(const size_t *)extra[1];
+        else
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (c->params_bytes && (!buffer || bytes < c->params_bytes))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (c->params_bytes)
+        memcpy(c->params, buffer, c->params_bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult pack(const struct CUfunc_st *f, struct sim_call *c, void **params, void **extra)
+{
+    c->params_bytes = ptx_params_bytes(f->kernel);
+    c->params = calloc(1, c->params_bytes + 16);
+    if (!c->params)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (extra)
+        return params ? CUDA_ERROR_INVALID_VALUE : pack_extra(c, extra);
+    for (unsigned i = 0; i < ptx_nr_params(f->kernel); i++) {
+        size_t offset, bytes;
+        if (!params || !params[i])
+            return CUDA_ERROR_INVALID_VALUE;
+        ptx_param(f->kernel, i, &offset, &bytes);
+        memcpy((char *)c->params + offset, params[i], bytes);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult sim_call_prepare(struct CUctx_st *ctx, struct sim_call *c, void **params, void **extra)
+{
+    struct CUfunc_st *f;
+    CUresult r = sim_function(ctx, c->function, &f);
+
+    c->params = NULL;
+    if (r)
+        return r;
+    if (!f->kernel) {
+        sim_say("kernel %s exists as machine code only, which the simulated GPU cannot run; compile it with PTX "
+                "(nvcc -gencode arch=compute_90,code=compute_90)", f->name);
+        return CUDA_ERROR_NO_BINARY_FOR_GPU;
+    }
+    r = check_shape(f, c);
+    if (!r)
+        r = pack(f, c, params, extra);
+    if (r) {
+        free(c->params);
+        c->params = NULL;
+    }
+    return r;
+}
+
+static CUresult launch(struct sim_call call, CUstream stream, void **params, void **extra)
+{
+    struct sim_work work = { .kind = SIM_WORK_KERNEL, .call = call };
+    struct CUstream_st *s;
+    CUresult r = sim_stream(stream, &s);
+
+    if (!r && !call.function)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!r)
+        r = sim_call_prepare(s->ctx, &work.call, params, extra);
+    return r ? r : sim_submit(s, &work);
+}
+
+SIM_API CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                unsigned bz, unsigned shared, CUstream stream, void **params, void **extra)
+{
+    return launch((struct sim_call){ .function = f, .grid = { gx, gy, gz }, .block = { bx, by, bz },
+                                     .shared = shared }, stream, params, extra);
+}
+
+SIM_API CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                                           unsigned by, unsigned bz, unsigned shared, CUstream stream, void **params)
+{
+    return launch((struct sim_call){ .function = f, .grid = { gx, gy, gz }, .block = { bx, by, bz },
+                                     .shared = shared, .cooperative = true }, stream, params, NULL);
+}
+
+SIM_API CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
+{
+    struct sim_call call = { .function = f };
+
+    if (!config || (config->numAttrs && !config->attrs))
+        return CUDA_ERROR_INVALID_VALUE;
+    call.grid[0] = config->gridDimX;
+    call.grid[1] = config->gridDimY;
+    call.grid[2] = config->gridDimZ;
+    call.block[0] = config->blockDimX;
+    call.block[1] = config->blockDimY;
+    call.block[2] = config->blockDimZ;
+    call.shared = config->sharedMemBytes;
+    for (unsigned i = 0; i < config->numAttrs; i++) {
+        const CUlaunchAttribute *a = &config->attrs[i];
+        if (a->id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+            call.cooperative = a->value.cooperative != 0;
+        if (a->id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION &&
+            a->value.clusterDim.x * a->value.clusterDim.y * a->value.clusterDim.z > 1) {
+            sim_say("launch with thread block clusters: the simulated GPU has none");
+            return CUDA_ERROR_NOT_SUPPORTED;
+        }
+    }
+    return launch(call, config->hStream, params, extra);
+}
+
+static CUresult status_to_cuda(enum ptx_status s)
+{
+    switch (s) {
+    case PTX_OK: case PTX_TIMEOUT: return CUDA_SUCCESS; /* stopped because its context ends */
+    case PTX_ILLEGAL_ADDRESS: return CUDA_ERROR_ILLEGAL_ADDRESS;
+    case PTX_MISALIGNED: return CUDA_ERROR_MISALIGNED_ADDRESS;
+    case PTX_ILLEGAL_INSTRUCTION: return CUDA_ERROR_ILLEGAL_INSTRUCTION;
+    case PTX_NO_MEMORY: return CUDA_ERROR_OUT_OF_MEMORY;
+    case PTX_ASSERT: return CUDA_ERROR_ASSERT;
+    default: return CUDA_ERROR_LAUNCH_FAILED;
+    }
+}
+
+CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *c)
+{
+    struct ptx_memory memory = sim_ptx_memory;
+    struct ptx_launch l = {
+        .grid = { c->grid[0], c->grid[1], c->grid[2] }, .block = { c->block[0], c->block[1], c->block[2] },
+        .dynamic_shared = c->shared, .params = c->params, .cooperative = c->cooperative,
+        .cancel = (const volatile int *)&ctx->cancel,
+    };
+    struct CUfunc_st *f;
+    char error[512] = "";
+    CUresult r = sim_function(ctx, c->function, &f);
+
+    if (r)
+        return r;
+    memory.arg = ctx;
+    r = status_to_cuda(ptx_run(f->kernel, &l, &memory, error, sizeof(error)));
+    if (r)
+        sim_say("%s", error);
+    return r;
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the modules of the simulated GPU share: objects, contexts, address space, work and streams. */
+#ifndef SIM_H
+#define SIM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The client's header gives results that are strings by value; here they are what cuda.h says. */
+#define cuGetErrorName spec_cuGetErrorName
+#define cuGetErrorString spec_cuGetErrorString
+#define cuFuncGetName spec_cuFuncGetName
+#define cuKernelGetName spec_cuKernelGetName
+#include "gen/cuda_abi.h"
+#undef cuGetErrorName
+#undef cuGetErrorString
+#undef cuFuncGetName
+#undef cuKernelGetName
+#include "ptx.h"
+#include "sim_extra.h"
+
+#define SIM_API __attribute__((visibility("default")))
+#define SIM_MAX_DEVICES 16
+#define SIM_STACK 32              /* contexts that one thread may push */
+#define SIM_GRANULE (2ull << 20)  /* unit in which device memory is booked */
+#define SIM_MULTIPROCESSORS 4
+
+/* ---- object.c: every handle is a pointer that is looked up before it is used ---- */
+enum sim_kind {
+    SIM_CONTEXT = 1, SIM_STREAM, SIM_EVENT, SIM_MODULE, SIM_LIBRARY, SIM_FUNCTION, SIM_KERNEL,
+    SIM_GRAPH, SIM_NODE, SIM_EXEC, SIM_POOL, SIM_ARRAY, SIM_VMM, SIM_LINK,
+};
+bool sim_register(void *object, enum sim_kind kind);
+void sim_unregister(void *object);
+bool sim_valid(const void *object, enum sim_kind kind);
+
+/* ---- device.c ---- */
+struct sim_device {
+    int ordinal;
+    uint64_t total_bytes;
+    _Atomic uint64_t used_bytes;
+    struct CUctx_st *primary;     /* one object for the life of the process */
+    unsigned primary_refs, primary_flags;
+    struct CUmemPoolHandle_st *pool, *default_pool;
+};
+extern struct sim_device sim_devices[SIM_MAX_DEVICES];
+extern int sim_nr_devices;
+struct sim_device *sim_device(CUdevice device); /* NULL: no such device */
+bool sim_initialized(void);
+void sim_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- context.c ---- */
+struct CUctx_st {
+    struct sim_device *device;
+    unsigned flags;
+    bool primary;
+    _Atomic bool active;
+    _Atomic int error;            /* sticky CUresult; every later call answers it */
+    _Atomic int cancel;           /* asks running kernels to stop */
+    uint64_t id;                  /* of this incarnation */
+    struct CUstream_st *legacy;
+    struct CUstream_st *streams;  /* all, linked by next_in_context; under sim_lock */
+    size_t limits[16];
+    int cache_config, shared_config;
+};
+/* Context of the calling thread, or why there is none: not initialised, none, destroyed, sticky error. */
+CUresult sim_enter(struct CUctx_st **ctx);
+struct CUctx_st *sim_current(void); /* NULL: none; says nothing about errors */
+bool sim_context_valid(struct CUctx_st *ctx);
+void sim_poison(struct CUctx_st *ctx, CUresult error); /* all contexts of its device */
+
+/* ---- space.c: addresses that device code and copies may touch ---- */
+enum sim_memory {
+    SIM_MEM_DEVICE = 1, SIM_MEM_MANAGED, SIM_MEM_POOL, SIM_MEM_GLOBAL, SIM_MEM_ARRAY,
+    SIM_MEM_HOST, SIM_MEM_REGISTERED, SIM_MEM_MAPPED, SIM_MEM_RESERVED,
+};
+struct sim_range {
+    uint64_t start, bytes;
+    enum sim_memory kind;
+    struct CUctx_st *ctx;
+    struct sim_device *device;
+    unsigned flags;
+    uint64_t id;
+    void *owner;                  /* pool, VMM object */
+    struct sim_chunk *chunk;      /* of a sub-allocation */
+    uint64_t mapped, booked;
+    int access;                   /* CUmemAccess_flags of a VMM mapping */
+    bool sync_memops;
+};
+CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t bytes, enum sim_memory kind,
+                         unsigned flags, uint64_t *address);
+CUresult sim_space_free(uint64_t address);         /* INVALID_VALUE: no allocation starts there */
+bool sim_space_find(uint64_t address, struct sim_range *out);
+uint64_t sim_space_extent(uint64_t address);       /* accessible bytes from address on, 0: none */
+CUresult sim_space_add(const struct sim_range *range); /* a range that the caller owns; HOST_MEMORY_ALREADY_REGISTERED */
+bool sim_space_del(uint64_t start, enum sim_memory kind);
+bool sim_space_update(uint64_t start, void (*change)(struct sim_range *r, void *arg), void *arg);
+void sim_space_drop(struct CUctx_st *ctx);         /* all memory of a context that ends */
+uint64_t sim_space_reserve(uint64_t bytes, uint64_t align, uint64_t hint); /* PROT_NONE; 0: none left */
+bool sim_space_book(struct sim_device *device, uint64_t bytes);
+void sim_space_unbook(struct sim_device *device, uint64_t bytes);
+extern const struct ptx_memory sim_ptx_memory;     /* arg: the context */
+
+/* ---- work.c: what streams and graphs execute ---- */
+enum sim_work_kind {
+    SIM_WORK_EMPTY, SIM_WORK_COPY, SIM_WORK_SET, SIM_WORK_KERNEL, SIM_WORK_HOST, SIM_WORK_RECORD,
+    SIM_WORK_WAIT, SIM_WORK_GRAPH, SIM_WORK_FREE, SIM_WORK_VALUE,
+};
+struct sim_copy { /* boxes of bytes; a pitch is the distance of rows, a slice that of planes */
+    uint64_t src, dst;
+    size_t src_pitch, src_slice, dst_pitch, dst_slice;
+    size_t width, height, depth;
+    void *owned;                  /* private copy of a pageable source */
+};
+struct sim_set {
+    uint64_t dst;
+    size_t pitch, width, height;  /* width in elements */
+    unsigned value, element;
+};
+struct sim_call {
+    void *function;               /* CUfunction or CUkernel */
+    unsigned grid[3], block[3], shared;
+    void *params;                 /* owned, packed */
+    size_t params_bytes;
+    bool cooperative;
+};
+struct sim_host {
+    CUhostFn fn;
+    CUstreamCallback callback;
+    CUstream stream;
+    void *data;
+};
+struct sim_mark {
+    struct CUevent_st *event;
+    uint64_t count;
+};
+struct sim_value {
+    uint64_t address, value;
+    unsigned flags;
+    bool wide, wait;
+};
+struct sim_work {
+    enum sim_work_kind kind;
+    struct sim_copy copy;
+    struct sim_set set;
+    struct sim_call call;
+    struct sim_host host;
+    struct sim_mark mark;
+    struct sim_value val;
+    struct CUgraphExec_st *exec;
+    uint64_t address;
+    CUDA_MEMCPY3D copy_params;    /* as the application gave it, for graph queries */
+    CUDA_MEMSET_NODE_PARAMS set_params;
+};
+/* Executes one piece of work on the calling thread; an error of the device comes back as its CUresult. */
+CUresult sim_work_run(struct CUctx_st *ctx, struct sim_work *work);
+void sim_work_clear(struct sim_work *work);
+CUresult sim_work_clone(struct sim_work *to, const struct sim_work *from);
+void sim_copy_box(const struct sim_copy *c);
+
+/* ---- stream.c ---- */
+struct sim_item;
+struct sim_capture;
+struct CUstream_st {
+    struct CUctx_st *ctx;
+    unsigned flags;
+    int priority;
+    uint64_t id;
+    bool legacy, started, closing;
+    int refs;
+    uint64_t submitted, completed;
+    struct sim_item *head, *tail;
+    pthread_cond_t arrived;
+    pthread_t thread;
+    struct CUstream_st *next_in_context;
+    struct sim_capture *capture;       /* NULL: not capturing */
+    struct CUgraphNode_st **cap_deps;
+    size_t nr_cap_deps;
+};
+extern pthread_mutex_t sim_lock;       /* streams, events, captures, contexts' lists */
+extern pthread_cond_t sim_progress;    /* broadcast at every completion */
+CUresult sim_stream(CUstream handle, struct CUstream_st **stream); /* enters the context too; resolves 0, 1, 2 */
+CUresult sim_stream_create(struct CUctx_st *ctx, unsigned flags, int priority, struct CUstream_st **stream);
+CUresult sim_submit(struct CUstream_st *stream, struct sim_work *work); /* takes over the work's memory, also on error */
+CUresult sim_submit_wait(struct CUstream_st *stream, struct sim_work *work);
+CUresult sim_stream_wait(struct CUstream_st *stream);   /* all work so far */
+CUresult sim_context_wait(struct CUctx_st *ctx);
+void sim_streams_end(struct CUctx_st *ctx);             /* all streams of a context that ends */
+CUresult sim_may_block(struct CUctx_st *ctx);           /* STREAM_CAPTURE_UNSUPPORTED under an unsafe capture */
+extern __thread bool sim_in_callback;
+
+/* ---- event.c ---- */
+struct CUevent_st {
+    struct CUctx_st *ctx;
+    unsigned flags;
+    int refs;
+    uint64_t recorded, done;           /* numbers of records asked for and reached */
+    uint64_t time_ns;
+    struct sim_capture *capture;       /* recorded in this capture, at these nodes */
+    uint64_t capture_id;
+    struct CUgraphNode_st **cap_deps;
+    size_t nr_cap_deps;
+};
+void sim_event_put(struct CUevent_st *event);
+void sim_event_reached(struct CUevent_st *event, uint64_t count);
+void sim_event_await(struct CUevent_st *event, uint64_t count);
+
+/* ---- capture.c ---- */
+/* True when `stream` captures: then the work became a node (or *r says why not). Called under sim_lock. */
+bool sim_capture_work(struct CUstream_st *stream, struct sim_work *work, CUresult *r);
+bool sim_capture_record(struct CUstream_st *stream, struct CUevent_st *event, CUresult *r);
+bool sim_capture_wait(struct CUstream_st *stream, struct CUevent_st *event, CUresult *r);
+CUresult sim_capture_refuse(struct CUstream_st *stream); /* a call that may not happen under capture: invalidates */
+extern int sim_nr_captures;            /* under sim_lock */
+extern __thread CUstreamCaptureMode sim_thread_mode;
+
+/* ---- graph.c ---- */
+struct CUgraphNode_st {
+    struct CUgraph_st *graph;
+    struct sim_work work;
+    struct CUgraph_st *child;          /* owned clone of a child graph node */
+    struct CUgraphNode_st **deps;
+    size_t nr_deps;
+    struct CUgraphNode_st *origin;     /* of a clone */
+    CUgraphNodeType type;
+};
+struct CUgraph_st {
+    struct CUgraphNode_st **nodes;
+    size_t nr_nodes;
+    bool owned;                        /* by a node or a capture: not the application's to destroy */
+};
+struct CUgraphNode_st *sim_graph_add(struct CUgraph_st *graph, CUgraphNodeType type, struct CUgraphNode_st *const *deps,
+                                     size_t nr_deps); /* NULL: out of memory */
+struct CUgraph_st *sim_graph_create(void);
+void sim_graph_destroy(struct CUgraph_st *graph);
+struct CUgraph_st *sim_graph_clone(const struct CUgraph_st *graph);
+CUresult sim_exec_run(struct CUctx_st *ctx, struct CUgraphExec_st *exec);
+void sim_exec_put(struct CUgraphExec_st *exec);
+void sim_exec_get(struct CUgraphExec_st *exec);
+
+/* ---- copy.c ---- */
+CUresult sim_copy_check(const struct sim_copy *c);
+CUresult sim_copy_resolve(const CUDA_MEMCPY3D *p, struct sim_copy *c);
+
+/* ---- module.c, function.c ---- */
+struct sim_image {                     /* what was found in a module's bytes */
+    char *ptx;                         /* owned text, NULL: none */
+    size_t ptx_bytes;
+    bool sass;                         /* holds machine code, which cannot run here */
+    char *cubin;                       /* owned */
+    size_t cubin_bytes;
+};
+CUresult sim_image_open(const void *image, struct sim_image *out, char *error, size_t error_bytes);
+void sim_image_close(struct sim_image *image);
+struct CUmod_st {
+    struct CUctx_st *ctx;
+    struct ptx_module *ptx;
+    struct sim_image image;
+    struct CUfunc_st **functions;
+    size_t nr_functions;
+    struct CUlib_st *library;
+    struct CUmod_st *next;             /* of the library's modules */
+};
+struct CUfunc_st {
+    struct CUmod_st *module;
+    struct ptx_kernel *kernel;         /* NULL: machine code only */
+    char *name;
+    int max_dynamic, carveout, cache;
+};
+CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, size_t error_bytes,
+                         struct CUmod_st **module);
+void sim_module_free(struct CUmod_st *module);
+struct CUfunc_st *sim_module_function(struct CUmod_st *module, const char *name);
+/* The function behind a CUfunction or a CUkernel in this context. */
+CUresult sim_function(struct CUctx_st *ctx, void *handle, struct CUfunc_st **function);
+void sim_libraries_drop(struct CUctx_st *ctx);
+CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *call);
+/* Checks a launch and packs its parameters; on error nothing is owned. */
+CUresult sim_call_prepare(struct CUctx_st *ctx, struct sim_call *call, void **params, void **extra);
+CUresult sim_read_file(const char *path, char **out); /* a whole file, NULs behind it */
+/* Puts the explanation where the application asked for it by JIT options, else on stderr. */
+void sim_report(const char *error, unsigned nr, const CUjit_option *options, void **values);
+/* The executable's copy of a node, for changing it between launches; NULL: none of that type. */
+struct CUgraphNode_st *sim_exec_node(struct CUgraphExec_st *exec, struct CUgraphNode_st *node, CUgraphNodeType type);
+
+#endif

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ledger of addresses that device code and copies may touch, and the allocator of device memory in it. */
+#define _GNU_SOURCE
+#include <orion/layout.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "sim.h"
+
+/* Above the bases at which a driver's reservations were seen, inside what clients keep free for us. */
+#define SPACE_LOW (OC_DEVICE_LOW + (1ull << 40))
+#define SPACE_HIGH OC_DEVICE_HIGH
+#define UNIT 512u
+#define UNITS (SIM_GRANULE / UNIT)
+#define SMALL (SIM_GRANULE / 2)    /* larger requests get granules of their own */
+
+struct sim_chunk {                 /* one granule cut into units */
+    uint64_t start;
+    struct sim_device *device;
+    unsigned used;
+    uint8_t taken[UNITS];
+    struct sim_chunk *next;
+};
+static struct sim_range **ranges;  /* sorted by start */
+static size_t nr_ranges, room;
+static struct sim_chunk *chunks;
+static uint64_t next_address = SPACE_LOW;
+static uint64_t next_id = 1;
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+
+bool sim_space_book(struct sim_device *device, uint64_t bytes)
+{
+    uint64_t used = device->used_bytes;
+
+    do {
+        if (bytes > device->total_bytes || used > device->total_bytes - bytes)
+            return false;
+    } while (!__atomic_compare_exchange_n((uint64_t *)&device->used_bytes, &used, used + bytes, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return true;
+}
+
+void sim_space_unbook(struct sim_device *device, uint64_t bytes)
+{
+    device->used_bytes -= bytes;
+}
+
+/* Index of the first range that starts above `address`. */
+static size_t above(uint64_t address)
+{
+    size_t low = 0, high = nr_ranges;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (ranges[mid]->start <= address)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct sim_range *find_locked(uint64_t address)
+{
+    size_t i = above(address);
+    struct sim_range *r = i ? ranges[i - 1] : NULL;
+
+    return r && address - r->start < r->bytes ? r : NULL;
+}
+
+static CUresult insert_locked(const struct sim_range *range)
+{
+    size_t i = above(range->start);
+    struct sim_range *copy;
+
+    if ((i && ranges[i - 1]->start + ranges[i - 1]->bytes > range->start) ||
+        (i < nr_ranges && range->start + range->bytes > ranges[i]->start))
+        return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    if (nr_ranges == room) {
+        size_t more = room ? room * 2 : 64;
+        void *p = realloc(ranges, more * sizeof(*ranges));
+        if (!p)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        ranges = p;
+        room = more;
+    }
+    copy = malloc(sizeof(*copy));
+    if (!copy)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *copy = *range;
+    copy->id = next_id++;
+    memmove(&ranges[i + 1], &ranges[i], (nr_ranges - i) * sizeof(*ranges));
+    ranges[i] = copy;
+    nr_ranges++;
+    return CUDA_SUCCESS;
+}
+
+static uint64_t map_at(uint64_t at, uint64_t bytes, int prot)
+{
+    void *p = mmap((void *)(uintptr_t)at, bytes, prot,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return 0;
+    if ((uint64_t)(uintptr_t)p == at)
+        return at;
+    munmap(p, bytes); /* a kernel without MAP_FIXED_NOREPLACE takes it as a hint */
+    return 0;
+}
+
+/* A fresh mapping in the device's window; addresses are reused only after the window was used up. */
+static uint64_t map_locked(uint64_t bytes, uint64_t align, int prot)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        uint64_t at = (next_address + align - 1) / align * align;
+        for (; at + bytes <= SPACE_HIGH; at += align) {
+            if (!map_at(at, bytes, prot))
+                continue;
+            next_address = at + bytes;
+            return at;
+        }
+        next_address = SPACE_LOW;
+    }
+    return 0;
+}
+
+uint64_t sim_space_reserve(uint64_t bytes, uint64_t align, uint64_t hint)
+{
+    uint64_t at;
+
+    pthread_rwlock_wrlock(&lock);
+    at = hint && hint % SIM_GRANULE == 0 ? map_at(hint, bytes, PROT_NONE) : 0;
+    if (!at)
+        at = map_locked(bytes, align < SIM_GRANULE ? SIM_GRANULE : align, PROT_NONE);
+    pthread_rwlock_unlock(&lock);
+    return at;
+}
+
+static uint64_t chunk_take(struct sim_chunk *c, unsigned units)
+{
+    unsigned run = 0;
+
+    if (UNITS - c->used < units)
+        return 0;
+    for (unsigned i = 0; i < UNITS; i++) {
+        run = c->taken[i] ? 0 : run + 1;
+        if (run < units)
+            continue;
+        memset(&c->taken[i + 1 - units], 1, units);
+        c->used += units;
+        return c->start + (uint64_t)(i + 1 - units) * UNIT;
+    }
+    return 0;
+}
+
+static CUresult alloc_small(struct sim_device *device, size_t bytes, struct sim_range *r)
+{
+    unsigned units = (unsigned)((bytes + UNIT - 1) / UNIT);
+    struct sim_chunk *c;
+
+    for (c = chunks; c; c = c->next)
+        if (c->device == device && (r->start = chunk_take(c, units))) {
+            r->chunk = c;
+            return CUDA_SUCCESS;
+        }
+    if (!sim_space_book(device, SIM_GRANULE))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    c = calloc(1, sizeof(*c));
+    if (!c || !(c->start = map_locked(SIM_GRANULE, SIM_GRANULE, PROT_READ | PROT_WRITE))) {
+        free(c);
+        sim_space_unbook(device, SIM_GRANULE);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    c->device = device;
+    c->next = chunks;
+    chunks = c;
+    r->chunk = c;
+    r->start = chunk_take(c, units);
+    return CUDA_SUCCESS;
+}
+
+static CUresult alloc_large(struct sim_device *device, size_t bytes, struct sim_range *r)
+{
+    uint64_t size;
+
+    if (bytes > SPACE_HIGH - SPACE_LOW)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    size = (bytes + SIM_GRANULE - 1) / SIM_GRANULE * SIM_GRANULE;
+    if (!sim_space_book(device, size))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    r->start = map_locked(size, SIM_GRANULE, PROT_READ | PROT_WRITE);
+    if (!r->start) {
+        sim_space_unbook(device, size);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    r->mapped = r->booked = size;
+    return CUDA_SUCCESS;
+}
+
+static void release_locked(struct sim_range *r)
+{
+    struct sim_chunk *c = r->chunk, **at;
+
+    if (c) {
+        unsigned units = (unsigned)((r->bytes + UNIT - 1) / UNIT);
+        memset(&c->taken[(r->start - c->start) / UNIT], 0, units);
+        c->used -= units;
+        if (c->used)
+            return;
+        munmap((void *)(uintptr_t)c->start, SIM_GRANULE);
+        sim_space_unbook(c->device, SIM_GRANULE);
+        for (at = &chunks; *at != c; at = &(*at)->next)
+            ;
+        *at = c->next;
+        free(c);
+        return;
+    }
+    if (r->mapped)
+        munmap((void *)(uintptr_t)r->start, r->mapped);
+    if (r->booked)
+        sim_space_unbook(r->device, r->booked);
+}
+
+CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t bytes, enum sim_memory kind,
+                         unsigned flags, uint64_t *address)
+{
+    struct sim_range r = { .bytes = bytes, .kind = kind, .ctx = ctx, .device = device, .flags = flags };
+    CUresult result;
+
+    if (!bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_rwlock_wrlock(&lock);
+    result = bytes <= SMALL ? alloc_small(device, bytes, &r) : alloc_large(device, bytes, &r);
+    if (!result) {
+        result = insert_locked(&r);
+        if (result)
+            release_locked(&r);
+    }
+    pthread_rwlock_unlock(&lock);
+    *address = result ? 0 : r.start;
+    return result;
+}
+
+static void remove_locked(size_t i)
+{
+    struct sim_range *r = ranges[i];
+
+    memmove(&ranges[i], &ranges[i + 1], (nr_ranges - i - 1) * sizeof(*ranges));
+    nr_ranges--;
+    release_locked(r);
+    free(r);
+}
+
+CUresult sim_space_free(uint64_t address)
+{
+    size_t i;
+    CUresult r = CUDA_SUCCESS;
+
+    pthread_rwlock_wrlock(&lock);
+    i = above(address);
+    if (!i || ranges[i - 1]->start != address)
+        r = CUDA_ERROR_INVALID_VALUE;
+    else
+        remove_locked(i - 1);
+    pthread_rwlock_unlock(&lock);
+    return r;
+}
+
+bool sim_space_find(uint64_t address, struct sim_range *out)
+{
+    struct sim_range *r;
+
+    pthread_rwlock_rdlock(&lock);
+    r = find_locked(address);
+    if (r && out)
+        *out = *r;
+    pthread_rwlock_unlock(&lock);
+    return r != NULL;
+}
+
+uint64_t sim_space_extent(uint64_t address)
+{
+    struct sim_range *r;
+    uint64_t bytes = 0;
+
+    pthread_rwlock_rdlock(&lock);
+    r = find_locked(address);
+    if (r && r->kind != SIM_MEM_RESERVED && !(r->kind == SIM_MEM_MAPPED && !r->access))
+        bytes = r->start + r->bytes - address;
+    pthread_rwlock_unlock(&lock);
+    return bytes;
+}
+
+CUresult sim_space_add(const struct sim_range *range)
+{
+    CUresult r;
+
+    pthread_rwlock_wrlock(&lock);
+    r = insert_locked(range);
+    pthread_rwlock_unlock(&lock);
+    return r;
+}
+
+bool sim_space_del(uint64_t start, enum sim_memory kind)
+{
+    bool found;
+    size_t i;
+
+    pthread_rwlock_wrlock(&lock);
+    i = above(start);
+    found = i && ranges[i - 1]->start == start && ranges[i - 1]->kind == kind;
+    if (found)
+        remove_locked(i - 1);
+    pthread_rwlock_unlock(&lock);
+    return found;
+}
+
+bool sim_space_update(uint64_t start, void (*change)(struct sim_range *r, void *arg), void *arg)
+{
+    struct sim_range *r;
+
+    pthread_rwlock_wrlock(&lock);
+    r = find_locked(start);
+    if (r)
+        change(r, arg);
+    pthread_rwlock_unlock(&lock);
+    return r != NULL;
+}
+
+void sim_space_drop(struct CUctx_st *ctx)
+{
+    pthread_rwlock_wrlock(&lock);
+    for (size_t i = nr_ranges; i-- > 0;)
+        if (ranges[i]->ctx == ctx)
+            remove_locked(i);
+    pthread_rwlock_unlock(&lock);
+}
+
+static uint64_t ptx_extent(void *arg, uint64_t address)
+{
+    (void)arg;
+    return sim_space_extent(address);
+}
+
+static void *ptx_alloc(void *arg, size_t bytes)
+{
+    struct CUctx_st *ctx = arg;
+    uint64_t at;
+
+    if (sim_space_alloc(ctx, ctx->device, bytes ? bytes : 1, SIM_MEM_GLOBAL, 0, &at))
+        return NULL;
+    memset((void *)(uintptr_t)at, 0, bytes); /* a recycled unit holds old bytes */
+    return (void *)(uintptr_t)at;
+}
+
+static void ptx_free(void *arg, void *p)
+{
+    (void)arg;
+    sim_space_free((uint64_t)(uintptr_t)p);
+}
+
+const struct ptx_memory sim_ptx_memory = { .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free };
