@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import abi, dispatch, driver, exports, ops, send, stubs, wire
+from . import abi, checks, dispatch, driver, exports, ops, send, stubs, wire
 from .load import Spec, SpecError, load
 from .lock import update_lock
 
@@ -29,7 +29,7 @@ def generate(spec: Spec) -> dict[str, str]:
         f"{GUEST}/libcuda.map": exports.export_map(spec),
         f"{HOST}/driver.h": driver.driver_h(spec),
         f"{HOST}/driver.c": driver.driver_c(spec),
-        f"{HOST}/checks.h": dispatch.checks_h(spec),
+        f"{HOST}/checks.h": checks.checks_h(spec),
         f"{HOST}/ops.h": ops.ops_h(spec),
         f"{HOST}/ops.c": ops.ops_c(spec),
     }
@@ -71,7 +71,8 @@ def main() -> int:
     except SpecError as error:
         print(f"codegen: {error}", file=sys.stderr)
         return 1
-    print(f"{len(spec.calls)} calls, {exports.hand_count(spec)} with a body by hand, {len(spec.unsupported)} unsupported")
+    hand = exports.hand_count(spec)
+    print(f"{len(spec.calls)} calls, {hand} with a body by hand, {len(spec.unsupported)} unsupported")
     return 0
 
 

@@ -64,6 +64,7 @@ def _check_call(spec: Spec, call: Call) -> None:
             _check_length(call, param, params)
         if call.order is not LOCAL:
             _check_crosses(call, param)
+    _check_variant(spec, call)
     if call.order is LOCAL:
         return
     for word in ("makes", "frees"):
@@ -73,6 +74,18 @@ def _check_call(spec: Spec, call: Call) -> None:
     parse_checks(call)
     parse_flags(call)
     _check_books(call, params)
+
+
+def _check_variant(spec: Spec, call: Call) -> None:
+    if call.ptsz is None:
+        return
+    streams = [p for p in call.params if p.type.handle == "STREAM" and p.dir == "in"]
+    if call.per_thread and call.per_thread not in {c.name for c in spec.calls}:
+        _fail(call, f'per_thread="{call.per_thread}" is no function of the spec')
+    if call.stream_in and call.stream_in.partition(".")[0] not in {p.name for p in call.params}:
+        _fail(call, f'stream_in="{call.stream_in}" is not "param.field"')
+    if not (streams or call.per_thread or call.stream_in):
+        _fail(call, f'ptsz="{call.ptsz}" needs a stream parameter, per_thread="..." or stream_in="..."')
 
 
 def _check_length(call: Call, param: Param, params: dict[str, Param]) -> None:

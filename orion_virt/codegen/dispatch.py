@@ -12,7 +12,10 @@ from .ops import by_hand
 from .spans import Span, parse_checks
 from .text import banner, element_size, from_wire, in_fields, is_variable, join_c, out_fields, to_wire
 
-_HEAD = "CUresult oh_run_{name}(struct oh_twin *t, const void *payload, uint32_t bytes, void *reply, uint32_t *reply_bytes)"
+_HEAD = (
+    "CUresult oh_run_{name}(struct oh_twin *t, const void *payload, uint32_t bytes,"
+    " void *reply, uint32_t *reply_bytes)"
+)
 
 
 def dispatch_c(spec: Spec, family: Family) -> str | None:
@@ -42,13 +45,19 @@ def _body(call: Call) -> list[str]:
     lines += _check_spans(call) + _before(call)
     lines += [f"    r = oh_drv.{call.name}({', '.join(_argument(call, p) for p in call.params)});"]
     lines += _failed(call) + _after(call) + _reply(call)
-    unused = [n for n, used in (("t", _uses(lines, "t")), ("bytes", bool(ins)), ("payload", bool(in_fields(call)))) if not used]
-    unused += [] if out_fields(call) else ["reply", "reply_bytes"]
-    return [*declarations, ""] + [f"    (void){n};" for n in unused] + lines + ["    return CUDA_SUCCESS;"]
+    return [*declarations, "", *_unused(call, lines), *lines, "    return CUDA_SUCCESS;"]
+
+
+def _unused(call: Call, lines: list[str]) -> list[str]:
+    names = [] if _uses(lines, "t") else ["t"]
+    names += [] if _uses(lines, "bytes") else ["bytes"]
+    names += [] if in_fields(call) else ["payload"]
+    names += [] if out_fields(call) else ["reply", "reply_bytes"]
+    return [f"    (void){name};" for name in names]
 
 
 def _uses(lines: list[str], name: str) -> bool:
-    return any(re.search(rf"\b{name}(->|,)", line) for line in lines)
+    return any(re.search(rf"\b{name}(->|,| -)", line) for line in lines)
 
 
 def _locals(call: Call, ins: list[Param]) -> list[str]:
@@ -64,6 +73,8 @@ def _locals(call: Call, ins: list[Param]) -> list[str]:
         lines.append("    uint64_t used = sizeof(*out);")
     for p in call.params:
         lines += _local(call, p)
+    if call.ledger and call.ledger[0] == "-":
+        lines.append("    struct oh_entry entry;")
     return [*lines, "    CUresult r;"]
 
 
@@ -165,15 +176,18 @@ def _before(call: Call) -> list[str]:
     if call.books or (call.ledger and call.ledger[0] == "+"):
         lines += ["    if (t->device < 0)", "        return CUDA_ERROR_INVALID_CONTEXT;"]
     if call.books and call.books[0] == "+":
-        lines += [f"    r = oh_book(t->device, in->{call.books[1:]});", "    if (r != CUDA_SUCCESS)", "        return r;"]
+        lines += [f"    r = oh_book(t->device, in->{call.books[1:]});"]
+        lines += ["    if (r != CUDA_SUCCESS)", "        return r;"]
     if call.ledger and call.ledger[0] == "-":
         pointer = f"in->{call.ledger[1:]}"
         lines += [f"    if ({pointer} == 0)", "        return CUDA_SUCCESS;"]
-        lines += [f"    if (!oh_starts({pointer}))", "        return CUDA_ERROR_INVALID_VALUE;"]
+        lines += [f"    if (!oh_entry_take({pointer}, &entry))", "        return CUDA_ERROR_INVALID_VALUE;"]
     return lines
 
 
 def _failed(call: Call) -> list[str]:
+    if call.ledger and call.ledger[0] == "-":
+        return ["    if (r != CUDA_SUCCESS) {", "        oh_entry_restore(&entry);", "        return r;", "    }"]
     if not (call.books and call.books[0] == "+"):
         return ["    if (r != CUDA_SUCCESS)", "        return r;"]
     undo = f"        oh_unbook(t->device, in->{call.books[1:]});"
@@ -186,8 +200,6 @@ def _after(call: Call) -> list[str]:
         pointer, size = call.ledger[1:].split(":")
         booked = f"in->{call.books[1:]}" if call.books else "0"
         lines.append(f"    oh_ledger_add(v_{pointer}, in->{size}, t->device, {booked});")
-    if call.ledger and call.ledger[0] == "-":
-        lines.append(f"    oh_ledger_del(in->{call.ledger[1:]});")
     if call.makes:
         made = _param(call, call.makes)
         lines += [f"    r = oh_put(OW_KIND_{made.type.handle}, in->{made.name}, (void *)(uintptr_t)v_{made.name});"]
@@ -219,104 +231,3 @@ def _answer(type: Type, name: str) -> str:
     if type.handle:
         return f"oh_find(OW_KIND_{type.handle}, (void *)(uintptr_t)v_{name})"
     return to_wire(type, f"v_{name}")
-
-
-CHECKS_H = """
-#ifndef ORION_CHECKS_H
-#define ORION_CHECKS_H
-
-#include "executor.h"
-
-/* Product that saturates, so that a length that overflows passes no later check. */
-static inline uint64_t oh_array_bytes(uint64_t count, uint64_t size)
-{
-    uint64_t bytes;
-
-    return __builtin_mul_overflow(count, size, &bytes) ? UINT64_MAX : bytes;
-}
-
-/* Bytes from the first of `rows` rows to the end of the last. */
-static inline uint64_t oh_rows_bytes(uint64_t width, uint64_t pitch, uint64_t rows)
-{
-    uint64_t bytes;
-
-    if (rows == 0 || width == 0)
-        return 0;
-    return __builtin_add_overflow(oh_array_bytes(pitch, rows - 1), width, &bytes) ? UINT64_MAX : bytes;
-}
-
-/* True when the client may touch these bytes: its device memory or its part of the region. */
-static inline bool oh_touches(uint64_t ptr, uint64_t bytes)
-{
-    return bytes == 0 || oh_ledger_has(ptr, bytes) || oh_is_ours((const void *)(uintptr_t)ptr, bytes);
-}
-
-/* True when an allocation of the client starts at `ptr`. */
-static inline bool oh_starts(uint64_t ptr)
-{
-    uint64_t start, bytes;
-    int device;
-
-    return oh_ledger_find(ptr, &start, &bytes, &device) && start == ptr;
-}
-
-/* The physical ordinal of the client's device. */
-static inline CUresult oh_ordinal(int32_t device, int *ordinal)
-{
-    if (device < 0 || (uint32_t)device >= oh_nr_devices)
-        return CUDA_ERROR_INVALID_DEVICE;
-    *ordinal = oh_devices[device].ordinal;
-    return CUDA_SUCCESS;
-}
-
-/* A function handle, or a kernel handle where the driver takes either. */
-static inline CUresult oh_get_function(uint64_t id, void **real)
-{
-    return oh_get(((id >> 40) & 63) == OW_KIND_KERNEL ? OW_KIND_KERNEL : OW_KIND_FUNCTION, id, real);
-}
-
-/* Turns an array of client handles, in the private copy of the command, into the driver's. */
-static inline CUresult oh_get_array(enum ow_kind kind, const void *handles, uint32_t bytes)
-{
-    uint64_t *at = (uint64_t *)(uintptr_t)handles;
-
-    for (uint32_t i = 0; at && i < bytes / sizeof(*at); i++) {
-        void *real;
-        CUresult r = oh_get(kind, at[i], &real);
-
-        if (r != CUDA_SUCCESS)
-            return r;
-        at[i] = (uint64_t)(uintptr_t)real;
-    }
-    return CUDA_SUCCESS;
-}
-
-/* The next part, which must be `want` bytes long (or absent, where that is allowed). */
-static inline bool oh_array(struct ow_cursor *parts, uint32_t bytes, bool optional, uint64_t want, const void **p)
-{
-    *p = NULL;
-    if (bytes == OW_NULL)
-        return optional;
-    if (bytes != want)
-        return false;
-    *p = ow_take(parts, bytes);
-    return *p != NULL;
-}
-
-/* The next part, which must be a terminated string (or absent, where that is allowed). */
-static inline bool oh_string(struct ow_cursor *parts, uint32_t bytes, bool optional, const void **p)
-{
-    *p = NULL;
-    if (bytes == OW_NULL)
-        return optional;
-    *p = bytes ? ow_take(parts, bytes) : NULL;
-    return *p && ((const char *)*p)[bytes - 1] == 0;
-}
-
-#endif
-"""
-
-
-def checks_h(spec: Spec) -> str:
-    """The text of checks.h."""
-    return banner(spec, "Checks that the generated bodies share; bodies by hand may use them.") + CHECKS_H

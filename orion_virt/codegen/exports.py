@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orion_virt.spec import constants
 from orion_virt.spec.schema import LOCAL, Call
 
 from .load import Spec, base_name
@@ -32,19 +33,35 @@ def ptsz_c(spec: Spec) -> str:
     lines = [banner(spec, "Per-thread default stream variants: stream 0 becomes CU_STREAM_PER_THREAD.")]
     lines += ['#include "gen/send.h"', '#include "gen/ptsz.h"']
     for call in spec.calls:
-        if call.ptsz and "ptsz" not in call.hand and _stream(call):
+        if call.ptsz:
             lines += ["", f"OG_EXPORT {prototype(call, suffix='_' + call.ptsz)}", "{", *_variant(call), "}"]
     return "\n".join([*lines, ""])
 
 
-def _stream(call: Call) -> str | None:
-    return next((p.name for p in call.params if p.type.handle == "STREAM" and p.dir == "in"), None)
-
-
 def _variant(call: Call) -> list[str]:
-    stream = _stream(call)
+    if call.per_thread:
+        args = ", ".join([p.name for p in call.params] + ["og_per_thread(NULL)"])
+        return [
+            f"    CUresult r_ = {call.per_thread}({args});", "",
+            f"    return r_ != CUDA_SUCCESS ? r_ : {constants.SYNCHRONIZE}(og_per_thread(NULL));",
+        ]  # fmt: skip
+    if call.stream_in:
+        return _struct_variant(call, *call.stream_in.split("."))
+    stream = next(p.name for p in call.params if p.type.handle == "STREAM" and p.dir == "in")
     args = ", ".join(f"og_per_thread({p.name})" if p.name == stream else p.name for p in call.params)
     return [f"    return {call.name}({args});"]
+
+
+def _struct_variant(call: Call, name: str, field: str) -> list[str]:
+    param = next(p for p in call.params if p.name == name)
+    args = ", ".join("&copy_" if p is param else p.name for p in call.params)
+    plain = ", ".join(p.name for p in call.params)
+    lines = [f"    {param.type.c} copy_;", "    CUresult r_;", "", f"    if (!{name})"]
+    lines += [f"        return {call.name}({plain});", f"    copy_ = *{name};"]
+    lines += [f"    copy_.{field} = og_per_thread(copy_.{field});", f"    r_ = {call.name}({args});"]
+    if not param.const or param.dir != "in":
+        lines += [f"    copy_.{field} = {name}->{field};", f"    *{name} = copy_;"]
+    return [*lines, "    return r_;"]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def ops_h(spec: Spec) -> str:
     lines += ["#ifndef ORION_OPS_H", "#define ORION_OPS_H", "", '#include "executor.h"', "", "/* By hand. */"]
     for call in spec.crossing:
         if by_hand(call):
-            lines.append(f"CUresult oh_{call.name}(struct oh_twin *t, const struct ow_{call.name}_in *in, uint32_t bytes,")
-            lines.append(f"    struct ow_{call.name}_out *out, uint32_t *out_bytes);")
+            types = f"const struct ow_{call.name}_in *in, uint32_t bytes, struct ow_{call.name}_out *out"
+            lines.append(f"CUresult oh_{call.name}(struct oh_twin *t, {types}, uint32_t *out_bytes);")
     lines += ["", "/* Generated. */"]
     lines += [f"oh_dispatch_fn oh_run_{c.name};" for c in spec.crossing]
     return "\n".join([*lines, "", "#endif", ""])

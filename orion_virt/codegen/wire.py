@@ -75,7 +75,8 @@ def wire_h(spec: Spec) -> str:
 
 
 def _names(spec: Spec) -> list[str]:
-    lines = ["", "/* Name of an operation, for people; NULL: unknown. */", "static inline const char *ow_op_name(uint32_t op)"]
-    lines += ["{", "    static const char *const names[OW_NR_OPS] = {"]
+    lines = ["", "/* Name of an operation, for people; NULL: unknown. */"]
+    lines += ["static inline const char *ow_op_name(uint32_t op)", "{"]
+    lines += ["    static const char *const names[OW_NR_OPS] = {"]
     lines += [f'        [{c.op}] = "{c.name}",' for c in spec.crossing]
     return [*lines, "    };", "", "    return op < OW_NR_OPS ? names[op] : NULL;", "}"]

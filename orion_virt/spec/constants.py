@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers of the driver's ABI (CUresult codes, attributes, flags), as data; a test compares them with cuda.h."""
 
+#: The function that waits for a stream: the "ptds" variants end with it.
+SYNCHRONIZE = "cuStreamSynchronize"
+
 #: group -> name -> value; group "CUresult" becomes the enum, the others become #defines.
 GROUPS: dict[str, dict[str, int]] = {
     "CUresult": {

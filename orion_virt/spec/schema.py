@@ -71,7 +71,9 @@ class Call:
     ``checks``: device memory that the call touches, "ptr:bytes" or "ptr:width@pitch*rows", each
     factor a parameter or number, several separated by a comma; a byte outside the ledger and
     the grants is CUDA_ERROR_INVALID_VALUE. ``flags``: "param:mask" of the allowed bits.
-    ``context``: False where the call needs no current context. ``since``: CUDA version that brought this symbol.
+    ``context``: False where the call needs no current context. ``per_thread``: the call that does
+    the same on a stream, for the "ptds" variant; ``stream_in``: "param.field" of the struct that
+    holds the stream, for the "ptsz" variant. ``since``: CUDA version that brought this symbol.
     ``ptsz``: suffix of the per-thread default stream variant ("ptsz", "ptds") or None.
     """
 
@@ -89,6 +91,8 @@ class Call:
     checks: str = ""
     flags: str = ""
     context: bool = True
+    per_thread: str | None = None
+    stream_in: str | None = None
     internal: bool = False
     since: int = 0
     until: int | None = None
