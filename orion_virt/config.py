@@ -201,7 +201,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server-shm", "shm_buffer_size"): ("shm_buffer_bytes", _buffer),
     ("server-shm", "shm_budget"): ("shm_budget_bytes", _budget),
     ("controller", "controller_addr"): ("controller_addr", _controller),
-    ("libvirt", "attach"): ("libvirt_attach", _choice("all", "marked")),
+    ("libvirt", "attach"): ("libvirt_attach", _choice("all", "marked", "off")),
     ("libvirt", "exclude"): ("libvirt_exclude", _names),
     ("libvirt", "uri"): ("libvirt_uri", _word),
 }

@@ -97,11 +97,11 @@ class Control(ctypes.LittleEndianStructure):
 
 GRANT, RELEASE, CLOSED, STOP, USAGE = 1, 2, 3, 4, 5
 
-# Where the parts of a channel block lie; the guest reads these from the block's first line.
-CALLBACKS_OFF = 4096
-RING_OFF = CALLBACKS_OFF + NR_CALLBACKS * CALLBACK_BYTES
+# Where the parts of a channel block lie.
+RING_OFF = 4096
 SLOTS_OFF = RING_OFF + RING_LINES * LINE
-STAGING_OFF = SLOTS_OFF + NR_SLOTS * SLOT_BYTES
+CALLBACKS_OFF = SLOTS_OFF + NR_SLOTS * SLOT_BYTES
+STAGING_OFF = CALLBACKS_OFF + NR_CALLBACKS * CALLBACK_BYTES
 
 
 def channel_head(channel_id: int, block_bytes: int) -> bytes:

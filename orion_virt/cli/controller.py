@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import sys
@@ -13,6 +14,8 @@ from orion_virt import config, credential, paths
 from orion_virt.controller.http import ControllerServer
 from orion_virt.controller.pool import Pool
 from orion_virt.errors import ConfigError, OrionError, Unavailable
+
+_PR_SET_PDEATHSIG = 1
 
 
 def _bind(listen: str, pool: Pool, secret: str) -> ControllerServer:
@@ -47,9 +50,12 @@ def serve(listen: str) -> None:
 @click.command()
 @click.option("--listen", default="0.0.0.0:9123", show_default=True, help="Address and port to serve on.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
-def main(listen: str, log_level: str) -> None:
+@click.option("--die-with-parent", is_flag=True, hidden=True)
+def main(listen: str, log_level: str, die_with_parent: bool) -> None:
     """Grants vGPUs to clients and keeps account of them."""
     logging.basicConfig(level=log_level, format="%(asctime)s [%(levelname)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    if die_with_parent:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         serve(listen)
     except OrionError as error:

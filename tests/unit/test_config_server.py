@@ -68,7 +68,7 @@ def test_unknown_key_is_a_warning_with_its_line():
         ("server-shm", "shm_path_base = dev", "absolute path"),
         ("server-shm", "shm_buffer_size = -1", "whole number"),
         ("controller", "controller_addr = 1.2.3.4:x", "address:port"),
-        ("libvirt", "attach = some", "all, marked"),
+        ("libvirt", "attach = some", "all, marked, off"),
         ("server-log", "log_level = loud", "DEBUG"),
     ],
 )

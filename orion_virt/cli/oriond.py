@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`oriond`: owns the host's GPUs and serves the guests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from orion_virt import config as configs
+from orion_virt import paths
+from orion_virt.config import ServerConfig
+from orion_virt.errors import OrionError
+from orion_virt.gpu import inventory
+from orion_virt.server import daemon, logs
+
+
+def _check(config: ServerConfig) -> None:
+    for warning in config.warnings:
+        click.echo(f"[Warning] {warning}", err=True)
+
+
+async def _run(config: ServerConfig) -> None:
+    found = await asyncio.to_thread(inventory.take, config.driver)
+    await daemon.Daemon(config, found, daemon.load_secret()).run()
+
+
+def _stop_controller(controller: subprocess.Popen[bytes] | None) -> None:
+    if controller is None:
+        return
+    controller.terminate()
+    try:
+        controller.wait(5)
+    except subprocess.TimeoutExpired:
+        controller.kill()
+        controller.wait()
+
+
+def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None:
+    """Runs until SIGTERM. Raises OrionError when it cannot start."""
+    lock = daemon.Lock()
+    controller = None
+    try:
+        logs.setup(config.log, foreground)
+        for warning in config.warnings:
+            logging.getLogger("orion.config").warning("%s", warning)
+        if with_controller:
+            controller = daemon.start_controller(config.controller_addr)
+        asyncio.run(_run(config))
+    finally:
+        _stop_controller(controller)
+        lock.close()
+
+
+@click.command()
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Default: /etc/orion/server.conf.")
+@click.option("--foreground", is_flag=True, help="Log to the terminal too. oriond never forks: systemd runs it as is.")
+@click.option("--with-controller", is_flag=True, help="Run an orion-controller at [controller] controller_addr as well.")
+@click.option("--check-config", is_flag=True, help="Only check the configuration file.")
+def main(file: Path | None, foreground: bool, with_controller: bool, check_config: bool) -> None:
+    """Owns the host's GPUs and serves the guests."""
+    try:
+        config = configs.load_server(file or paths.server_conf(), required=file is not None)
+        if check_config or not foreground:
+            _check(config)
+        if not check_config:
+            serve(config, foreground, with_controller)
+    except OrionError as error:
+        click.echo(f"[Error] {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(os.EX_OK)
+
+
+if __name__ == "__main__":
+    main()

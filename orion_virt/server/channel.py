@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One guest process: its worker, its extents, its allocation, from WELCOME until everything is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orion_virt import layout
+from orion_virt.errors import OrionError, ProtocolError, QuotaExceeded
+from orion_virt.region import file
+from orion_virt.region.regions import Region
+from orion_virt.server.hello import Hello
+from orion_virt.server.workers import Worker, words
+from orion_virt.units import MIB
+
+STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its client is killed
+_CONTROL_BYTES = layout.ctypes.sizeof(layout.Control)
+
+_log = logging.getLogger("orion.channel")
+
+
+class Memory:
+    """The extents of one channel. Holds a descriptor of its own, so that it outlives the region's removal."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.fd = os.dup(region.fd)
+        self._owned: set[int] = set()
+        self.block = -1
+
+    async def take_block(self, channel_id: int) -> int:
+        """Grants, reserves and prepares the channel block; returns its offset."""
+        off, n_bytes = await self.grant(layout.CHANNEL_BYTES if self.region.extents.nr > 1 else 1)
+        self.block = off
+        file.wipe(self.fd, off, layout.STAGING_OFF)
+        os.pwrite(self.fd, layout.channel_head(channel_id, n_bytes), off)
+        return off
+
+    async def grant(self, n_bytes: int) -> tuple[int, int]:
+        """Adjacent extents with real memory behind them. Raises QuotaExceeded or Unavailable."""
+        extents = self.region.extents
+        run = extents.take(n_bytes)
+        if run is None:
+            raise QuotaExceeded(
+                f"domain {self.region.uuid}: no {n_bytes // MIB or 1} MiB in one piece left in its region "
+                f"({extents.nr_used} of {extents.nr} extents are used)",
+                hint="Raise [server-shm] shm_buffer_size or the domain's `region` setting, and power-cycle the domain",
+            )
+        try:
+            await asyncio.to_thread(file.reserve, self.fd, *run)
+        except BaseException:
+            extents.give_back(*run)
+            raise
+        self._owned.update(self._starts(*run))
+        return run
+
+    async def release(self, off: int, n_bytes: int) -> None:
+        """Wipes and frees what was granted before. Raises ProtocolError for anything else."""
+        starts = self._starts(off, n_bytes)
+        if not self.region.extents.is_used(off, n_bytes) or not starts <= self._owned or self.block in starts:
+            raise ProtocolError(f"release of 0x{off:x}+0x{n_bytes:x}, which is not granted")
+        self._owned -= starts
+        await self._free(off, n_bytes)
+
+    async def _free(self, off: int, n_bytes: int) -> None:
+        try:
+            await asyncio.to_thread(file.wipe, self.fd, off, n_bytes)
+        except OSError as error:
+            _log.warning("domain %s: extents cannot be wiped: %s", self.region.uuid, error)
+        self.region.extents.give_back(off, n_bytes)
+
+    async def close(self) -> None:
+        """Gives everything back."""
+        unit = self.region.extents.unit
+        while self._owned:
+            await self._free(self._owned.pop(), unit)
+        os.close(self.fd)
+
+    def _starts(self, off: int, n_bytes: int) -> set[int]:
+        return set(range(off, off + n_bytes, self.region.extents.unit))
+
+
+@dataclass
+class Channel:
+    """Public fields are read-only for others."""
+
+    id: int
+    hello: Hello
+    peer: str
+    allocation: dict[str, Any]
+    worker: Worker
+    conn: socket.socket  # ours is watched for hang-up only
+    memory: Memory | None
+    on_gone: Callable[[Channel], None]
+    opened_at: float = field(default_factory=time.monotonic)
+    closed: int = 0
+    reason: str = ""
+    usage: dict[int, int] = field(default_factory=dict)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _killer: asyncio.TimerHandle | None = None
+
+    @property
+    def domain(self) -> str:
+        return self.hello.domain
+
+    def begin(self) -> None:
+        """Reads the worker's datagrams from now on."""
+        asyncio.get_running_loop().add_reader(self.worker.control.fileno(), self._readable)
+
+    # ---- datagrams of the worker ----
+
+    def _readable(self) -> None:
+        try:
+            raw = self.worker.control.recv(_CONTROL_BYTES + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            raw = b""
+        if not raw:  # the worker is ending; its pidfd tells the rest
+            asyncio.get_running_loop().remove_reader(self.worker.control.fileno())
+            self.kill_soon()
+            return
+        if len(raw) != _CONTROL_BYTES:
+            self._distrust(f"a datagram of {len(raw)} bytes")
+            return
+        self._handle(layout.Control.from_buffer_copy(raw))
+
+    def _handle(self, message: layout.Control) -> None:
+        if message.kind == layout.GRANT:
+            self._spawn(self._grant(message.a))
+        elif message.kind == layout.RELEASE:
+            self._spawn(self._release(message.a, message.b))
+        elif message.kind == layout.CLOSED:
+            self.closed = message.a if message.a in layout.CLOSE_WORDS else layout.CLOSED_WORKER
+            text = message.text.decode("utf-8", "replace")
+            self.reason = "".join(c if c.isprintable() else "?" for c in text)
+            self.kill_soon()
+        elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
+            self.usage[message.a] = message.b
+        else:
+            self._distrust(f"a datagram of kind {message.kind}")
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _grant(self, n_bytes: int) -> None:
+        answer = layout.Control(kind=layout.GRANT)
+        try:
+            if self.memory is None:
+                answer.status = -errno.ENXIO
+            else:
+                answer.a, answer.b = await self.memory.grant(n_bytes)
+        except OrionError as error:
+            answer.status = -errno.ENOMEM
+            _log.warning("channel %d: %s", self.id, error)
+        self._tell(answer)
+
+    async def _release(self, off: int, n_bytes: int) -> None:
+        try:
+            if self.memory is not None:
+                await self.memory.release(off, n_bytes)
+        except ProtocolError as error:
+            self._distrust(str(error))
+
+    def _tell(self, message: layout.Control) -> None:
+        with contextlib.suppress(OSError):  # a worker that does not read or is gone loses its answer
+            self.worker.control.send(bytes(message))
+
+    def _distrust(self, what: str) -> None:
+        _log.error("channel %d: worker %d sent %s and is killed", self.id, self.worker.pid, what)
+        self.closed, self.reason = layout.CLOSED_WORKER, f"the worker sent {what}"
+        self.worker.kill()
+
+    # ---- the end ----
+
+    def stop(self, reason: str) -> None:
+        """Asks the worker to end, and sees to it."""
+        self.closed, self.reason = self.closed or layout.CLOSED_SERVER, self.reason or reason
+        self._tell(layout.Control(kind=layout.STOP, a=layout.CLOSED_SERVER, text=reason.encode()[:231]))
+        self.kill_soon()
+
+    def kill_soon(self) -> None:
+        """Kills the worker unless it ends by itself within STOP_SECONDS."""
+        if self._killer is None and not self.ended.is_set():
+            self._killer = asyncio.get_running_loop().call_later(STOP_SECONDS, self.worker.kill)
+
+    def worker_ended(self) -> None:
+        """The process is gone: closes what it had, then gives back extents and allocation."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.worker.pidfd)
+        self._drain()
+        loop.remove_reader(self.worker.control.fileno())
+        if self._killer is not None:
+            self._killer.cancel()
+        status = self.worker.close()
+        self.conn.close()
+        if not self.closed:
+            self.closed = layout.CLOSED_BY_GUEST if status == 0 else layout.CLOSED_WORKER
+        if status not in (0, *layout.CLOSE_WORDS):
+            self.reason = self.reason or words(status)
+        self._spawn(self._finish())
+
+    def _drain(self) -> None:
+        """What the worker said last: why it ended."""
+        while True:
+            try:
+                raw = self.worker.control.recv(_CONTROL_BYTES + 1)
+            except OSError:
+                return
+            if not raw:
+                return
+            if len(raw) == _CONTROL_BYTES:
+                message = layout.Control.from_buffer_copy(raw)
+                if message.kind == layout.CLOSED:
+                    self._handle(message)
+
+    async def _finish(self) -> None:
+        mine = asyncio.current_task()
+        await asyncio.gather(*(task for task in self._tasks if task is not mine), return_exceptions=True)
+        if self.memory is not None:
+            await self.memory.close()
+        self.on_gone(self)
+
+    def describe(self) -> dict[str, Any]:
+        """For people."""
+        return {
+            "channel": self.id,
+            "domain": self.domain,
+            "transport": "shm" if self.hello.shared else "tcp",
+            "pid": self.hello.pid,
+            "comm": self.hello.comm,
+            "peer": self.peer,
+            "allocation": self.allocation["uuid"],
+            "worker": self.worker.pid,
+            "devices": [
+                {"gpu": v["card"], "memory_bytes": v["memory_bytes"], "used_bytes": self.usage.get(i, 0)}
+                for i, v in enumerate(self.allocation["vgpus"])
+            ],
+            "seconds": round(time.monotonic() - self.opened_at, 1),
+        }

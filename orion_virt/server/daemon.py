@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""oriond: puts the parts together, starts them in order and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid as uuids
+from typing import Any
+
+from orion_virt import config as configs
+from orion_virt import credential, paths
+from orion_virt.config import ServerConfig, join_addr, split_addr
+from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
+from orion_virt.gpu import snapshot
+from orion_virt.gpu.inventory import Inventory
+from orion_virt.region.regions import Regions
+from orion_virt.server.accounts import Accounts
+from orion_virt.server.channels import Channels
+from orion_virt.server.contract import Command, DomainsPart
+from orion_virt.server.guests import Guests
+from orion_virt.server.sockets import ControlSocket, HookSocket
+from orion_virt.server.workers import Pool, user_ids
+from orion_virt.units import MIB
+
+_BEAT_SECONDS = 10.0
+_WILDCARDS = ("0.0.0.0", "::")
+_log = logging.getLogger("orion.daemon")
+
+
+class Lock:
+    """One oriond for each run directory."""
+
+    def __init__(self) -> None:
+        directory = paths.run()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(directory / "oriond.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Unavailable(
+                f"{directory} cannot be used: {error.strerror}", hint="Run as root, or set ORION_RUN to a directory of yours"
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise Conflict(
+                f"another oriond (pid {pid}) runs with {directory}", hint="Stop it, or set ORION_RUN to another directory"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Daemon:
+    """The whole of oriond, in one event loop. Also the `Host` of the libvirt part."""
+
+    def __init__(self, config: ServerConfig, inventory: Inventory, secret: str) -> None:
+        self.config = config
+        self.inventory = inventory
+        self.boot_id = os.urandom(16)
+        snap = snapshot.build(inventory, config.vgpu_count)
+        self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
+        self.accounts = Accounts(config.controller_addr, secret, self._registration)
+        self.pool = Pool(inventory.driver_path)
+        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
+        self.guests = Guests(config.listen_port, self.channels_part, snap, self.boot_id)
+        self.domains: DomainsPart | None = None
+        self.commands: dict[str, Command] = {
+            "ping": self._ping,
+            "status": self._status,
+            "region-create": self._region_create,
+            "region-remove": self._region_remove,
+        }
+        self.control = ControlSocket(paths.control_socket(), self.commands)
+        self.hook = HookSocket(paths.hook_socket(), self._on_hook)
+        self._stop = asyncio.Event()
+        self._own_name = ""
+        self._beat: asyncio.Task[None] | None = None
+        user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
+
+    # ---- life ----
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self.start()
+            await self._stop.wait()
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        (paths.log() / "session").mkdir(parents=True, exist_ok=True)
+        for ip in self.config.bind_addr or ("127.0.0.1",):
+            self.guests.listen(ip)
+        self.regions.restore()
+        self.channels_part.start()
+        self.pool.warm_up()
+        self.accounts.start()
+        self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
+        if self.config.libvirt_attach != "off":
+            await self._start_domains()
+        self.hook.start()
+        await self.control.start()
+        what = "simulated GPU" if self.inventory.simulated else "NVIDIA GPU"
+        _log.info("oriond is ready: %d %s, %d vGPU each", len(self.inventory.gpus), what, self.config.vgpu_count)
+
+    async def _start_domains(self) -> None:
+        from orion_virt.server.domains import Domains  # only here: libvirt need not be installed otherwise
+
+        self.domains = Domains(self.config, self.regions, self)
+        self.commands.update(self.domains.commands)
+        await self.domains.start()
+
+    async def stop(self) -> None:
+        """Ends workers and takes the sockets away; regions stay, their domains may be running."""
+        _log.info("stopping")
+        await self.control.stop()
+        self.hook.stop()
+        await self.guests.stop()
+        if self.domains is not None:
+            await self.domains.stop()
+        await self.channels_part.stop("oriond is stopping")
+        await self.pool.stop()
+        await self.accounts.stop()
+        if self._beat is not None:
+            self._beat.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._beat
+        self.regions.close()
+
+    async def _beat_forever(self) -> None:
+        while True:
+            try:
+                self.regions.beat()
+            except OSError as error:
+                _log.warning("a region's header cannot be written: %s", error)
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    # ---- Host ----
+
+    async def listen_on(self, address: str) -> str:
+        """Also accepts guests at this IP address; see contract.Host."""
+        if self.config.bind_addr:
+            if address not in self.config.bind_addr:
+                raise Unavailable(
+                    f"[server] bind_addr does not list {address}", hint="Add it there, or set bind_addr = auto"
+                )
+        elif self.guests.listen(address):
+            self.accounts.renew()
+        return join_addr(address, self.config.listen_port)
+
+    def server_addrs(self) -> list[str]:
+        return [join_addr(ip, self.config.listen_port) for ip in self.guests.addresses()]
+
+    def controller_addr(self, server_addr: str) -> str:
+        """A local controller is reached where the server is; another one where it was configured."""
+        pair = split_addr(self.config.controller_addr, configs.DEFAULT_CONTROLLER_PORT)
+        here = split_addr(server_addr, self.config.listen_port)
+        assert pair is not None
+        host, port = pair
+        local = host in _WILDCARDS or host == "localhost" or host.startswith("127.") or host == "::1"
+        return join_addr(here[0] if local and here is not None else host, port)
+
+    def close_channels(self, uuid: str, reason: str) -> int:
+        return len(self.channels_part.close(str(uuids.UUID(uuid)), reason))
+
+    def channels(self, uuid: str) -> list[dict[str, Any]]:
+        return [channel.describe() for channel in self.channels_part.of(str(uuids.UUID(uuid)))]
+
+    # ---- what the controller is told ----
+
+    def _registration(self) -> dict[str, Any]:
+        return {
+            "name": self._name(),
+            "boot": self.boot_id.hex(),
+            "port": self.config.listen_port,
+            "addresses": self.guests.addresses(),
+            "gpus": [
+                {
+                    "index": gpu.index,
+                    "name": gpu.name,
+                    "total_bytes": gpu.total_bytes,
+                    "base_bytes": gpu.base_bytes,
+                    "slots": self.config.vgpu_count,
+                }
+                for gpu in self.inventory.gpus
+            ],
+            "allocations": self.channels_part.allocations(),
+        }
+
+    def _name(self) -> str:
+        """The address under which the controller knows us; the same for as long as we live."""
+        if not self._own_name:
+            towards = _address_towards(self.config.controller_addr)
+            self._own_name = self.config.bind_addr[0] if self.config.bind_addr else towards
+        return self._own_name
+
+    # ---- commands ----
+
+    async def _ping(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"pid": os.getpid(), "boot": self.boot_id.hex()}
+
+    async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        channels = [channel.describe() for channel in self.channels_part.of(None)]
+        return {
+            "pid": os.getpid(),
+            "simulated": self.inventory.simulated,
+            "driver": self.inventory.version_text or str(self.inventory.driver_version),
+            "gpus": [{"name": gpu.name, "total_bytes": gpu.total_bytes} for gpu in self.inventory.gpus],
+            "vgpu_count": self.config.vgpu_count,
+            "server_addrs": self.server_addrs(),
+            "controller_addr": self.config.controller_addr,
+            "registered": self.accounts.is_registered,
+            "channels": channels,
+            "workers": len(channels),
+            "warm_workers": self.pool.nr_warm,
+            "regions": [self.regions.inspect(region.uuid) for region in self.regions],
+            "shm_used_mib": self.regions.used_bytes // MIB,
+            "shm_budget_mib": self.regions.budget_bytes // MIB,
+            "fds": len(os.listdir("/proc/self/fd")) - 1,
+        }
+
+    async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
+        size = request.get("size_mib")
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
+            raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
+        uuid = str(request.get("uuid", ""))
+        region = self.regions.create(uuid, self.config.region_bytes(True) if size is None else size * MIB)
+        try:
+            addrs = self.server_addrs()
+            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
+        except OrionError:
+            self.regions.remove(uuid)
+            raise
+        return self.regions.inspect(region.uuid)
+
+    async def _region_remove(self, request: dict[str, Any]) -> dict[str, Any]:
+        uuid = self.regions.get(str(request.get("uuid", ""))).uuid
+        closing = self.channels_part.close(uuid, "its region is removed")
+        for channel in closing:
+            await asyncio.wait_for(channel.ended.wait(), 10)
+        self.regions.remove(uuid)
+        return {"uuid": uuid, "channels_closed": len(closing)}
+
+    def _on_hook(self, op: str, uuid: str, name: str) -> None:
+        if self.domains is not None:
+            self.domains.hook(op, uuid, name)
+
+
+def _address_towards(addr: str) -> str:
+    """Our own address on the way to `addr`; no packet is sent."""
+    pair = split_addr(addr, configs.DEFAULT_CONTROLLER_PORT)
+    assert pair is not None
+    with contextlib.suppress(OSError):
+        family, _, _, _, to = socket.getaddrinfo(*pair, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(to)
+            return str(sock.getsockname()[0])
+    return "127.0.0.1"
+
+
+def start_controller(addr: str) -> subprocess.Popen[bytes]:
+    """An orion-controller of our own, which ends with us."""
+    argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", addr, "--die-with-parent"]
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+
+
+def load_secret() -> str:
+    return credential.load(paths.credential())

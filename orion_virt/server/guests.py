@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listens for guests and shakes hands. Nothing that a guest sends may cost more than its own connection."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import errno
+import logging
+import os
+import socket
+import uuid as uuids
+
+from orion_virt.config import join_addr
+from orion_virt.errors import Forbidden, OrionError, ProtocolError, Unavailable
+from orion_virt.server import blocks, hello, ops
+from orion_virt.server.blocks import Block
+from orion_virt.server.channels import Channels
+from orion_virt.region.regions import Region
+
+HANDSHAKE_SECONDS = 5.0  # for what the guest has to send
+OPEN_SECONDS = 15.0  # for what we have to do
+PER_PEER = 128  # handshakes at once
+TOTAL = 512
+_BACKLOG = 128
+
+_log = logging.getLogger("orion.guests")
+
+
+class Guests:
+    """For the event loop."""
+
+    def __init__(self, port: int, channels: Channels, snapshot: bytes, boot_id: bytes) -> None:
+        self._port = port
+        self._channels = channels
+        self._snapshot_hex = snapshot.hex()
+        self._boot = str(uuids.UUID(bytes=boot_id))
+        self._ops = ops.bitmap()
+        self._listeners: dict[str, tuple[socket.socket, asyncio.Task[None]]] = {}
+        self._open: collections.Counter[str] = collections.Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- listening ----
+
+    def listen(self, ip: str) -> bool:
+        """Accepts at this address; False when it does so already. Raises Unavailable."""
+        if ip in self._listeners:
+            return False
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((ip, self._port))
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+        except OSError as error:
+            sock.close()
+            raise self._cannot(ip, error) from error
+        self._listeners[ip] = (sock, asyncio.create_task(self._accept_forever(sock), name=f"accept {ip}"))
+        _log.info("listening on %s", join_addr(ip, self._port))
+        return True
+
+    def _cannot(self, ip: str, error: OSError) -> Unavailable:
+        hints = {
+            errno.EADDRINUSE: "Is another oriond running? Choose another [server] listen_port",
+            errno.EADDRNOTAVAIL: "It is none of this machine's addresses: correct [server] bind_addr",
+        }
+        return Unavailable(
+            f"cannot listen on {join_addr(ip, self._port)}: {os.strerror(error.errno or 0)}",
+            hint=hints.get(error.errno or 0, "Check [server] bind_addr and listen_port"),
+        )
+
+    def addresses(self) -> list[str]:
+        """IP addresses, loopback last: nobody but this host reaches it."""
+        return sorted(self._listeners, key=lambda ip: (ip.startswith("127.") or ip == "::1"))
+
+    async def stop(self) -> None:
+        for sock, task in self._listeners.values():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            sock.close()
+        self._listeners.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept_forever(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                conn, address = await loop.sock_accept(sock)
+            except OSError as error:  # out of descriptors: the queue of the kernel waits
+                _log.error("cannot accept a connection: %s", error.strerror)
+                await asyncio.sleep(1)
+                continue
+            peer = str(address[0])
+            if self._open[peer] >= PER_PEER or self._open.total() >= TOTAL:
+                conn.close()
+                continue
+            conn.setblocking(False)
+            task = asyncio.create_task(self._serve(conn, peer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    # ---- one connection ----
+
+    async def _serve(self, conn: socket.socket, peer: str) -> None:
+        self._open[peer] += 1
+        handed_over = False
+        try:
+            handed_over = await self._shake_hands(conn, peer)
+        except (ProtocolError, TimeoutError, asyncio.TimeoutError) as error:
+            _log.info("handshake of %s failed: %s", peer, error or "it took too long")
+        except OSError as error:
+            _log.debug("connection of %s broke: %s", peer, error)
+        except Exception:
+            # The outermost frame: whatever a guest provoked ends its connection alone.
+            _log.exception("handshake of %s failed unexpectedly", peer)
+        finally:
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+            if not handed_over:
+                conn.close()
+
+    async def _shake_hands(self, conn: socket.socket, peer: str) -> bool:
+        with contextlib.suppress(OSError):
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            first = await asyncio.wait_for(blocks.receive(conn), HANDSHAKE_SECONDS)
+            if first is None:
+                return False
+            if first.verb == "INFO":
+                await asyncio.wait_for(blocks.send(conn, "INFO", {"snapshot": self._snapshot_hex}), HANDSHAKE_SECONDS)
+                return False
+            if first.verb != "HELLO":
+                raise ProtocolError("the first block is neither INFO nor HELLO")
+            said, region = await asyncio.wait_for(self._identify(conn, first), HANDSHAKE_SECONDS)
+            return await asyncio.wait_for(self._welcome(conn, peer, said, region), OPEN_SECONDS)
+        except OrionError as error:
+            _log.info("refused a client of %s: %s", peer, error)
+            await asyncio.wait_for(self._refuse(conn, error), HANDSHAKE_SECONDS)
+            return False
+
+    async def _refuse(self, conn: socket.socket, error: OrionError) -> None:
+        fields: dict[str, object] = {"code": error.code, "reason": error.message, "hint": error.hint}
+        with contextlib.suppress(OSError):
+            await blocks.send(conn, "REFUSED", fields)
+
+    async def _identify(self, conn: socket.socket, first: Block) -> tuple[hello.Hello, Region | None]:
+        """Challenge and answer: who has no access to the region's memory does not get past this."""
+        said = hello.parse(first)
+        region = self._channels.region_of(said)
+        nonce = os.urandom(16)
+        await blocks.send(conn, "CHALLENGE", {"nonce": nonce.hex()})
+        answer = await blocks.receive(conn)
+        if answer is None or answer.verb != "AUTH":
+            raise ProtocolError("AUTH was expected")
+        if region is not None:
+            region = self._channels.region_of(said)  # it may have changed while we waited
+            assert region is not None and region.identity is not None
+            if not hello.is_proven(answer.get("hmac"), region.identity.token, nonce, said):
+                raise Forbidden("the proof does not match the region", hint="Start the program again")
+        return said, region
+
+    async def _welcome(self, conn: socket.socket, peer: str, said: hello.Hello, region: Region | None) -> bool:
+        channel = await self._channels.open(said, region, conn, peer)
+        fields: dict[str, object] = {
+            "channel": channel.id,
+            "block": channel.memory.block if channel.memory else 0,
+            "ops": self._ops,
+            "boot": self._boot,
+            "devices": len(channel.allocation["vgpus"]),
+        }
+        for index, vgpu in enumerate(channel.allocation["vgpus"]):
+            fields[f"device.{index}"] = f"{vgpu['card']},{vgpu['memory_bytes']}"
+        try:
+            await blocks.send(conn, "WELCOME", fields)
+            self._channels.hand_over(channel)
+        except (OSError, OrionError, asyncio.CancelledError):
+            channel.stop("the client left before its worker had started")
+            channel.worker.kill()
+        return True  # the channel owns the connection now

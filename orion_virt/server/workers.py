@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts worker processes, keeps one warm, and hands a connection to one."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pwd
+import signal
+import site
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orion_virt.errors import ConfigError, Unavailable
+
+ARGV0 = "/usr/bin/oriond"  # as ps and nvidia-smi show daemon and workers
+_WARM_RETRY_SECONDS = 10.0
+
+_log = logging.getLogger("orion.workers")
+
+
+@dataclass
+class Worker:
+    """A worker process: warm until a start message is sent."""
+
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    control: socket.socket
+    started_at: float
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def start_channel(self, message: dict[str, Any], fds: Sequence[int]) -> None:
+        """Sends the start message with its descriptors. Raises Unavailable when the worker is gone."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        try:
+            self.control.sendmsg([json.dumps(message).encode()], rights)
+        except OSError as error:
+            raise Unavailable(f"the worker cannot be started: {error.strerror}", hint="See server.log") from error
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> int:
+        """Reaps an ended process; returns its status (negative: signal)."""
+        status = self.process.wait(timeout=5)
+        self.control.close()
+        os.close(self.pidfd)
+        return status
+
+
+def user_ids(name: str) -> tuple[int, int]:
+    """uid and gid that workers drop to; our own where none is configured."""
+    if not name:
+        return os.geteuid(), os.getegid()
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(
+            f"[server] worker_user = {name!r}: there is no such user", hint="Create it, or remove the line"
+        ) from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _environment(extra: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Nothing of the daemon's CUDA settings; argv[0] is not Python's, so Python is told where it lives."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "PYTHON", "LD_"))}
+    packages = [str(Path(__file__).resolve().parents[2]), *site.getsitepackages()]
+    return keep | {
+        "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}",
+        "PYTHONPATH": os.pathsep.join(packages),
+        "PYTHONNOUSERSITE": "1",
+        "ORION_PYTHON": sys.executable,
+        **dict(extra),
+    }
+
+
+def spawn(driver_path: str, env: Sequence[tuple[str, str]]) -> Worker:
+    """Starts one. Raises Unavailable."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    argv = [ARGV0, "-m", "orion_virt.server.worker", "--control-fd", str(theirs.fileno()), "--driver", driver_path]
+    try:
+        process = subprocess.Popen(
+            argv,
+            executable=sys.executable,
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            cwd="/",
+        )
+        pidfd = os.pidfd_open(process.pid)
+    except OSError as error:
+        ours.close()
+        raise Unavailable(f"no worker can be started: {error.strerror}", hint="Check memory and TasksMax=") from error
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    return Worker(process, pidfd, ours, time.monotonic())
+
+
+class Pool:
+    """One warm worker; a client with other driver variables gets a cold one."""
+
+    def __init__(self, driver_path: str) -> None:
+        self._driver_path = driver_path
+        self._warm: Worker | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    @property
+    def nr_warm(self) -> int:
+        return 0 if self._warm is None else 1
+
+    def warm_up(self) -> None:
+        """Starts the warm worker if there is none."""
+        self._retry = None
+        if self._warm is not None or self._stopped:
+            return
+        try:
+            self._warm = spawn(self._driver_path, ())
+        except Unavailable as error:
+            _log.error("%s", error)
+            self._later()
+            return
+        asyncio.get_running_loop().add_reader(self._warm.pidfd, self._warm_ended)
+
+    def _later(self) -> None:
+        if self._retry is None and not self._stopped:
+            self._retry = asyncio.get_running_loop().call_later(_WARM_RETRY_SECONDS, self.warm_up)
+
+    def _warm_ended(self) -> None:
+        worker, self._warm = self._warm, None
+        if worker is None:
+            return
+        asyncio.get_running_loop().remove_reader(worker.pidfd)
+        lived = time.monotonic() - worker.started_at
+        _log.error("the warm worker %d ended after %.1f s: %s", worker.pid, lived, words(worker.close()))
+        self._later()
+
+    def take(self, env: Sequence[tuple[str, str]], on_end: Callable[[], None]) -> Worker:
+        """A worker for a channel; `on_end` is called once when its process has ended. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        worker = None if env else self._warm
+        if worker is None:
+            worker = spawn(self._driver_path, env)
+        else:
+            self._warm = None
+            loop.remove_reader(worker.pidfd)
+        loop.add_reader(worker.pidfd, on_end)
+        loop.call_soon(self.warm_up)
+        return worker
+
+    async def stop(self) -> None:
+        self._stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
+        worker, self._warm = self._warm, None
+        if worker is not None:
+            asyncio.get_running_loop().remove_reader(worker.pidfd)
+            worker.kill()
+            await asyncio.to_thread(worker.close)
+
+
+def words(status: int) -> str:
+    """An exit status for people."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
