@@ -28,8 +28,10 @@ class PrivateHost:
     Use it as a context manager: leaving it, or the end of this process, ends everything in it.
     """
 
-    def __init__(self, shm_mib: int = 2048, prefix: str = "orion-vm-", cache: Path | None = None) -> None:
+    def __init__(self, shm_mib: int = 2048, prefix: str = "orion-vm-", cache: Path | None = None,
+                 kvm: bool = False) -> None:
         self.shm_mib = shm_mib
+        self._kvm = "yes" if kvm else "no"
         self._cache = cache
         self._prefix = prefix
         self._init: subprocess.Popen[str] | None = None
@@ -74,7 +76,7 @@ class PrivateHost:
     def _start_init(self) -> None:
         script = str(Path(namespace_init.__file__))
         argv = ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc",
-                "--propagation", "private", sys.executable, "-I", script, str(self.state), str(self.shm_mib)]
+                "--propagation", "private", sys.executable, "-I", script, str(self.state), str(self.shm_mib), self._kvm]
         # A session of its own: Ctrl-C must reach us first, who take everything down in order.
         self._init = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                       text=True, start_new_session=True)

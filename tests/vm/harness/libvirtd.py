@@ -122,7 +122,7 @@ class PrivateLibvirt:
             shutil.copy(HOOK, hooks / "qemu.d" / HOOK.name)
             (hooks / "qemu.d" / HOOK.name).chmod(0o755)
         values = {k: v for k, v in self.host.environ.items() if k in ("ORION_ETC", "ORION_RUN", "ORION_LOG", "ORION_STATE")}
-        values["ORION_HOOK_DIR"] = str(REPO / "orion_virt" / "hook")
+        values["ORION_PYTHONPATH"] = str(REPO)
         values["ORION_QEMU_GROUP"] = self.group
         (hooks / "orion-virt.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Process 1 of the private namespaces: mounts what is private, says so, and lives until its stdin closes.
 
-It runs as `unshare ... python3 -I namespace_init.py STATE SHM_MIB`. When it ends, for whatever reason, the
+It runs as `unshare ... python3 -I namespace_init.py STATE SHM_MIB KVM`. When it ends, for whatever reason, the
 kernel kills every process of the pid namespace, so that nothing outlives the harness.
 """
 
@@ -28,11 +28,13 @@ def mount(*args: str) -> None:
         raise SystemExit(f"mount {' '.join(args)}: {done.stderr.strip()}")
 
 
-def main(state: str, shm_mib: str) -> int:
+def main(state: str, shm_mib: str, kvm: str) -> int:
     for name, target in COVERED:
         mount("--bind", f"{state}/{name}", target)
     mount("-t", "tmpfs", "-o", f"mode=1777,size={shm_mib}m", "orion-shm", "/dev/shm")
     mount("-t", "sysfs", "sysfs", "/sys")  # /sys/class/net must show this network namespace
+    if kvm == "no" and os.path.exists("/dev/kvm"):
+        mount("--bind", "/dev/null", "/dev/kvm")  # saves libvirtd 4 s of asking QEMU what it can do with it
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wake_r, wake_w = os.pipe()
@@ -61,4 +63,4 @@ def reap() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))

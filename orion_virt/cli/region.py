@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`orion-virt region`: regions of what is no libvirt domain, such as containers."""
+
+from __future__ import annotations
+
+import uuid as uuids
+
+import click
+
+from orion_virt.cli.control import ask
+
+
+@click.group()
+def region() -> None:
+    """Regions for what is no domain (a container, a process of this host): ORION_REGION names the file."""
+
+
+@region.command()
+@click.option("--uuid", default=None, help="Its name will be orion-UUID; a new one if none is given.")
+@click.option("--size", "size_mib", type=click.IntRange(2, 1 << 20), default=128, show_default=True, metavar="MIB")
+def create(uuid: str | None, size_mib: int) -> None:
+    """Makes a region and prints its file's path."""
+    answer = ask("region-create", uuid=uuid or str(uuids.uuid4()), size_mib=size_mib)
+    click.echo(answer.get("path", ""))
+
+
+@region.command()
+@click.argument("uuid")
+def remove(uuid: str) -> None:
+    """Ends the clients of region UUID and removes it."""
+    ask("region-remove", uuid=uuid)
+    click.echo(f"orion-{uuid} is removed")

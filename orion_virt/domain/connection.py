@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls to libvirt, all blocking; its errors come out as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import libvirt
+from lxml import etree
+
+from orion_virt.domain import address, definition, events, metadata
+from orion_virt.errors import Conflict, Forbidden, NotFound, OrionError, Unavailable
+
+CONFIG, LIVE = libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_AFFECT_LIVE
+Function = TypeVar("Function", bound=Callable[..., Any])
+_GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_NETWORK)
+_DOWN = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INVALID_CONN,
+         libvirt.VIR_ERR_INTERNAL_ERROR)
+
+
+@dataclass(frozen=True)
+class View:
+    """A domain as libvirt has it now. XML is None where there is none of that kind."""
+
+    uuid: str
+    name: str
+    id: int
+    live: etree._Element | None
+    config: etree._Element | None
+
+    @property
+    def active(self) -> bool:
+        return self.live is not None
+
+    @property
+    def xml(self) -> etree._Element:
+        """The definition of the next start, else of this one."""
+        found = self.config if self.config is not None else self.live
+        assert found is not None
+        return found
+
+
+def translate(error: libvirt.libvirtError, what: str) -> OrionError:
+    """libvirt's error as one of ours, with a remedy."""
+    code, text = error.get_error_code(), error.get_error_message() or str(error)
+    if code in _GONE:
+        return NotFound(f"{what}: {text}", hint="`virsh list --all` shows the domains that libvirt knows")
+    if code in (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_ERR_OPERATION_DENIED):
+        return Forbidden(f"{what}: {text}", hint="oriond must run as root or as a member of group libvirt")
+    if "No more available PCI slots" in text:
+        return Conflict(f"{what}: {text}", hint="Shut the domain down and start it again: the device is in its definition")
+    if code in _DOWN:
+        return Unavailable(f"{what}: {text}", hint="See that libvirtd (or virtqemud) runs: systemctl status libvirtd")
+    return Conflict(f"{what}: {text}", hint="libvirt's log says more")
+
+
+def _translated(function: Function) -> Function:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except libvirt.libvirtError as error:
+            raise translate(error, function.__name__.replace("_", " ")) from error
+
+    return wrapper  # type: ignore[return-value]
+
+
+class Connection:
+    """One connection to libvirt, until `lost` was called or ``close``."""
+
+    def __init__(self, raw: libvirt.virConnect) -> None:
+        self._raw = raw
+
+    @classmethod
+    def open(cls, uri: str, changed: events.Changed, lost: Callable[[], None]) -> Connection:
+        """Connects and subscribes. Raises Unavailable or Forbidden."""
+        events.start_loop()
+        try:
+            raw = libvirt.open(uri)
+            events.subscribe(raw, changed, lost)
+        except libvirt.libvirtError as error:
+            raise translate(error, f"libvirt ({uri}) cannot be reached") from error
+        return cls(raw)
+
+    def close(self) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            self._raw.unregisterCloseCallback()
+            self._raw.close()
+
+    @_translated
+    def uuids(self) -> list[str]:
+        """Every domain."""
+        return [d.UUIDString() for d in self._raw.listAllDomains()]
+
+    @_translated
+    def resolve(self, name: str) -> str:
+        """The UUID of a domain by name, UUID or id."""
+        for find in (self._raw.lookupByName, self._raw.lookupByUUIDString):
+            with contextlib.suppress(libvirt.libvirtError):
+                return find(name).UUIDString()
+        if name.isdigit():
+            with contextlib.suppress(libvirt.libvirtError):
+                return self._raw.lookupByID(int(name)).UUIDString()
+        if not self._raw.isAlive():
+            raise Unavailable("libvirt does not answer", hint="systemctl status libvirtd")
+        raise NotFound(f"there is no domain {name!r}", hint="`virsh list --all` shows the domains that libvirt knows")
+
+    @_translated
+    def view(self, uuid: str) -> View | None:
+        """A domain's state, None where libvirt does not know it."""
+        try:
+            domain = self._raw.lookupByUUIDString(uuid)
+            live = definition.parse(domain.XMLDesc(0)) if domain.isActive() else None
+            config = definition.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if domain.isPersistent() else None
+            name, number = domain.name(), domain.ID()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        return View(uuid, name, number, live, config) if live is not None or config is not None else None
+
+    @_translated
+    def attach_device(self, uuid: str, xml: str, flags: int) -> None:
+        self._raw.lookupByUUIDString(uuid).attachDeviceFlags(xml, flags)
+
+    @_translated
+    def detach_device(self, uuid: str, xml: str, flags: int) -> None:
+        self._raw.lookupByUUIDString(uuid).detachDeviceFlags(xml, flags)
+
+    @_translated
+    def set_metadata(self, uuid: str, fragment: str, flags: int) -> None:
+        self._raw.lookupByUUIDString(uuid).setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT, fragment, metadata.PREFIX, metadata.URI, flags)
+
+    def network(self, name: str) -> etree._Element | None:
+        """A network's XML, None where libvirt has none of that name."""
+        try:
+            return etree.fromstring(self._raw.networkLookupByName(name).XMLDesc(0).encode())
+        except libvirt.libvirtError:
+            return None
+
+    def guest_addresses(self, uuid: str) -> list[str]:
+        """Addresses of a running guest from DHCP leases, else from its agent; for people."""
+        for source in (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT):
+            with contextlib.suppress(libvirt.libvirtError):
+                found = self._raw.lookupByUUIDString(uuid).interfaceAddresses(source)
+                listed = [a["addr"] for nic, entry in found.items() if nic != "lo" for a in entry["addrs"] or []]
+                if listed:
+                    return listed
+        return []
+
+    def gateway(self, domain: etree._Element, explicit: str | None) -> address.Gateway | None:
+        """The host's address on the guest's network, from libvirt and this host's own interfaces."""
+        nics = address.interfaces(domain)
+        networks = {}
+        for name in {nic.network for nic in nics if nic.network}:
+            network = self.network(name)
+            if network is not None:
+                networks[name] = network
+        bridges = {nic.bridge for nic in nics} | {address.network_bridge(n) for n in networks.values()}
+        return address.gateway(nics, networks, {b: host_addresses(b) for b in bridges if b}, explicit)
+
+
+def host_addresses(device: str) -> list[str]:
+    """This host's addresses on a network device, IPv4 first, none where it does not exist."""
+    try:
+        done = subprocess.run(["ip", "-j", "addr", "show", "dev", device], capture_output=True, timeout=5, check=False)
+        listed = json.loads(done.stdout or b"[]")
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return []
+    entries = [a for link in listed for a in link.get("addr_info", []) if a.get("scope") == "global"]
+    return [a["local"] for a in sorted(entries, key=lambda a: a["family"] != "inet")]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's own event loop, in a thread of its own: libvirt-python can have only one in a process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+_log = logging.getLogger("orion.libvirt")
+_started = threading.Lock()
+_running = False
+
+Changed = Callable[[str], None]
+"""Called in the event thread with the UUID of a domain whose state, definition, metadata or devices changed."""
+
+
+def start_loop() -> None:
+    """Registers and runs libvirt's default event loop; must precede the first connection."""
+    global _running
+    with _started:
+        if _running:
+            return
+        _running = True
+        libvirt.registerErrorHandler(_quiet, None)
+        libvirt.virEventRegisterDefaultImpl()
+        threading.Thread(target=_run, name="libvirt-events", daemon=True).start()
+
+
+def _quiet(context: Any, error: Any) -> None:
+    """Keeps libvirt from printing errors that come to us as exceptions anyway."""
+
+
+def _run() -> None:
+    # A timer, so that the loop wakes up although nothing is registered yet.
+    libvirt.virEventAddTimeout(1000, lambda *_: None, None)
+    while True:
+        if libvirt.virEventRunDefaultImpl() < 0:
+            _log.error("libvirt's event loop failed once; it goes on")
+
+
+def subscribe(connection: libvirt.virConnect, changed: Changed, lost: Callable[[], None]) -> None:
+    """Calls `changed` at every event that matters to us and `lost` once, when the connection is gone."""
+
+    def on_event(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
+        changed(domain.UUIDString())
+
+    for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED):
+        connection.domainEventRegisterAny(None, event, on_event, None)
+    connection.registerCloseCallback(lambda *_: lost(), None)
+    connection.setKeepAlive(5, 3)

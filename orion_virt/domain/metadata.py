@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our element in a domain's <metadata>: what its owner wants of us. A bad value means the default, and is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lxml import etree
+
+URI = "https://orion-virt/domain/1"
+PREFIX = "orion"
+TAG = "vgpu"
+_YES_NO = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`<orion:vgpu enabled= required= vgpus= memory= compute= region= gateway= doorbell=>`; None: not said.
+
+    ``memory`` and ``region`` are MiB, ``compute`` percent. ``marked``: the element is there and does not say no.
+    """
+
+    enabled: bool | None = None
+    required: bool = False
+    vgpus: int | None = None
+    memory: int | None = None
+    compute: int | None = None
+    region: int | None = None
+    gateway: str | None = None
+    present: bool = False
+    errors: tuple[str, ...] = ()
+
+    @property
+    def marked(self) -> bool:
+        return self.present and self.enabled is not False
+
+
+def read(domain: etree._Element) -> Settings:
+    """The settings of a domain's XML; never fails."""
+    return parse(domain.find(f"metadata/{{{URI}}}{TAG}"))
+
+
+def parse(element: etree._Element | None) -> Settings:
+    """One element, with or without its namespace (libvirt's metadata call returns it without)."""
+    if element is None:
+        return Settings()
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    for name, text in element.attrib.items():
+        reader = _READERS.get(str(name))
+        if reader is None:
+            errors.append(f"unknown attribute {name}; known are {', '.join(_READERS)}")
+            continue
+        value = reader(str(text))
+        if value is None:
+            errors.append(f"{name}='{text}' is not valid; accepted: {_ACCEPTED[str(name)]}")
+        else:
+            values[str(name)] = value
+    return Settings(**values, present=True, errors=tuple(errors))
+
+
+def fragment(values: Mapping[str, str]) -> str:
+    """The element for setMetadata, without xmlns: libvirt would accept one and then lose the element."""
+    return etree.tostring(etree.Element(TAG, dict(values)), encoding="unicode")
+
+
+def _number(low: int, high: int) -> Callable[[str], int | None]:
+    def reader(text: str) -> int | None:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            return None
+        return int(text)
+
+    return reader
+
+
+def _address(text: str) -> str | None:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "enabled": _YES_NO.get, "required": _YES_NO.get, "vgpus": _number(1, 32), "memory": _number(1, 1 << 24),
+    "compute": _number(1, 100), "region": _number(2, 1 << 20), "gateway": _address,
+}
+_ACCEPTED = {
+    "enabled": "yes or no", "required": "yes or no", "vgpus": "1 to 32", "memory": "MiB, 1 to 16777216",
+    "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576", "gateway": "an IP address of this host",
+}
