@@ -430,12 +430,10 @@ GROUPS: dict[str, dict[str, int]] = {
         "CU_JIT_OVERRIDE_DIRECTIVE_VALUES": 33,
         "CU_JIT_SPLIT_COMPILE": 34,
         "CU_JIT_BINARY_LOADER_THREAD_COUNT": 35,
-        "CU_JIT_NUM_OPTIONS": 36,
     },
     "CUlibraryOption": {
         "CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE": 0,
         "CU_LIBRARY_BINARY_IS_PRESERVED": 1,
-        "CU_LIBRARY_NUM_OPTIONS": 2,
     },
     "CUmoduleLoadingMode": {
         "CU_MODULE_EAGER_LOADING": 1,
@@ -756,7 +754,6 @@ GROUPS: dict[str, dict[str, int]] = {
         "CU_JIT_INPUT_OBJECT": 3,
         "CU_JIT_INPUT_LIBRARY": 4,
         "CU_JIT_INPUT_NVVM": 5,
-        "CU_JIT_NUM_INPUT_TYPES": 6,
     },
     "CUshared_carveout": {
         "CU_SHAREDMEM_CARVEOUT_DEFAULT": -1,

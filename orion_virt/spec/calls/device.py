@@ -7,8 +7,8 @@ from orion_virt.spec.types import *  # noqa: F403
 CALLS = (
     local("cuInit", inp("Flags", UINT), since=2000),
     local("cuDriverGetVersion", out("driverVersion", INT), since=2020),
-    local("cuGetErrorString", inp("error", RESULT), cstr("pStr"), since=6000),
-    local("cuGetErrorName", inp("error", RESULT), cstr("pStr"), since=6000),
+    local("cuGetErrorString", inp("error", RESULT), out("pStr", CSTR), since=6000),
+    local("cuGetErrorName", inp("error", RESULT), out("pStr", CSTR), since=6000),
     local("cuGetProcAddress", inp("symbol", CSTR), inp("pfn", PTRPTR), inp("cudaVersion", INT), inp("flags", U64),
         since=11030),
     local("cuGetProcAddress_v2", inp("symbol", CSTR), inp("pfn", PTRPTR), inp("cudaVersion", INT), inp("flags", U64),

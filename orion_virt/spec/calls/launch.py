@@ -19,7 +19,7 @@ CALLS = (
         since=9000),
     local("cuFuncSetCacheConfig", inp("hfunc", FUNCTION), inp("config", FUNC_CACHE), since=3000),
     local("cuFuncSetSharedMemConfig", inp("hfunc", FUNCTION), inp("config", SHARED_CONFIG), since=4020),
-    local("cuFuncGetName", cstr("name"), inp("hfunc", FUNCTION), since=12030),
+    local("cuFuncGetName", out("name", CSTR), inp("hfunc", FUNCTION), since=12030),
     local("cuFuncGetModule", out("hmod", MODULE), inp("hfunc", FUNCTION), since=11000),
     local("cuFuncGetParamInfo", inp("func", FUNCTION), inp("paramIndex", SIZE), out("paramOffset", SIZE),
         out("paramSize", SIZE), since=12040),

@@ -26,7 +26,7 @@ CALLS = (
     local("cuKernelSetAttribute", inp("attrib", FUNCTION_ATTRIBUTE), inp("val", INT), inp("kernel", KERNEL), inp("dev",
         DEVICE), since=12000),
     local("cuKernelSetCacheConfig", inp("kernel", KERNEL), inp("config", FUNC_CACHE), inp("dev", DEVICE), since=12000),
-    local("cuKernelGetName", cstr("name"), inp("hfunc", KERNEL), since=12030),
+    local("cuKernelGetName", out("name", CSTR), inp("hfunc", KERNEL), since=12030),
     local("cuKernelGetLibrary", out("pLib", LIBRARY), inp("kernel", KERNEL), since=12050),
     local("cuKernelGetParamInfo", inp("kernel", KERNEL), inp("paramIndex", SIZE), out("paramOffset", SIZE),
         out("paramSize", SIZE), since=12040),
