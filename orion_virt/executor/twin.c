@@ -96,13 +96,17 @@ static struct twin *make(uint32_t slot)
     return tw;
 }
 
-/* Signals belong to the Python shell's thread. */
+/* Signals belong to the Python shell's thread, but for those that this thread itself causes. */
 static int start(struct twin *tw)
 {
     sigset_t all, old;
     int err;
 
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     atomic_fetch_add(&alive, 1);
     err = pthread_create(&tw->pub.thread, NULL, twin_main, tw);
