@@ -82,14 +82,19 @@ def load() -> Spec:
     return make_spec(families, all_types)
 
 
+def _digest(families: list[Family], all_types: tuple[Type, ...]) -> int:
+    """The same in every process: the order of a set is not."""
+    lines = [(replace(c, hand=frozenset()), sorted(c.hand)) for family in families for c in family.calls]
+    text = repr((lines, [f.unsupported for f in families], all_types, types.KINDS))
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+
+
 def make_spec(families: list[Family], all_types: tuple[Type, ...]) -> Spec:
     """Checks `families` against each other and `all_types`; SpecError says what is wrong."""
     from .check import check_spec
 
     enums = tuple((group, tuple(values.items())) for group, values in constants.GROUPS.items())
-    text = repr((families, [t for t in all_types], types.KINDS, enums))
-    digest = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
-    spec = Spec(tuple(families), all_types, types.KINDS, enums, digest)
+    spec = Spec(tuple(families), all_types, types.KINDS, enums, _digest(families, all_types))
     check_spec(spec)
     return spec
 

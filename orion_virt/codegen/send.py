@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""send.h and context.c of the guest: what stubs and hand-written bodies share."""
+"""send.h and op_flags.c of the guest: what stubs and hand-written bodies share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .load import Spec
 from .text import banner, prototype
 
 _HELPERS = """
-/* What the library's state says, else `why`: a call before cuInit is NOT_INITIALIZED whatever its arguments. */
+/* What the library's state says, else `why`: before initialisation a call is NOT_INITIALIZED whatever its arguments. */
 static inline CUresult og_refuse(CUresult why)
 {
     CUresult state = og_check_init();
