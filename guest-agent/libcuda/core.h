@@ -81,7 +81,10 @@ void og_region_find(void);
 /* Reads the header again: it changes while the domain lives. False: it is not valid now. */
 bool og_region_reread(struct og_why *why);
 /* True when [off, off+bytes) lies inside. */
-bool og_inside(uint64_t off, uint64_t bytes, uint64_t size);
+static inline bool og_inside(uint64_t off, uint64_t bytes, uint64_t size)
+{
+    return off <= size && bytes <= size - off;
+}
 void og_reserve_device_ranges(void); /* reserve.c */
 extern const char *og_pci_path; /* /sys/bus/pci/devices; moved by tests. pci.c */
 /* Path of the n-th ivshmem device's BAR 2; the file is absent where the BAR has no address. */

@@ -21,9 +21,10 @@ const char og_build_id[] = OG_BUILD_ID;
 
 /* What the driver reads at its start and a worker may be given; never paths or injection. */
 static const char *const forwarded[] = {
-    "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_MODULE_LOADING",     "CUDA_MODULE_DATA_LOADING", "CUDA_LAUNCH_BLOCKING",
-    "CUDA_FORCE_PTX_JIT",          "CUDA_DISABLE_PTX_JIT",    "CUDA_AUTO_BOOST",          "CUDA_CACHE_DISABLE",
-    "CUDA_SCALE_LAUNCH_QUEUES",    "CUDA_FORCE_JIT",          "CUDA_DISABLE_JIT",
+    "CUDA_DEVICE_MAX_CONNECTIONS",   "CUDA_DEVICE_MAX_COPY_CONNECTIONS", "CUDA_MODULE_LOADING",
+    "CUDA_MODULE_DATA_LOADING",      "CUDA_LAUNCH_BLOCKING",             "CUDA_FORCE_PTX_JIT",
+    "CUDA_DISABLE_PTX_JIT",          "CUDA_FORCE_JIT",                   "CUDA_DISABLE_JIT",
+    "CUDA_AUTO_BOOST",               "CUDA_SCALE_LAUNCH_QUEUES",         "CUDA_GRAPHS_USE_NODE_PRIORITY",
 };
 
 static void add_addr(struct og_addrs *to, const char *text, size_t room, unsigned port)
@@ -169,9 +170,10 @@ static void add_process(struct og_text *t)
             comm[0] = '\0';
         fclose(f);
     }
+    comm[strcspn(comm, "\n")] = '\0';
     for (char *c = comm; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = '\0';
+        if (*c < ' ' || *c > '~')
+            *c = '_'; /* the block is plain text */
     og_text_add(t, "pid: %ld\ncomm: %s\nbuild: %s\n", (long)getpid(), comm, og_build_id);
 }
 

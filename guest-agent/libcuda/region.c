@@ -16,11 +16,6 @@
 
 struct og_region og_shared_region;
 
-bool og_inside(uint64_t off, uint64_t bytes, uint64_t size)
-{
-    return off <= size && bytes <= size - off;
-}
-
 /* Host bytes are copied before they are believed. */
 static bool copy_header(const void *mapped, uint64_t mapped_bytes, struct oc_header *h, struct og_why *why)
 {
