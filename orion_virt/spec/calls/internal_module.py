@@ -42,8 +42,8 @@ CALLS = [
     internal(1134, "orion_library_global", inp("library", WU64), inp("managed", WU32), cstr("name"), out("ptr", WU64),
         out("bytes", WU64), blocks=True),
     internal(1135, "orion_library_count", inp("library", WU64), out("count", WU32), blocks=True, context=False),
-    internal(1136, "orion_library_enumerate", inp("library", WU64), inp("first", WU32), inp("count", WU32),
-        buf("kernels", WU64, "count"), out("got", WU32), blocks=True, context=False),
+    internal(1136, "orion_library_kernel_name", inp("library", WU64), inp("index", WU32), inp("room", WU32),
+        out("total", WU32), buf("data", BYTE, "room", "out"), blocks=True, context=False),
     internal(1137, "orion_kernel_function", inp("kernel", WU64), inp("function", WU64), blocks=True),
     # functions: a handle of either kind, CUfunction or CUkernel; device -1: that of the current context
     internal(1140, "orion_function_params", inp("function", WU64), inp("first", WU32), inp("room", WU32), out("total",

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts of the guest process as the families see them; what everybody needs is in client.h. */
+#ifndef OG_CONTEXT_H
+#define OG_CONTEXT_H
+
+#include "client.h"
+
+struct og_context {
+    uint64_t handle;
+    int device;
+    bool primary;
+    _Atomic bool active;      /* the host has it; a primary one is known before and after */
+    unsigned retained;        /* cuDevicePrimaryCtxRetain less Release */
+    unsigned flags;
+    unsigned api_version;
+    _Atomic uint64_t number;  /* of this incarnation, from 1; 0 while not active */
+    _Atomic uint32_t life;    /* counts incarnations, tags og_thread.host_ctx */
+};
+
+/* NULL: not a context. */
+struct og_context *og_context(uint64_t handle);
+/* 0 and -1 mean the calling thread's current one; 0: there is none. */
+uint64_t og_context_resolve(uint64_t handle);
+/* The primary context's handle, made at the first question and the same for ever after; 0: table full. */
+uint64_t og_primary_handle(int device);
+/* As the sender of a call that needs a live current context: NULL and *r otherwise. */
+struct og_context *og_context_live(CUresult *r);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuGetProcAddress: names without version suffix, the newest interface that the caller's version knows. */
+#include "client.h"
+#include "gen/procaddr.h"
+
+#define OG_PROC_FLAGS 3ull   /* legacy, per-thread default stream */
+#define OG_PROC_PER_THREAD 2ull
+#define OG_NEWEST_ASKED 20000 /* a version beyond this is a mistake, as natively */
+
+OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
+                                       CUdriverProcAddressQueryResult *symbolStatus)
+{
+    int version = 0, status;
+
+    if (!symbol || !pfn || (flags & ~OG_PROC_FLAGS) || cudaVersion < 0 || cudaVersion > OG_NEWEST_ASKED) {
+        if (symbolStatus)
+            *symbolStatus = (CUdriverProcAddressQueryResult)-1;
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    (void)cuDriverGetVersion(&version);
+    /* names newer than what we advertise are not honoured, whatever the caller was built for */
+    status = og_procaddr(symbol, cudaVersion < version ? cudaVersion : version, flags & OG_PROC_PER_THREAD, pfn);
+    if (symbolStatus)
+        *symbolStatus = (CUdriverProcAddressQueryResult)status;
+    return CUDA_SUCCESS;
+}
+
+/* The interface of 11.3: no status, so a name that is not found is an error. */
+OG_EXPORT CUresult cuGetProcAddress(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags)
+{
+    CUdriverProcAddressQueryResult status = 0;
+    CUresult r = cuGetProcAddress_v2(symbol, pfn, cudaVersion, flags, &status);
+
+    return r == CUDA_SUCCESS && status != 0 ? CUDA_ERROR_NOT_FOUND : r;
+}
