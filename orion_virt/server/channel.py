@@ -141,14 +141,17 @@ class Channel:
         elif message.kind == layout.RELEASE:
             self._spawn(self._release(message.a, message.b))
         elif message.kind == layout.CLOSED:
-            self.closed = message.a if message.a in layout.CLOSE_WORDS else layout.CLOSED_WORKER
-            text = message.text.decode("utf-8", "replace")
-            self.reason = "".join(c if c.isprintable() else "?" for c in text)
-            self.kill_soon()
+            self._closed_by_worker(message.a, message.text.decode("utf-8", "replace"))
         elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
             self.usage[message.a] = message.b
         else:
             self._distrust(f"a datagram of kind {message.kind}")
+
+    def _closed_by_worker(self, why: int, text: str) -> None:
+        if not self.closed:  # else it only repeats what we told it
+            self.closed = why if why and why in layout.CLOSE_WORDS else layout.CLOSED_WORKER
+            self.reason = "".join(c if c.isprintable() else "?" for c in text)
+        self.kill_soon()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import errno
 import logging
@@ -14,10 +13,10 @@ import uuid as uuids
 
 from orion_virt.config import join_addr
 from orion_virt.errors import Forbidden, OrionError, ProtocolError, Unavailable
+from orion_virt.region.regions import Region
 from orion_virt.server import blocks, hello, ops
 from orion_virt.server.blocks import Block
 from orion_virt.server.channels import Channels
-from orion_virt.region.regions import Region
 
 HANDSHAKE_SECONDS = 5.0  # for what the guest has to send
 OPEN_SECONDS = 15.0  # for what we have to do
@@ -38,8 +37,7 @@ class Guests:
         self._boot = str(uuids.UUID(bytes=boot_id))
         self._ops = ops.bitmap()
         self._listeners: dict[str, tuple[socket.socket, asyncio.Task[None]]] = {}
-        self._open: collections.Counter[str] = collections.Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], str] = {}  # with the peer's address, oldest first
 
     # ---- listening ----
 
@@ -84,9 +82,10 @@ class Guests:
                 await task
             sock.close()
         self._listeners.clear()
-        for task in list(self._tasks):
+        handshakes = list(self._handshakes)
+        for task in handshakes:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*handshakes, return_exceptions=True)
 
     async def _accept_forever(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -98,18 +97,27 @@ class Guests:
                 await asyncio.sleep(1)
                 continue
             peer = str(address[0])
-            if self._open[peer] >= PER_PEER or self._open.total() >= TOTAL:
-                conn.close()
-                continue
             conn.setblocking(False)
+            self._make_room(peer)
             task = asyncio.create_task(self._serve(conn, peer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._handshakes[task] = peer
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+
+    def _make_room(self, peer: str) -> None:
+        """Cuts off the oldest handshake: one that is slow by intent never keeps an honest one out."""
+        mine = [task for task, who in self._handshakes.items() if who == peer]
+        if len(mine) >= PER_PEER:
+            self._cut_off(mine[0])
+        elif len(self._handshakes) >= TOTAL:
+            self._cut_off(next(iter(self._handshakes)))
+
+    def _cut_off(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(task, None)
+        task.cancel()
 
     # ---- one connection ----
 
     async def _serve(self, conn: socket.socket, peer: str) -> None:
-        self._open[peer] += 1
         handed_over = False
         try:
             handed_over = await self._shake_hands(conn, peer)
@@ -121,9 +129,6 @@ class Guests:
             # The outermost frame: whatever a guest provoked ends its connection alone.
             _log.exception("handshake of %s failed unexpectedly", peer)
         finally:
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
             if not handed_over:
                 conn.close()
 

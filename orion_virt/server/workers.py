@@ -24,6 +24,7 @@ from typing import Any
 from orion_virt.errors import ConfigError, Unavailable
 
 ARGV0 = "/usr/bin/oriond"  # as ps and nvidia-smi show daemon and workers
+WORKER = ("-m", "orion_virt.server.worker")
 _WARM_RETRY_SECONDS = 10.0
 
 _log = logging.getLogger("orion.workers")
@@ -91,10 +92,9 @@ def _environment(extra: Sequence[tuple[str, str]]) -> dict[str, str]:
 def spawn(driver_path: str, env: Sequence[tuple[str, str]]) -> Worker:
     """Starts one. Raises Unavailable."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    argv = [ARGV0, "-m", "orion_virt.server.worker", "--control-fd", str(theirs.fileno()), "--driver", driver_path]
     try:
         process = subprocess.Popen(
-            argv,
+            [ARGV0, *WORKER, "--control-fd", str(theirs.fileno()), "--driver", driver_path],
             executable=sys.executable,
             env=_environment(env),
             stdin=subprocess.DEVNULL,
