@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))
 
-from harness import Host  # noqa: E402
+import host  # noqa: E402
 
 
 def build_bench(folder: Path) -> Path:
@@ -70,10 +70,12 @@ def main() -> None:
     parser.add_argument("--region-mib", type=int, default=1024)
     parser.add_argument("command", nargs="*")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Host(driver=args.driver, region_mib=args.region_mib) as host:
+    simulated = args.driver == "simulated"
+    with tempfile.TemporaryDirectory() as folder, \
+            host.running(folder, region_mib=args.region_mib, simulated=simulated) as running:
         command = args.command or [str(build_bench(Path(folder)))]
-        native_env, our_env = dict(os.environ), host.client_env()
-        if args.driver == "simulated":
+        native_env, our_env = dict(os.environ), running.env
+        if simulated:
             native_env["LD_LIBRARY_PATH"] = str(ROOT / "orion_virt" / "_lib" / "simgpu")
         native, ours = [], []
         for _ in range(args.runs):

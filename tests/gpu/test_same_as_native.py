@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import host as hosts
 import pytest
-from harness import Host
 
 pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent / "programs"
@@ -21,9 +21,9 @@ FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "tor
 
 
 @pytest.fixture(scope="module")
-def host():
+def host(tmp_path_factory: pytest.TempPathFactory):
     """Daemon and controller on the NVIDIA driver."""
-    with Host(driver="nvidia", region_mib=1024) as running:
+    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=1024, simulated=False) as running:
         yield running
 
 
@@ -37,22 +37,22 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def both(host: Host, command: list[str]) -> None:
+def both(host: hosts.Host, command: list[str]) -> None:
     """Runs `command` natively and on a vGPU and compares exit status and standard output."""
     native = subprocess.run(command, capture_output=True, text=True, timeout=240, env=dict(os.environ), check=False)
-    ours = subprocess.run(command, capture_output=True, text=True, timeout=240, env=host.client_env(), check=False)
+    ours = subprocess.run(command, capture_output=True, text=True, timeout=240, env=host.env, check=False)
     print(native.stdout, ours.stdout, ours.stderr, native.stderr[-500:], sep="\n--\n")
     assert ours.stdout == native.stdout
     assert ours.returncode == native.returncode
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_program(host: Host, bodies: Path, body: str) -> None:
+def test_program(host: hosts.Host, bodies: Path, body: str) -> None:
     both(host, [str(bodies), body])
 
 
 @pytest.mark.parametrize("body", FRAMEWORKS)
-def test_framework(host: Host, body: str) -> None:
+def test_framework(host: hosts.Host, body: str) -> None:
     if importlib.util.find_spec(FRAMEWORKS[body]) is None:
         pytest.skip(f"{FRAMEWORKS[body]} is not installed")
     both(host, [sys.executable, str(HERE / "frameworks.py"), body])
