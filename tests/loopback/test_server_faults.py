@@ -108,7 +108,10 @@ class Bench:
         proof = hmac.new(identity.token, bytes.fromhex(challenge.get("nonce")) + hello, hashlib.sha256).hexdigest()
         writer.write(blocks.build("AUTH", {"hmac": proof if shared else "-"}))
         answer = blocks.parse(await reader.readuntil(b"\n\n"))
-        assert answer.verb == "WELCOME", answer.fields
+        if answer.verb != "WELCOME":
+            writer.close()
+            await writer.wait_closed()
+            raise AssertionError(answer.fields)
         return reader, writer, json.loads(await reader.readline())
 
 
