@@ -11,6 +11,7 @@
 #define REGISTER_FLAGS 3u        /* CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP */
 #define TCP_WINDOW (1ull << 30)  /* private stand-in for a region: what a client without one may be granted */
 #define MAX_GRANTS 65536u
+#define LOWEST_BASE (1ull << 32) /* never near NULL: the base comes from the guest */
 
 struct extent {
     uint64_t off, bytes;
@@ -267,10 +268,11 @@ static int start_private(void)
 
     if (p == MAP_FAILED)
         return -errno;
+    if (oh_config.block_off > TCP_WINDOW - OC_CHANNEL_BYTES || oh_config.block_off % OC_EXTENT_BYTES)
+        return -EINVAL;
     oh_config.base = (uintptr_t)p;
     oh_config.region_bytes = TCP_WINDOW;
-    oh_config.block_off = 0;
-    tcp_next = OC_CHANNEL_BYTES;
+    tcp_next = oh_config.block_off + OC_CHANNEL_BYTES;
     return 0;
 }
 
@@ -283,11 +285,23 @@ static int reserve_region(void)
     for (unsigned i = 0; i < OC_NR_BASES; i++)
         if (oh_config.base == bases[i] && oh_config.region_bytes <= OC_BASE_WINDOW)
             return mprotect(want, oh_config.region_bytes, PROT_NONE) ? -EEXIST : 0;
+    if (oh_config.base < LOWEST_BASE)
+        return -EINVAL;
     p = mmap(want, oh_config.region_bytes, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (p != MAP_FAILED && p != want)
         munmap(p, oh_config.region_bytes);
     return p == want ? 0 : -EEXIST;
+}
+
+/* A region of a single extent holds its header too: the block is shorter there, at the cost of staging. */
+static uint64_t block_bytes(void)
+{
+    uint64_t left = oh_config.block_off < oh_config.region_bytes ? oh_config.region_bytes - oh_config.block_off : 0;
+
+    if (left <= OC_STAGING_OFF)
+        return 0;
+    return left < OC_CHANNEL_BYTES ? left : OC_CHANNEL_BYTES;
 }
 
 int oh_extents_start(void)
@@ -299,7 +313,7 @@ int oh_extents_start(void)
                      strerror(-err));
         return err;
     }
-    err = add(oh_config.block_off, OC_CHANNEL_BYTES);
+    err = add(oh_config.block_off, block_bytes());
     if (err)
         oh_set_error("the channel block at region offset 0x%llx cannot be mapped: %s",
                      (unsigned long long)oh_config.block_off, strerror(-err));

@@ -4,21 +4,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-CC = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wmissing-prototypes", "-Wstrict-prototypes", "-Werror"]
-FLAGS += ["-fno-common", "-pthread", "-O1", "-g"]
-ADDRESS, THREAD = "address,undefined", "thread"
-# What of the executor needs no family: these files, the generated driver table and the tests' own operations.
-CORE = "baton context control core_ops extents handles ledger log loop run spin transport twin watch".split()
+from c_build import ADDRESS, CC, CORE, HERE, ROOT, THREAD, compile_c, includes
 
 RING = ["layout", "ring_full", "ring_malformed", "ring_pad", "ring_park", "ring_stale", "ring_stress", "ring_wrap"]
 RING_THREADS = ["ring_park", "ring_stress"]
@@ -29,14 +19,6 @@ LOOP_THREADS = ["handles", "loop_ping", "loop_tcp", "loop_threads"]
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler (cc or gcc) on this machine")
 
 
-def compile_c(args: list[str | Path]) -> None:
-    """Runs the compiler; a sanitizer whose runtime is not installed skips the test."""
-    done = subprocess.run([str(CC), *FLAGS, *map(str, args)], capture_output=True, text=True, timeout=300)
-    if done.returncode and "cannot find" in done.stderr and "san" in done.stderr:
-        pytest.skip(f"the compiler's sanitizer libraries are not installed: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-
-
 def run(program: Path, **env: str) -> None:
     """Runs a test program: 0 passes, 77 skips with its last line as the reason."""
     done = subprocess.run([str(program)], capture_output=True, text=True, timeout=60, env=os.environ | env)
@@ -44,24 +26,6 @@ def run(program: Path, **env: str) -> None:
         pytest.skip((done.stderr.strip().splitlines() or ["no reason given"])[-1])
     assert done.returncode == 0, done.stderr
     assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
-
-
-@pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the generated headers and a copy of the executor's core beside them."""
-    root = tmp_path_factory.mktemp("generated")
-    done = subprocess.run(
-        [sys.executable, "-m", "orion_virt.codegen", "--no-lock", "--out", str(root)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for source in (ROOT / "orion_virt/executor").glob("*.[ch]"):
-        shutil.copy(source, root / "orion_virt/executor")
-    return root
-
-
-def includes(root: Path) -> list[str]:
-    return [f"-I{ROOT}/ivshmem/include", f"-I{root}/ivshmem/gen", f"-I{root}/orion_virt/executor", f"-I{HERE}"]
 
 
 def core_objects(root: Path, sanitizer: str) -> list[Path]:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One worker: brings the driver up, waits for the start message, runs the executor until the channel ends."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from orion_virt import layout, paths
+from orion_virt.errors import OrionError, ProtocolError
+from orion_virt.server import addresses
+from orion_virt.server.executor import Config, Executor
+
+_MESSAGE_BYTES = 64 << 10
+_PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
+_NODES = ("nvidiactl", "nvidia-uvm", "nvidia[0-9]*")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _hide() -> None:
+    """Other processes of our user may not read us; a crash leaves no image of a client's data."""
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The start message and its descriptors; None when the daemon went away first."""
+    raw, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 4)
+    if not raw and not fds:
+        return None
+    try:
+        message = json.loads(raw)
+    except ValueError as error:
+        raise ProtocolError(f"the start message is no JSON: {error}") from None
+    wanted = 1 if message.get("transport") == "tcp" else 2
+    if len(fds) != wanted:
+        raise ProtocolError(f"{len(fds)} descriptors came with the start message, {wanted} belong to it")
+    return message, fds
+
+
+def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
+    """The executor's configuration. Raises ProtocolError for a key that is missing or no number."""
+    config = Config()
+    try:
+        devices = message["devices"]
+        if not 1 <= len(devices) <= layout.MAX_DEVICES:
+            raise ProtocolError(f"{len(devices)} devices in the start message, 1 to {layout.MAX_DEVICES} are possible")
+        config.channel_id = int(message["channel"])
+        config.base, config.block_off = int(message["base"]), int(message["block"])
+        config.region_bytes = int(message["region_bytes"])
+        config.nr_devices = len(devices)
+        for i, device in enumerate(devices):
+            config.ordinals[i], config.limits[i] = int(device["ordinal"]), int(device["memory"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"the start message is not complete: {error!r}") from None
+    config.socket_fd, config.control_fd = fds[0], control_fd
+    config.region_fd = fds[1] if len(fds) > 1 else -1
+    return config
+
+
+def _log_to(path: str) -> None:
+    """Standard output and error, which the driver writes to as well, become the channel's log."""
+    if not path:
+        return
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        print(f"oriond: worker {os.getpid()}: no log at {path}: {error.strerror}", file=sys.stderr, flush=True)
+        return
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def _closed_nodes(uid: int, gid: int) -> list[str]:
+    """The NVIDIA device nodes that `uid` could not open; a context opens them, at its creation."""
+    closed = []
+    for path in (p for pattern in _NODES for p in Path("/dev").glob(pattern)):
+        info = path.stat()
+        shift = 6 if info.st_uid == uid else 3 if info.st_gid == gid else 0
+        if info.st_mode >> shift & 6 != 6:
+            closed.append(str(path))
+    return closed
+
+
+def _drop(uid: int, gid: int) -> None:
+    """Becomes `uid` for good; stays root, and says so, where that user could not use the cards."""
+    if os.geteuid() != 0 or (uid, gid) == (0, 0):
+        return
+    closed = _closed_nodes(uid, gid)
+    if closed:
+        print(
+            f"the worker stays root: user {uid} may not open {', '.join(closed)}; "
+            "set NVreg_DeviceFileMode=0666, or worker_user = to a user of the nodes' group",
+            file=sys.stderr,
+            flush=True,
+        )
+        return
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _hide()  # a change of uid sets it back
+
+
+def _tell_closed(control: socket.socket, why: int, text: str) -> None:
+    message = layout.Control(kind=layout.CLOSED, a=why, text=text.encode("utf-8", "replace")[:231])
+    try:
+        control.send(bytes(message), socket.MSG_DONTWAIT)
+    except OSError:
+        pass  # the daemon is gone: our exit status is all there is
+
+
+def _serve(control: socket.socket, library: Path, driver: str) -> tuple[int, str]:
+    """Runs one channel; returns why it ended (enum oc_close) and in words. Raises OrionError."""
+    executor = Executor(library)
+    executor.start_driver(driver)
+    received = _receive(control)
+    if received is None:
+        return layout.CLOSED_SERVER, "the daemon went away before the channel began"
+    message, fds = received
+    config = _config(message, fds, control.fileno())
+    _log_to(str(message.get("log") or ""))
+    missing = {k: v for k, v in dict(message.get("env") or {}).items() if os.environ.get(k) != v}
+    if missing:
+        print(f"driver variables came too late to have an effect: {' '.join(missing)}", file=sys.stderr, flush=True)
+    _drop(int(message.get("uid", 0)), int(message.get("gid", 0)))
+    return executor.run(config)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="orion_virt.server.worker", description=__doc__)
+    parser.add_argument("--control-fd", type=int, required=True, help="SOCK_SEQPACKET to the daemon")
+    parser.add_argument("--driver", required=True, help="driver library: libcuda.so.1 or the simulated one's path")
+    parser.add_argument("--executor", type=Path, default=paths.lib() / "libexecutor.so", help="default: %(default)s")
+    return parser.parse_args()
+
+
+def main() -> NoReturn:
+    """Never returns: threads may be stuck in the driver, so the process ends without waiting for them."""
+    args = _parse()
+    addresses.keep_below()
+    _hide()
+    _libc.prctl(_PR_SET_NAME, b"oriond", 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, whose end ends us
+    control = socket.socket(fileno=args.control_fd)
+    try:
+        why, text = _serve(control, args.executor, args.driver)
+    except (OrionError, OSError) as error:
+        why, text = layout.CLOSED_WORKER, str(error)
+        print(f"oriond: worker {os.getpid()}: {text}", file=sys.stderr, flush=True)
+    _tell_closed(control, why, text)
+    os._exit(0 if why == layout.CLOSED_BY_GUEST else why)
+
+
+if __name__ == "__main__":
+    main()
