@@ -4,5 +4,6 @@
 from .guest import Guest, GuestConfig, Result, Share
 from .host import PrivateHost
 from .libvirtd import PrivateLibvirt
+from .oriond import Oriond
 
-__all__ = ["Guest", "GuestConfig", "PrivateHost", "PrivateLibvirt", "Result", "Share"]
+__all__ = ["Guest", "GuestConfig", "Oriond", "PrivateHost", "PrivateLibvirt", "Result", "Share"]

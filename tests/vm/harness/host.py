@@ -115,16 +115,18 @@ class PrivateHost:
         found = {f"ORION_{name.upper()}": str(self.state / "orion" / name) for name in ORION_DIRS}
         return {**os.environ, **found, "ORION_LIBVIRT_URI": "qemu:///system"}
 
-    def argv(self, command: list[str]) -> list[str]:
-        """`command` as it must be called from outside."""
-        return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--uts", "--", *command]
+    def argv(self, command: list[str], directory: str | Path = "/") -> list[str]:
+        """`command` as it must be called from outside, to run in `directory`."""
+        return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--uts", "--",
+                "env", "-C", str(directory), *command]
 
-    def run(self, command: list[str], timeout: float = 60, check: bool = False, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], timeout: float = 60, check: bool = False, cwd: str | Path = "/",
+            **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Runs a command inside and waits for it; text in and out."""
         kwargs.setdefault("env", self.environ)
-        return subprocess.run(self.argv(command), capture_output=True, text=True, timeout=timeout, check=check, **kwargs)
+        return subprocess.run(self.argv(command, cwd), capture_output=True, text=True, timeout=timeout, check=check, **kwargs)
 
-    def popen(self, command: list[str], **kwargs: Any) -> subprocess.Popen[Any]:
+    def popen(self, command: list[str], cwd: str | Path = "/", **kwargs: Any) -> subprocess.Popen[Any]:
         """Starts a command inside. Leaving the host kills it."""
         kwargs.setdefault("env", self.environ)
-        return subprocess.Popen(self.argv(command), **kwargs)
+        return subprocess.Popen(self.argv(command, cwd), **kwargs)
