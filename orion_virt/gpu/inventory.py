@@ -63,7 +63,7 @@ def take(driver: str) -> Inventory:
     """Inventory through `driver` (auto, nvidia, simulated). Raises Unavailable with the remedy. Blocks."""
     version = None if driver == "simulated" else nvidia_version()
     if version is not None:
-        return _inventory(False, "libcuda.so.1", version)
+        return _inventory(None, version)
     if driver == "nvidia":
         raise Unavailable(
             "[server] driver = nvidia, but no NVIDIA driver with a GPU works here",
@@ -72,11 +72,11 @@ def take(driver: str) -> Inventory:
     path = paths.simulated_driver()
     if not path.exists():
         raise Unavailable(f"the simulated GPU is not built: {path} is missing", hint="Run `make build`")
-    return _inventory(True, str(path), "")
+    return _inventory(path, "")
 
 
-def _inventory(simulated: bool, driver_path: str, version_text: str) -> Inventory:
-    found = _run_probe(Path(driver_path) if simulated else None)
+def _inventory(simulated: Path | None, version_text: str) -> Inventory:
+    found = _run_probe(simulated)
     gpus = tuple(
         Gpu(
             int(gpu["index"]),
@@ -89,7 +89,8 @@ def _inventory(simulated: bool, driver_path: str, version_text: str) -> Inventor
     )
     if not gpus:
         raise Unavailable("the driver works but shows no GPU", hint="Check `nvidia-smi -L`")
-    return Inventory(simulated, driver_path, int(found["driver_version"]), gpus, version_text)
+    driver_path = str(found["driver_path"]) if simulated is None else str(simulated)
+    return Inventory(simulated is not None, driver_path, int(found["driver_version"]), gpus, version_text)
 
 
 def _run_probe(simulated: Path | None) -> dict[str, Any]:

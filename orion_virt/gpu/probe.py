@@ -52,6 +52,16 @@ def _base_bytes(cuda: Any, device: Any) -> int:
     return max(0, before - after)
 
 
+def _driver_path() -> str:
+    """The library that was loaded, so that workers load the same one whatever their environment."""
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            path = line.split(maxsplit=5)[-1].strip()
+            if "/libcuda.so" in path:
+                return path
+    return "libcuda.so.1"
+
+
 def probe(simulated: bool) -> dict[str, Any]:
     """Driver version, and name, memory and attributes of each card."""
     from cuda.bindings import driver as cuda
@@ -70,7 +80,8 @@ def probe(simulated: bool) -> dict[str, Any]:
                 "attributes": _attributes(library, int(device)),
             }
         )
-    return {"driver_version": int(_check("cuDriverGetVersion", cuda.cuDriverGetVersion())), "gpus": gpus}
+    version = int(_check("cuDriverGetVersion", cuda.cuDriverGetVersion()))
+    return {"driver_version": version, "driver_path": _driver_path(), "gpus": gpus}
 
 
 def main() -> int:

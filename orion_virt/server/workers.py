@@ -78,13 +78,12 @@ def user_ids(name: str) -> tuple[int, int]:
 
 def _environment(extra: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Nothing of the daemon's CUDA settings; argv[0] is not Python's, so Python is told where it lives."""
-    keep = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "PYTHON", "LD_"))}
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "PYTHON")) and k != "LD_PRELOAD"}
     packages = [str(Path(__file__).resolve().parents[2]), *site.getsitepackages()]
     return keep | {
         "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}",
         "PYTHONPATH": os.pathsep.join(packages),
         "PYTHONNOUSERSITE": "1",
-        "ORION_PYTHON": sys.executable,
         **dict(extra),
     }
 
