@@ -279,12 +279,10 @@ static int start_private(void)
 /* MAP_FIXED below goes over our own reservation only: over oh_reserve_bases', or over this one. */
 static int reserve_region(void)
 {
-    static const uint64_t bases[OC_NR_BASES] = OC_BASES;
     void *want = address(0), *p;
 
-    for (unsigned i = 0; i < OC_NR_BASES; i++)
-        if (oh_config.base == bases[i] && oh_config.region_bytes <= OC_BASE_WINDOW)
-            return mprotect(want, oh_config.region_bytes, PROT_NONE) ? -EEXIST : 0;
+    if (oh_base_reserved(oh_config.base) && oh_config.region_bytes <= OC_BASE_WINDOW)
+        return 0;
     if (oh_config.base < LOWEST_BASE)
         return -EINVAL;
     p = mmap(want, oh_config.region_bytes, PROT_NONE,

@@ -79,6 +79,9 @@ void oh_log_open(const char *path);
 int oh_log_fd(void);
 void oh_set_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* ---- run.c ---- */
+bool oh_base_reserved(uint64_t base);    /* [base, base + OC_BASE_WINDOW) is ours, PROT_NONE */
+
 /* ---- context.c ---- */
 int oh_devices_start(void);              /* fills oh_devices from oh_config */
 

@@ -13,7 +13,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define EXIT_SIGBUS 77      /* status of a worker whose region was truncated under it */
-#define TWINS_GRACE_MS 500u /* for threads inside the driver, before the process ends anyway */
+#define TWINS_GRACE_MS 300u /* for threads inside the driver, before the process ends anyway */
 
 EXPORT int oh_config_bytes(void); /* lets the shell check that it fills the same struct */
 
@@ -25,9 +25,19 @@ int oh_config_bytes(void)
     return (int)sizeof(struct oh_config);
 }
 
+static const uint64_t bases[OC_NR_BASES] = OC_BASES;
+static bool reserved[OC_NR_BASES];
+
+bool oh_base_reserved(uint64_t base)
+{
+    for (unsigned i = 0; i < OC_NR_BASES; i++)
+        if (bases[i] == base)
+            return reserved[i];
+    return false;
+}
+
 EXPORT int oh_reserve_bases(void)
 {
-    static const uint64_t bases[OC_NR_BASES] = OC_BASES;
     int got = 0;
 
     for (unsigned i = 0; i < OC_NR_BASES; i++) {
@@ -35,9 +45,9 @@ EXPORT int oh_reserve_bases(void)
         void *p = mmap(want, OC_BASE_WINDOW, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
-        if (p == want)
-            got++;
-        else if (p != MAP_FAILED)
+        reserved[i] = p == want;
+        got += reserved[i];
+        if (p != want && p != MAP_FAILED)
             munmap(p, OC_BASE_WINDOW); /* a kernel before 4.17 takes the address as a hint */
     }
     if (!got)

@@ -34,7 +34,7 @@ static void *produce(void *arg)
     return NULL;
 }
 
-/* False after a second without a wake-up: one was lost. */
+/* False after five seconds without a wake-up: one was lost. */
 static bool sleep_until_woken(struct ring *r)
 {
     struct pollfd p = { .fd = wake[0], .events = POLLIN };
@@ -46,7 +46,7 @@ static bool sleep_until_woken(struct ring *r)
     while (!oc_ring_peek(&r->c) && now_ns() - start < OC_PARK_GRACE_NS)
         ;
     if (!oc_ring_peek(&r->c)) {
-        n = poll(&p, 1, 1000);
+        n = poll(&p, 1, 5000);
         if (n == 1)
             CHECK(read(wake[0], bytes, sizeof(bytes)) > 0);
     }

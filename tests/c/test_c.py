@@ -14,7 +14,7 @@ RING = ["layout", "ring_full", "ring_malformed", "ring_pad", "ring_park", "ring_
 RING_THREADS = ["ring_park", "ring_stress"]
 LOOP = ["handles", "ledger", "loop_blocking", "loop_deferred", "loop_eof", "loop_grant", "loop_malformed"]
 LOOP += ["loop_ping", "loop_sigbus", "loop_tcp", "loop_threads"]
-LOOP_THREADS = ["handles", "loop_ping", "loop_tcp", "loop_threads"]
+LOOP_THREADS = ["handles", "loop_blocking", "loop_ping", "loop_tcp", "loop_threads"]
 
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler (cc or gcc) on this machine")
 
