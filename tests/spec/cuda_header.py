@@ -56,6 +56,16 @@ def public_functions(include: Path) -> set[str]:
     return set(re.findall(r"(?<!typedef )CUresult (cu\w+)\([^;{]*\);", preprocessed(include)))
 
 
+def other_names(include: Path) -> set[str]:
+    """Functions of the headers beside cuda.h, which need other libraries' headers to compile."""
+    names: set[str] = set()
+    for header in include.glob("cuda[A-Z]*.h"):
+        text = header.read_text()
+        names |= set(re.findall(r"CUDAAPI (cu\w+)\(", text)) | set(re.findall(r"PFN_(cu\w+?)_v\d{4,5}\)", text))
+        names |= set(re.findall(r"(cu\w+_v\d)\b", text))
+    return names
+
+
 def compile_c(source: str, folder: Path, *flags: str, run: bool = False) -> str:
     """Compiles `source` (and runs it); fails the test with the compiler's words. Returns its output."""
     path = folder / "probe.c"

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions of cudaGL.h, cudaEGL.h and cudaVDPAU.h, none of which is carried, one line each."""
+
+from orion_virt.spec.schema import *  # noqa: F403
+
+CALLS = (
+    unsupported("cuEGLStreamConsumerAcquireFrame", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamConsumerConnect", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamConsumerConnectWithFlags", "graphics interoperation is not carried", since=8000),
+    unsupported("cuEGLStreamConsumerDisconnect", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamConsumerReleaseFrame", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamProducerConnect", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamProducerDisconnect", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamProducerPresentFrame", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEGLStreamProducerReturnFrame", "graphics interoperation is not carried", since=7000),
+    unsupported("cuEventCreateFromEGLSync", "graphics interoperation is not carried", since=9000),
+    unsupported("cuGLCtxCreate", "graphics interoperation is not carried", since=2000),
+    unsupported("cuGLCtxCreate_v2", "graphics interoperation is not carried", since=3020),
+    unsupported("cuGLGetDevices", "graphics interoperation is not carried", since=4010),
+    unsupported("cuGLGetDevices_v2", "graphics interoperation is not carried", since=6050),
+    unsupported("cuGLInit", "graphics interoperation is not carried", since=2000),
+    unsupported("cuGLMapBufferObject", "graphics interoperation is not carried", since=2000),
+    unsupported("cuGLMapBufferObjectAsync", "graphics interoperation is not carried", since=2030),
+    unsupported("cuGLMapBufferObjectAsync_v2", "graphics interoperation is not carried", since=3020, ptsz="ptsz"),
+    unsupported("cuGLMapBufferObject_v2", "graphics interoperation is not carried", since=3020, ptsz="ptds"),
+    unsupported("cuGLRegisterBufferObject", "graphics interoperation is not carried", since=2000),
+    unsupported("cuGLSetBufferObjectMapFlags", "graphics interoperation is not carried", since=2030),
+    unsupported("cuGLUnmapBufferObject", "graphics interoperation is not carried", since=2000),
+    unsupported("cuGLUnmapBufferObjectAsync", "graphics interoperation is not carried", since=2030),
+    unsupported("cuGLUnregisterBufferObject", "graphics interoperation is not carried", since=2000),
+    unsupported("cuGraphicsEGLRegisterImage", "graphics interoperation is not carried", since=7000),
+    unsupported("cuGraphicsGLRegisterBuffer", "graphics interoperation is not carried", since=3000),
+    unsupported("cuGraphicsGLRegisterImage", "graphics interoperation is not carried", since=3000),
+    unsupported("cuGraphicsResourceGetMappedEglFrame", "graphics interoperation is not carried", since=7000),
+    unsupported("cuGraphicsVDPAURegisterOutputSurface", "graphics interoperation is not carried", since=3010),
+    unsupported("cuGraphicsVDPAURegisterVideoSurface", "graphics interoperation is not carried", since=3010),
+    unsupported("cuVDPAUCtxCreate", "graphics interoperation is not carried", since=3010),
+    unsupported("cuVDPAUCtxCreate_v2", "graphics interoperation is not carried", since=3020),
+    unsupported("cuVDPAUGetDevice", "graphics interoperation is not carried", since=3010),
+)
