@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts of the client: made, ended, set current; peers. */
+#include "memory.h"
+#include "modules.h"
+
+enum { OH_PRIMARY = 0, OH_CREATED = 1 };                  /* kind of orion_ctx_activate */
+enum { OH_RELEASE_PRIMARY = 0, OH_RESET = 1, OH_DESTROY = 2 }; /* how of orion_ctx_end */
+#define OH_CTX_FLAGS 0xffu
+
+/* Data of a CONTEXT handle: device, and whether it is the vGPU's primary one. */
+static struct oh_context {
+    int device;
+    bool primary;
+} context_of[OC_MAX_DEVICES][2];
+
+static bool peers[OC_MAX_DEVICES][OC_MAX_DEVICES]; /* enabled between vGPUs of one card */
+
+static CUresult make(struct oh_device *d, bool primary, unsigned flags, CUcontext *real)
+{
+    CUcontext unused;
+    CUdevice dev;
+    CUresult r = oh_drv.cuDeviceGet(&dev, d->ordinal);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (primary) {
+        (void)oh_drv.cuDevicePrimaryCtxSetFlags_v2(dev, flags); /* refused where it is active already */
+        return oh_drv.cuDevicePrimaryCtxRetain(real, dev);
+    }
+    r = oh_drv.cuCtxCreate_v2(real, flags, dev);
+    if (r == CUDA_SUCCESS)
+        (void)oh_drv.cuCtxPopCurrent_v2(&unused); /* creation made it current, which the client did not ask for */
+    return r;
+}
+
+static void unmake(struct oh_device *d, bool primary, CUcontext real)
+{
+    CUdevice dev;
+
+    if (!primary)
+        (void)oh_drv.cuCtxDestroy_v2(real);
+    else if (oh_drv.cuDeviceGet(&dev, d->ordinal) == CUDA_SUCCESS)
+        (void)oh_drv.cuDevicePrimaryCtxRelease_v2(dev);
+}
+
+/* Region memory must be known to the new context before the guest uses it there. */
+static CUresult equip(CUcontext real)
+{
+    CUcontext before = NULL;
+    CUresult r;
+
+    (void)oh_drv.cuCtxGetCurrent(&before);
+    r = oh_drv.cuCtxSetCurrent(real);
+    if (r == CUDA_SUCCESS)
+        r = oh_extents_register();
+    (void)oh_drv.cuCtxSetCurrent(before);
+    return r;
+}
+
+CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_activate_in *in, uint32_t bytes,
+                               struct ow_orion_ctx_activate_out *out, uint32_t *out_bytes)
+{
+    struct oh_device *d;
+    struct oh_context *c;
+    CUcontext real = NULL;
+    bool primary;
+    CUresult r;
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (in->device < 0 || (uint32_t)in->device >= oh_nr_devices || in->kind > OH_CREATED)
+        return oh_fault(t, "context of kind %u on device %d", in->kind, in->device);
+    d = &oh_devices[in->device];
+    if (in->kind == OH_PRIMARY && d->context)
+        return oh_fault(t, "the primary context of device %d is active", in->device);
+    primary = in->kind == OH_PRIMARY && d->primary;
+    r = make(d, primary, in->flags & OH_CTX_FLAGS, &real);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = equip(real);
+    if (r == CUDA_SUCCESS)
+        r = oh_put(OW_KIND_CONTEXT, in->context, real);
+    if (r != CUDA_SUCCESS) {
+        unmake(d, primary, real);
+        return r;
+    }
+    c = &context_of[in->device][in->kind];
+    c->device = in->device;
+    c->primary = in->kind == OH_PRIMARY;
+    oh_set_data(OW_KIND_CONTEXT, in->context, c);
+    if (c->primary)
+        d->context = real;
+    return CUDA_SUCCESS;
+}
+
+static CUresult end_primary(struct oh_device *d, unsigned how, CUcontext real)
+{
+    CUdevice dev;
+    CUresult r;
+
+    if (!d->primary)
+        return oh_drv.cuCtxDestroy_v2(real);
+    r = oh_drv.cuDeviceGet(&dev, d->ordinal);
+    if (r == CUDA_SUCCESS && how == OH_RESET)
+        r = oh_drv.cuDevicePrimaryCtxReset_v2(dev);
+    if (r == CUDA_SUCCESS)
+        (void)oh_drv.cuDevicePrimaryCtxRelease_v2(dev); /* ours; after a reset it only counts */
+    return r;
+}
+
+CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *in, uint32_t bytes,
+                          struct ow_orion_ctx_end_out *out, uint32_t *out_bytes)
+{
+    struct oh_context *c;
+    CUcontext before = NULL;
+    void *real;
+    CUresult r = oh_get(OW_KIND_CONTEXT, in->context, &real);
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (r != CUDA_SUCCESS)
+        return r;
+    c = oh_data(OW_KIND_CONTEXT, in->context);
+    if (!c || in->how > OH_DESTROY || c->primary != (in->how != OH_DESTROY))
+        return oh_fault(t, "end %u of a context", in->how);
+    oh_fence_drain();
+    oh_drop_context(in->context);
+    (void)oh_drv.cuCtxGetCurrent(&before);
+    r = c->primary ? end_primary(&oh_devices[c->device], in->how, real) : oh_drv.cuCtxDestroy_v2(real);
+    if (before == real) {
+        (void)oh_drv.cuCtxSetCurrent(NULL);
+        t->device = -1;
+    }
+    oh_del(OW_KIND_CONTEXT, in->context);
+    if (c->primary) {
+        oh_devices[c->device].context = NULL;
+        oh_clear_sticky(c->device);
+    }
+    return r;
+}
+
+CUresult oh_orion_set_current(struct oh_twin *t, const struct ow_orion_set_current_in *in, uint32_t bytes,
+                              struct ow_orion_set_current_out *out, uint32_t *out_bytes)
+{
+    struct oh_context *c;
+    void *real = NULL;
+    CUresult r = in->context ? oh_get(OW_KIND_CONTEXT, in->context, &real) : CUDA_SUCCESS;
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuCtxSetCurrent(real);
+    c = r == CUDA_SUCCESS && real ? oh_data(OW_KIND_CONTEXT, in->context) : NULL;
+    t->device = c ? c->device : -1;
+    return r;
+}
+
+/* ---- peers. Two vGPUs of one card reach each other's memory anyway, and the driver refuses to enable it. ---- */
+static CUresult same_card(int mine, int other, bool enable)
+{
+    if (peers[mine][other] == enable)
+        return enable ? CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+    peers[mine][other] = enable;
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_peer_access(struct oh_twin *t, const struct ow_orion_peer_access_in *in, uint32_t bytes,
+                              struct ow_orion_peer_access_out *out, uint32_t *out_bytes)
+{
+    struct oh_context *c;
+    void *real;
+    CUresult r = oh_get(OW_KIND_CONTEXT, in->context, &real);
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (r != CUDA_SUCCESS)
+        return r;
+    c = oh_data(OW_KIND_CONTEXT, in->context);
+    if (!c || t->device < 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (oh_devices[c->device].ordinal == oh_devices[t->device].ordinal)
+        return same_card(t->device, c->device, in->enable != 0);
+    return in->enable ? oh_drv.cuCtxEnablePeerAccess(real, 0) : oh_drv.cuCtxDisablePeerAccess(real);
+}
+
+CUresult oh_orion_peer_attribute(struct oh_twin *t, const struct ow_orion_peer_attribute_in *in, uint32_t bytes,
+                                 struct ow_orion_peer_attribute_out *out, uint32_t *out_bytes)
+{
+    CUdevice src, dst;
+    int value = 0;
+    CUresult r;
+
+    (void)t, (void)bytes;
+    if (in->src < 0 || in->dst < 0 || (uint32_t)in->src >= oh_nr_devices || (uint32_t)in->dst >= oh_nr_devices)
+        return CUDA_ERROR_INVALID_DEVICE;
+    r = oh_drv.cuDeviceGet(&src, oh_devices[in->src].ordinal);
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuDeviceGet(&dst, oh_devices[in->dst].ordinal);
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (src == dst)
+        value = in->attribute != 1; /* 1 is the link's rank: the best; the others say that all is possible */
+    else if (in->attribute == 0)
+        r = oh_drv.cuDeviceCanAccessPeer(&value, src, dst);
+    else
+        r = oh_drv.cuDeviceGetP2PAttribute(&value, in->attribute, src, dst);
+    out->value = value;
+    *out_bytes = sizeof(*out);
+    return r;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images on their way in: pieces of one, put together in the worker's own memory. */
+#include <stdlib.h>
+
+#include "modules.h"
+
+#define OH_PIECE_MAX (1ull << 30)        /* one piece */
+#define OH_IMAGES_MAX_BYTES (4ull << 30) /* all of a client */
+#define OH_IMAGES_MAX 16384u
+#define OH_PIECES_MAX 4096u
+#define OH_LOG_MAX (64u << 10)
+#define OH_REPLY_ROOM 900u
+
+enum { OH_RAW = 0, OH_WRAPPER_V1 = 1, OH_WRAPPER_V2 = 2 }; /* kinds, as the client numbers them */
+
+struct oh_piece {
+    uint8_t *data;
+    uint64_t bytes, filled;
+};
+struct oh_wrapper {
+    uint32_t magic, version;
+    const void *data;
+    const void **fatbins;
+};
+
+struct oh_image {
+    uint64_t id;             /* 0: dropped by the guest, held by a library */
+    uint32_t kind, nr, given;
+    struct oh_piece *pieces; /* nr of them */
+    CUresult failed;         /* told by the load */
+    bool held;
+    struct oh_wrapper wrapper;
+    const void **fatbins;
+    char *log[2];
+    uint32_t log_bytes[2], wall, threads;
+    struct oh_image *next;
+};
+
+static struct oh_image *images;
+static uint32_t nr_images;
+static uint64_t images_bytes;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list; an image itself is one guest thread's */
+
+static struct oh_image *find(uint64_t id)
+{
+    struct oh_image *image;
+
+    pthread_mutex_lock(&lock);
+    for (image = images; image && image->id != id; image = image->next)
+        ;
+    pthread_mutex_unlock(&lock);
+    return id ? image : NULL;
+}
+
+static void destroy(struct oh_image *image)
+{
+    struct oh_image **p;
+
+    pthread_mutex_lock(&lock);
+    for (p = &images; *p && *p != image; p = &(*p)->next)
+        ;
+    if (*p) {
+        *p = image->next;
+        nr_images--;
+    }
+    for (uint32_t i = 0; i < image->given; i++)
+        images_bytes -= image->pieces[i].data ? image->pieces[i].bytes : 0;
+    pthread_mutex_unlock(&lock);
+    for (uint32_t i = 0; i < image->given; i++)
+        free(image->pieces[i].data);
+    free(image->pieces);
+    free(image->fatbins);
+    free(image->log[0]);
+    free(image->log[1]);
+    free(image);
+}
+
+CUresult oh_orion_image_begin(struct oh_twin *t, const struct ow_orion_image_begin_in *in, uint32_t bytes,
+                              struct ow_orion_image_begin_out *out, uint32_t *out_bytes)
+{
+    struct oh_image *image;
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (!in->image || in->kind > OH_WRAPPER_V2 || !in->pieces || in->pieces > OH_PIECES_MAX ||
+        (in->pieces > 1 && in->kind != OH_WRAPPER_V2) || find(in->image))
+        return oh_fault(t, "image of kind %u with %u pieces", in->kind, in->pieces);
+    image = nr_images < OH_IMAGES_MAX ? calloc(1, sizeof(*image)) : NULL;
+    if (image)
+        image->pieces = calloc(in->pieces, sizeof(*image->pieces));
+    if (!image || !image->pieces) {
+        free(image);
+        return CUDA_SUCCESS; /* the load of an image that is not there says out of memory */
+    }
+    image->id = in->image;
+    image->kind = in->kind;
+    image->nr = in->pieces;
+    pthread_mutex_lock(&lock);
+    image->next = images;
+    images = image;
+    nr_images++;
+    pthread_mutex_unlock(&lock);
+    return CUDA_SUCCESS;
+}
+
+/* Room for one more piece, within the client's share. */
+static uint8_t *room_for(uint64_t bytes)
+{
+    uint8_t *data = NULL;
+
+    pthread_mutex_lock(&lock);
+    if (bytes <= OH_PIECE_MAX && bytes <= OH_IMAGES_MAX_BYTES - images_bytes && (data = malloc(bytes)))
+        images_bytes += bytes;
+    pthread_mutex_unlock(&lock);
+    return data;
+}
+
+CUresult oh_orion_image_piece(struct oh_twin *t, const struct ow_orion_image_piece_in *in, uint32_t bytes,
+                              struct ow_orion_image_piece_out *out, uint32_t *out_bytes)
+{
+    struct oh_image *image = find(in->image);
+    struct oh_piece *piece;
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (!image)
+        return CUDA_SUCCESS;
+    if (image->given == image->nr || !in->bytes)
+        return oh_fault(t, "piece %u of an image of %u", image->given + 1, image->nr);
+    piece = &image->pieces[image->given++];
+    piece->bytes = in->bytes;
+    piece->data = room_for(in->bytes);
+    if (!piece->data)
+        image->failed = CUDA_ERROR_OUT_OF_MEMORY;
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_image_data(struct oh_twin *t, const struct ow_orion_image_data_in *in, uint32_t bytes,
+                             struct ow_orion_image_data_out *out, uint32_t *out_bytes)
+{
+    struct oh_image *image = find(in->image);
+    struct oh_piece *piece;
+
+    (void)out, (void)out_bytes;
+    if (in->data_bytes > bytes - sizeof(*in))
+        return oh_fault(t, "%u bytes of an image in a command of %u", in->data_bytes, bytes);
+    if (!image || image->failed != CUDA_SUCCESS)
+        return CUDA_SUCCESS;
+    piece = image->given ? &image->pieces[image->given - 1] : NULL;
+    if (!piece || in->offset != piece->filled || in->data_bytes > piece->bytes - piece->filled)
+        return oh_fault(t, "bytes of an image at %llu, out of order", (unsigned long long)in->offset);
+    memcpy(piece->data + piece->filled, in + 1, in->data_bytes);
+    piece->filled += in->data_bytes;
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_image_drop(struct oh_twin *t, const struct ow_orion_image_drop_in *in, uint32_t bytes,
+                             struct ow_orion_image_drop_out *out, uint32_t *out_bytes)
+{
+    struct oh_image *image = find(in->image);
+
+    (void)t, (void)bytes, (void)out, (void)out_bytes;
+    if (image && image->held)
+        image->id = 0;
+    else if (image)
+        destroy(image);
+    return CUDA_SUCCESS;
+}
+
+void oh_image_hold(struct oh_image *image)
+{
+    image->held = true;
+}
+
+void oh_image_unhold(struct oh_image *image)
+{
+    image->held = false;
+    if (!image->id)
+        destroy(image);
+}
+
+/* The wrapper as the driver knows it, at our addresses. */
+static bool put_together(struct oh_image *image)
+{
+    if (image->kind == OH_RAW || image->wrapper.data)
+        return true;
+    image->wrapper.magic = 0x466243b1u;
+    image->wrapper.version = image->kind == OH_WRAPPER_V1 ? 1 : 2;
+    image->wrapper.data = image->pieces[0].data;
+    if (image->nr == 1)
+        return true;
+    image->fatbins = calloc(image->nr, sizeof(*image->fatbins)); /* the last stays NULL and ends the list */
+    if (!image->fatbins)
+        return false;
+    for (uint32_t i = 1; i < image->nr; i++)
+        image->fatbins[i - 1] = image->pieces[i].data;
+    image->wrapper.fatbins = image->fatbins;
+    return true;
+}
+
+struct oh_image *oh_image_get(uint64_t id, CUresult *r)
+{
+    struct oh_image *image = find(id);
+
+    *r = image ? image->failed : CUDA_ERROR_OUT_OF_MEMORY;
+    if (*r != CUDA_SUCCESS)
+        return NULL;
+    *r = CUDA_ERROR_INVALID_IMAGE;
+    if (image->given != image->nr)
+        return NULL;
+    for (uint32_t i = 0; i < image->nr; i++)
+        if (image->pieces[i].filled != image->pieces[i].bytes ||
+            !oh_image_piece_ok(image->pieces[i].data, image->pieces[i].bytes))
+            return NULL;
+    *r = put_together(image) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    return *r == CUDA_SUCCESS ? image : NULL;
+}
+
+const void *oh_image_code(const struct oh_image *image)
+{
+    return image->kind == OH_RAW ? (const void *)image->pieces[0].data : &image->wrapper;
+}
+
+/* ---- options and what they bring back ---- */
+enum { JIT_THREADS = 1, JIT_WALL = 2, JIT_INFO = 3, JIT_INFO_BYTES = 4, JIT_ERROR = 5, JIT_ERROR_BYTES = 6 };
+
+static void jit_add(struct oh_jit *jit, CUjit_option option, void *value)
+{
+    jit->option[jit->nr] = option;
+    jit->value[jit->nr++] = value;
+}
+
+CUresult oh_jit_get(struct oh_jit *jit, struct oh_image *image, const uint64_t *packed, uint32_t nr)
+{
+    jit->nr = 0;
+    if (nr > OH_JIT_MAX - 4)
+        return CUDA_ERROR_INVALID_VALUE;
+    for (uint32_t i = 0; i < nr; i++) {
+        unsigned option = (unsigned)(packed[i] >> 32), which = option == JIT_ERROR_BYTES;
+        uint32_t value = (uint32_t)packed[i];
+
+        /* options that are pointers never come from the guest */
+        if (option == JIT_INFO || option == JIT_ERROR || option == 17 || option == 18 || option == 25 || option == 27)
+            return CUDA_ERROR_INVALID_VALUE;
+        if ((option == JIT_INFO_BYTES || option == JIT_ERROR_BYTES) && !image->log[which]) {
+            value = value < OH_LOG_MAX ? value : OH_LOG_MAX;
+            image->log[which] = value ? calloc(1, value) : NULL;
+            if (!image->log[which])
+                continue;
+            jit_add(jit, which ? JIT_ERROR : JIT_INFO, image->log[which]);
+        }
+        jit_add(jit, option, (void *)(uintptr_t)value);
+    }
+    return CUDA_SUCCESS;
+}
+
+void oh_jit_keep(struct oh_jit *jit, struct oh_image *image)
+{
+    for (unsigned i = 0; i < jit->nr; i++) {
+        uint32_t value = (uint32_t)(uintptr_t)jit->value[i];
+
+        if (jit->option[i] == JIT_INFO_BYTES)
+            image->log_bytes[0] = value < OH_LOG_MAX ? value : OH_LOG_MAX;
+        else if (jit->option[i] == JIT_ERROR_BYTES)
+            image->log_bytes[1] = value < OH_LOG_MAX ? value : OH_LOG_MAX;
+        else if (jit->option[i] == JIT_WALL)
+            image->wall = value;
+        else if (jit->option[i] == JIT_THREADS)
+            image->threads = value;
+    }
+}
+
+CUresult oh_orion_image_log(struct oh_twin *t, const struct ow_orion_image_log_in *in, uint32_t bytes,
+                            struct ow_orion_image_log_out *out, uint32_t *out_bytes)
+{
+    struct oh_image *image = find(in->image);
+    uint32_t n = 0, which = in->which & 1;
+
+    (void)t, (void)bytes;
+    if (!image)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    out->total = out->value = 0;
+    if (in->which < 2 && image->log[which]) {
+        out->total = (uint32_t)strnlen(image->log[which], image->log_bytes[which]);
+        n = in->offset < out->total ? out->total - in->offset : 0;
+        n = n < in->room ? n : in->room;
+        n = n < OH_REPLY_ROOM ? n : OH_REPLY_ROOM;
+        memcpy(out + 1, image->log[which] + (n ? in->offset : 0), n);
+    } else {
+        out->value = in->which == 2 ? image->wall : image->threads;
+    }
+    out->data_bytes = n;
+    *out_bytes = (uint32_t)sizeof(*out) + n;
+    return CUDA_SUCCESS;
+}

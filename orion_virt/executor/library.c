@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Libraries: load, kernels, the module of a context, globals. */
+#include <stdlib.h>
+
+#include "modules.h"
+
+#define OH_BINARY_IS_PRESERVED 1
+#define OH_NAME_A_REPLY 900u
+
+CUresult oh_orion_library_load(struct oh_twin *t, const struct ow_orion_library_load_in *in, uint32_t bytes,
+                               struct ow_orion_library_load_out *out, uint32_t *out_bytes)
+{
+    CUlibraryOption option = OH_BINARY_IS_PRESERVED; /* the image stays with us, the driver need not copy it */
+    void *yes = (void *)1;
+    struct oh_image *image;
+    CUlibrary library = NULL;
+    struct oh_jit jit;
+    CUresult r;
+
+    (void)out, (void)out_bytes;
+    if (in->options_bytes > bytes - sizeof(*in) || in->options_bytes != in->count * 8ull)
+        return oh_fault(t, "%u options in %u bytes", in->count, in->options_bytes);
+    image = oh_image_get(in->image, &r);
+    if (image)
+        r = oh_jit_get(&jit, image, (const uint64_t *)(in + 1), in->count);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_drv.cuLibraryLoadData(&library, oh_image_code(image), jit.option, jit.value, jit.nr, &option, &yes, 1);
+    oh_jit_keep(&jit, image);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_code_put(OW_KIND_LIBRARY, in->library, library, 0, image);
+    if (r == CUDA_SUCCESS)
+        oh_image_hold(image);
+    else
+        oh_drv.cuLibraryUnload(library);
+    return r;
+}
+
+CUresult oh_orion_library_unload(struct oh_twin *t, const struct ow_orion_library_unload_in *in, uint32_t bytes,
+                                 struct ow_orion_library_unload_out *out, uint32_t *out_bytes)
+{
+    void *library;
+    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+
+    (void)t, (void)bytes, (void)out, (void)out_bytes;
+    if (r != CUDA_SUCCESS)
+        return r;
+    oh_drop_owned(in->library);
+    r = oh_drv.cuLibraryUnload(library);
+    oh_code_del(OW_KIND_LIBRARY, in->library);
+    return r;
+}
+
+CUresult oh_orion_library_kernel(struct oh_twin *t, const struct ow_orion_library_kernel_in *in, uint32_t bytes,
+                                 struct ow_orion_library_kernel_out *out, uint32_t *out_bytes)
+{
+    const char *name = oh_string(in, sizeof(*in), bytes, in->name_bytes);
+    CUkernel kernel = NULL;
+    struct oh_function *f;
+    void *library, *real;
+    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+
+    if (!name)
+        return oh_fault(t, "a kernel's name without end");
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuLibraryGetKernel(&kernel, library, name);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_put(OW_KIND_KERNEL, in->kernel, kernel, in->library, 0);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_get(in->kernel, &real, &f);
+    if (r != CUDA_SUCCESS)
+        return r;
+    out->total = f->nr_params;
+    out->bytes = f->params_bytes;
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_library_module(struct oh_twin *t, const struct ow_orion_library_module_in *in, uint32_t bytes,
+                                 struct ow_orion_library_module_out *out, uint32_t *out_bytes)
+{
+    CUmodule module = NULL;
+    void *library;
+    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+
+    (void)t, (void)bytes, (void)out, (void)out_bytes;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuLibraryGetModule(&module, library);
+    return r == CUDA_SUCCESS ? oh_code_put(OW_KIND_MODULE, in->module, module, in->library, NULL) : r;
+}
+
+CUresult oh_orion_library_global(struct oh_twin *t, const struct ow_orion_library_global_in *in, uint32_t bytes,
+                                 struct ow_orion_library_global_out *out, uint32_t *out_bytes)
+{
+    const char *name = oh_string(in, sizeof(*in), bytes, in->name_bytes);
+    CUdeviceptr ptr = 0;
+    size_t size = 0;
+    void *library;
+    struct oh_code *code;
+    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+
+    if (!name)
+        return oh_fault(t, "a variable's name without end");
+    if (in->managed)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuLibraryGetGlobal(&ptr, &size, library, name);
+    if (r != CUDA_SUCCESS)
+        return r;
+    code = oh_data(OW_KIND_LIBRARY, in->library);
+    if (code)
+        oh_code_global(code, t->device, ptr, size);
+    out->ptr = ptr;
+    out->bytes = size;
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_library_count(struct oh_twin *t, const struct ow_orion_library_count_in *in, uint32_t bytes,
+                                struct ow_orion_library_count_out *out, uint32_t *out_bytes)
+{
+    void *library;
+    unsigned count = 0;
+    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+
+    (void)t, (void)bytes;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuLibraryGetKernelCount ? oh_drv.cuLibraryGetKernelCount(&count, library) : CUDA_ERROR_NOT_SUPPORTED;
+    out->count = count;
+    *out_bytes = sizeof(*out);
+    return r;
+}
+
+static CUresult nth_name(CUlibrary library, uint32_t index, const char **name)
+{
+    unsigned total = 0;
+    CUkernel *all;
+    CUresult r = oh_drv.cuLibraryGetKernelCount(&total, library);
+
+    if (r != CUDA_SUCCESS || index >= total)
+        return r != CUDA_SUCCESS ? r : CUDA_ERROR_NOT_FOUND;
+    all = calloc(total, sizeof(*all));
+    r = all ? oh_drv.cuLibraryEnumerateKernels(all, total, library) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuKernelGetName(name, all[index]);
+    free(all);
+    return r;
+}
+
+CUresult oh_orion_library_kernel_name(struct oh_twin *t, const struct ow_orion_library_kernel_name_in *in,
+                                      uint32_t bytes, struct ow_orion_library_kernel_name_out *out,
+                                      uint32_t *out_bytes)
+{
+    const char *name = NULL;
+    void *library;
+    uint32_t n;
+    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+
+    (void)t, (void)bytes;
+    if (r == CUDA_SUCCESS && (!oh_drv.cuLibraryGetKernelCount || !oh_drv.cuLibraryEnumerateKernels))
+        r = CUDA_ERROR_NOT_SUPPORTED;
+    if (r == CUDA_SUCCESS)
+        r = nth_name(library, in->index, &name);
+    if (r != CUDA_SUCCESS || !name)
+        return r != CUDA_SUCCESS ? r : CUDA_ERROR_NOT_FOUND;
+    out->total = (uint32_t)strnlen(name, 64u << 10);
+    n = out->total < in->room ? out->total : in->room;
+    n = n < OH_NAME_A_REPLY ? n : OH_NAME_A_REPLY;
+    memcpy(out + 1, name, n);
+    out->data_bytes = n;
+    *out_bytes = (uint32_t)sizeof(*out) + n;
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_kernel_function(struct oh_twin *t, const struct ow_orion_kernel_function_in *in, uint32_t bytes,
+                                  struct ow_orion_kernel_function_out *out, uint32_t *out_bytes)
+{
+    CUfunction function = NULL;
+    void *kernel;
+    CUresult r = oh_get(OW_KIND_KERNEL, in->kernel, &kernel);
+
+    (void)t, (void)bytes, (void)out, (void)out_bytes;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuKernelGetFunction(&function, kernel);
+    if (r != CUDA_SUCCESS)
+        return r;
+    return oh_function_put(OW_KIND_FUNCTION, in->function, function, in->kernel, oh_current_context());
+}

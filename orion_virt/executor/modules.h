@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images, modules and functions in the executor: what their files share. */
+#ifndef OH_MODULES_H
+#define OH_MODULES_H
+
+#include "executor.h"
+#include "gen/ops.h"
+
+#define OH_JIT_MAX 48u
+
+/* ---- image_check.c: nothing of the guest reaches the driver's parsers with headers out of bounds ---- */
+/* An ELF, fatbin, archive or text whose headers stay inside. `p[bytes - 1]` of a text is NUL. */
+bool oh_image_piece_ok(const uint8_t *p, uint64_t bytes);
+
+/* ---- image.c ---- */
+struct oh_image;
+/* The image that the guest sent under `id`, complete, checked and put together; NULL: *r says why. */
+struct oh_image *oh_image_get(uint64_t id, CUresult *r);
+const void *oh_image_code(const struct oh_image *image);
+/* A library keeps its image: the driver reads it for as long as the library lives. */
+void oh_image_hold(struct oh_image *image);
+void oh_image_unhold(struct oh_image *image);
+
+/* Options of a load as the driver wants them, with room for what it answers. */
+struct oh_jit {
+    unsigned nr;
+    CUjit_option option[OH_JIT_MAX];
+    void *value[OH_JIT_MAX];
+};
+OH_MUST_CHECK CUresult oh_jit_get(struct oh_jit *jit, struct oh_image *image, const uint64_t *packed, uint32_t nr);
+/* Keeps what the driver wrote, for orion_image_log. */
+void oh_jit_keep(struct oh_jit *jit, struct oh_image *image);
+
+/* ---- module.c ---- */
+struct oh_code {              /* data of a MODULE or LIBRARY */
+    uint64_t context, library;
+    struct oh_image *image;   /* libraries */
+    uint64_t globals[64];     /* in the ledger */
+    uint32_t nr_globals;
+};
+/* The context that the calling twin has current, as the client calls it; 0: none. */
+uint64_t oh_current_context(void);
+OH_MUST_CHECK CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t library, struct oh_image *image);
+void oh_code_del(enum ow_kind kind, uint64_t id);
+/* A variable of the image: becomes the client's memory. */
+void oh_code_global(struct oh_code *code, int device, uint64_t ptr, uint64_t bytes);
+/* A string that follows the fixed part of a command; NULL: not terminated, or missing. */
+const char *oh_string(const void *in, uint32_t fixed, uint32_t bytes, uint32_t string_bytes);
+
+/* ---- function.c ---- */
+#define OH_MAX_PARAMS 4096u
+struct oh_function {          /* data of a FUNCTION or KERNEL; constant once it is put */
+    uint64_t owner, context;
+    uint32_t nr_params, params_bytes;
+    bool known;               /* the driver told the parameters */
+    uint16_t offset[];        /* then the sizes */
+};
+OH_MUST_CHECK CUresult oh_function_put(enum ow_kind kind, uint64_t id, void *real, uint64_t owner, uint64_t context);
+/* CUfunction or CUkernel; *data may be NULL only when this fails. */
+OH_MUST_CHECK CUresult oh_function_get(uint64_t id, void **real, struct oh_function **data);
+bool oh_is_kernel(uint64_t id);
+/* All functions, kernels and modules of an owner (and of those), or of a context. */
+void oh_drop_owned(uint64_t owner);
+void oh_drop_context(uint64_t context);
+
+#endif
