@@ -15,7 +15,7 @@ from orion_virt.model import placement
 from orion_virt.model.allocation import Allocation
 from orion_virt.model.gpu import Card, CardLoad, ServerLoad
 
-SILENCE_SECONDS = 10.0  # a server that is silent this long is taken out
+SILENCE_SECONDS = 16.0  # a server that is silent this long is taken out
 RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPU, whose release is on its way
 
 _log = logging.getLogger("orion.controller")

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from orion_virt import config, credential
 from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
 
-BEAT_SECONDS = 3.0
+BEAT_SECONDS = 5.0
 _CALL_SECONDS = 5.0
 _RELEASE_TRIES = 3
 

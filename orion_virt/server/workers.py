@@ -15,12 +15,12 @@ import site
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orion_virt import layout
 from orion_virt.errors import ConfigError, Unavailable
 
 ARGV0 = "/usr/bin/oriond"  # as ps and nvidia-smi show daemon and workers
@@ -37,7 +37,6 @@ class Worker:
     process: subprocess.Popen[bytes]
     pidfd: int
     control: socket.socket
-    started_at: float
 
     @property
     def pid(self) -> int:
@@ -107,7 +106,7 @@ def spawn(driver_path: str, env: Sequence[tuple[str, str]]) -> Worker:
     finally:
         theirs.close()
     ours.setblocking(False)
-    return Worker(process, pidfd, ours, time.monotonic())
+    return Worker(process, pidfd, ours)
 
 
 class Pool:
@@ -118,6 +117,7 @@ class Pool:
         self._warm: Worker | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._said = ""
 
     @property
     def nr_warm(self) -> int:
@@ -145,8 +145,11 @@ class Pool:
         if worker is None:
             return
         asyncio.get_running_loop().remove_reader(worker.pidfd)
-        lived = time.monotonic() - worker.started_at
-        _log.error("the warm worker %d ended after %.1f s: %s", worker.pid, lived, words(worker.close()))
+        why = last_words(worker.control)
+        status = words(worker.close())
+        if why != self._said:  # once, not at every try
+            self._said = why
+            _log.error("no worker can be kept ready, the next try is in %.0f s: %s (%s)", _WARM_RETRY_SECONDS, why, status)
         self._later()
 
     def take(self, env: Sequence[tuple[str, str]], on_end: Callable[[], None]) -> Worker:
@@ -171,6 +174,15 @@ class Pool:
             asyncio.get_running_loop().remove_reader(worker.pidfd)
             worker.kill()
             await asyncio.to_thread(worker.close)
+
+
+def last_words(control: socket.socket) -> str:
+    """Why a worker says it ended; it may have been unable to."""
+    with contextlib.suppress(OSError, ValueError):
+        raw = control.recv(layout.ctypes.sizeof(layout.Control))
+        message = layout.Control.from_buffer_copy(raw)
+        return "".join(c for c in message.text.decode("utf-8", "replace") if c.isprintable())
+    return "it said nothing"
 
 
 def words(status: int) -> str:

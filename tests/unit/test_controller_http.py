@@ -112,7 +112,7 @@ def test_unconfirmed_expires_confirmed_stays(call, clock):
 
 def test_silent_server_is_taken_out(call, clock):
     call.on()
-    clock[0] += 11
+    clock[0] += 17
     assert call("/devices")[1].endswith("=0")
     assert call("/heartbeat/10.0.0.1?status=continue", {"boot": "b1"})[0] == 404
 
