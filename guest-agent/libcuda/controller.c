@@ -81,8 +81,8 @@ static bool parse_allocation(const char *body, struct og_allocation *a)
 static CUresult refused(const char *addr, long status, const char *body)
 {
     if (status == 409)
-        og_say("no vGPU: the controller at %s refuses ORION_VGPU=%d%s: %s", addr, og_settings.vgpus,
-               og_settings.gmem_bytes ? " with this ORION_GMEM" : "", *body ? body : "no reason given");
+        og_say("no vGPU: the controller at %s refuses %d vGPU (ORION_VGPU)%s: %s", addr, og_nr_devices(),
+               og_settings.gmem_bytes ? " of this ORION_GMEM" : "", *body ? body : "no reason given");
     else
         og_say("no vGPU: the controller at %s answers HTTP %ld: %s", addr, status, *body ? body : "nothing");
     return CUDA_ERROR_NO_DEVICE;

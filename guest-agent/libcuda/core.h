@@ -74,6 +74,7 @@ struct og_region {
     uint8_t *base;             /* NULL: no region, the transport is TCP */
     uint64_t bytes;
     struct oc_header header;   /* private copy, checked */
+    char note[300];            /* why a device that is there was not used; for the line that says nothing works */
 };
 extern struct og_region og_shared_region;
 /* Finds and maps the region, if there is one; what is wrong with one gets its line on stderr. */
@@ -178,5 +179,6 @@ void og_lost(const char *reason, const char *remedy);
 void og_lost_by_close(void); /* reason from the channel's `closed` word */
 extern _Atomic int og_state_lock; /* cuInit and the opening of the channel */
 void og_slots_after_fork(void);
+void og_handles_after_fork(void);
 
 #endif

@@ -14,6 +14,7 @@ static void in_child(void)
     atomic_store_explicit(&og_state_lock, 0, memory_order_relaxed);
     og_log_after_fork();
     og_slots_after_fork();
+    og_handles_after_fork();
     if (life == OG_NEW || life == OG_EXITED)
         return;
     atomic_store(&og_life, OG_FORKED);

@@ -124,6 +124,13 @@ void og_unmint(enum ow_kind kind, uint64_t handle)
     og_unlock(&t->lock);
 }
 
+/* Another thread of the parent may have held a lock; the child's calls fail, but only after minting. */
+void og_handles_after_fork(void)
+{
+    for (unsigned kind = 0; kind < KINDS; kind++)
+        atomic_store_explicit(&tables[kind].lock, 0, memory_order_relaxed);
+}
+
 bool og_valid(enum ow_kind kind, uint64_t handle)
 {
     return kind_of(handle) == (unsigned)kind && find(handle) != NULL;

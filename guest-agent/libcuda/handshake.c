@@ -88,9 +88,11 @@ static int dial_any(const struct og_addrs *addrs, unsigned timeout_ms, struct og
 
 static CUresult no_server(const struct og_why *why)
 {
-    og_say("no vGPU: no Orion server answers (%s). On the host: does oriond run, does `orion-virt list` show this "
+    const char *note = og_shared_region.note;
+
+    og_say("no vGPU: no Orion server answers (%s%s%s). On the host: does oriond run, does `orion-virt list` show this "
            "domain, does the firewall let the port pass? Here: ORION_SERVER and ORION_CONTROLLER, or "
-           "controller_addr in /etc/orion/client.conf", why->text);
+           "controller_addr in /etc/orion/client.conf", why->text, *note ? "; " : "", note);
     return CUDA_ERROR_NO_DEVICE;
 }
 

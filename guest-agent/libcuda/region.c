@@ -72,7 +72,10 @@ static bool map_region(int fd, struct og_region *r, struct og_why *why)
     }
     head = mmap(NULL, OC_HEADER_BYTES, PROT_READ, MAP_SHARED, fd, 0);
     if (head == MAP_FAILED) {
-        og_because(why, "it cannot be mapped (%s); a kernel locked down by Secure Boot forbids it", strerror(errno));
+        og_because(why, "it cannot be mapped (%s)", strerror(errno));
+        if (errno == EPERM)
+            og_say("the shared memory device cannot be mapped: this kernel is locked down (Secure Boot). Switch Secure "
+                   "Boot off in the domain to get the fast path; the slower TCP path is tried");
         return false;
     }
     ok = copy_header(head, (uint64_t)st.st_size, &r->header, why);
@@ -124,6 +127,13 @@ static bool open_region(const char *path, bool named, struct og_why *why)
     return ok;
 }
 
+/* It may be somebody else's device, so nobody but the log is told, unless nothing works in the end. */
+static void note(const char *path, const struct og_why *why)
+{
+    snprintf(og_shared_region.note, sizeof(og_shared_region.note), "%.100s: %.190s", path, why->text);
+    og_log_at(OG_WARNING, "%s", og_shared_region.note);
+}
+
 void og_region_find(void)
 {
     struct og_why why;
@@ -145,6 +155,6 @@ void og_region_find(void)
         if (open_region(path, false, &why))
             return;
         if (*why.text)
-            og_log_at(OG_WARNING, "%s is not our region: %s", path, why.text);
+            note(path, &why);
     }
 }

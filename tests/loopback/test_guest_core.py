@@ -224,6 +224,14 @@ def test_pci_device_without_address(bench: Bench) -> None:
     assert "needs a power cycle" in done.stderr
 
 
+def test_device_without_header(bench: Bench) -> None:
+    empty = bench.tmp / "region"
+    empty.write_bytes(b"\0" * (4 << 20))
+    done = bench.run("client", "init", TEST_PCI=_pci_device(bench.tmp, empty), ORION_SERVER="127.0.0.1:1")
+    said = [line for line in done.stderr.splitlines() if line.startswith("orion:")]
+    assert len(said) == 1 and "resource2: it is not initialised by oriond" in said[0]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_no_permission(bench: Bench) -> None:
     region = bench.tmp / "region"

@@ -26,6 +26,8 @@ struct fake_item {
     uint32_t thread, number; /* numbers of a thread rise by one */
 };
 
+#define FAKE_SLOW_THREAD 63u /* its items take 1 us each */
+
 struct fake_totals {
     uint64_t counted, disordered, exits, wakes;
 };
