@@ -95,6 +95,7 @@ GRAPH_MEM_ATTRIBUTE = Type("CUgraphMem_attribute", "u32", body="typedef unsigned
 POINTER_ATTRIBUTE = Type("CUpointer_attribute", "u32", body="typedef unsigned int CUpointer_attribute;")
 P2P_ATTRIBUTE = Type("CUdevice_P2PAttribute", "u32", body="typedef unsigned int CUdevice_P2PAttribute;")
 PROC_QUERY = Type("CUdriverProcAddressQueryResult", "u32", body="typedef unsigned int CUdriverProcAddressQueryResult;")
+MEM_ADVISE = Type("CUmem_advise", "u32", body="typedef unsigned int CUmem_advise;")
 MEMORY_TYPE = Type("CUmemorytype", "u32", body="typedef unsigned int CUmemorytype;")
 MEM_LOCATION_TYPE = Type("CUmemLocationType", "u32", body="typedef unsigned int CUmemLocationType;")
 ALLOCATION_TYPE = Type("CUmemAllocationType", "u32", body="typedef unsigned int CUmemAllocationType;")

@@ -13,6 +13,9 @@ enum oc_side {
     OC_SIDE_INLINE = 2, /* source only: the bytes that follow the command */
 };
 
+/* CUmemorytype, as CUDA_MEMCPY2D and 3D name the kind of memory. */
+enum oc_memory_type { OC_MEMORY_HOST = 1, OC_MEMORY_DEVICE = 2, OC_MEMORY_ARRAY = 3, OC_MEMORY_UNIFIED = 4 };
+
 #define OC_INLINE_MAX (32u << 10) /* longest copy whose bytes travel in the command */
 #define OC_READ_MAX 900u          /* longest copy answered in a completion slot */
 
@@ -30,7 +33,7 @@ struct oc_copy_nd {
 
 /* Node kinds of orion_graph_node; numbers are ours. */
 enum oc_node {
-    OC_NODE_EMPTY = 0,
+    OC_NODE_EMPTY = 0,  /* nothing */
     OC_NODE_KERNEL = 1, /* struct oc_node_kernel, then params_bytes of packed parameters */
     OC_NODE_COPY = 2,   /* struct oc_copy_nd */
     OC_NODE_MEMSET = 3, /* struct oc_node_memset */
@@ -41,7 +44,7 @@ enum oc_node {
 };
 
 struct oc_node_kernel {
-    uint64_t function; /* CUfunction or CUkernel handle */
+    uint64_t function;  /* CUfunction or CUkernel handle */
     uint32_t is_kernel; /* 1: a CUkernel */
     uint32_t grid[3], block[3];
     uint32_t shared_bytes;
@@ -57,8 +60,6 @@ struct oc_node_memset {
 struct oc_node_host {
     uint64_t fn, data; /* guest pointers */
 };
-
-#define OC_MAX_NODES 8000u /* node handles in one command or reply list */
 
 _Static_assert(sizeof(struct oc_copy_nd) == 88, "no padding");
 _Static_assert(sizeof(struct oc_node_kernel) == 48, "no padding");

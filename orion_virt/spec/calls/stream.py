@@ -5,10 +5,10 @@ from orion_virt.spec.schema import *  # noqa: F403
 from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
-    call(600, "cuStreamCreate", out("phStream", STREAM), inp("Flags", UINT), makes="phStream", flags="Flags:1",
+    call(600, "cuStreamCreate", out("phStream", STREAM), inp("Flags", UINT), hand="client", makes="phStream", flags="Flags:1",
         since=2000),
     call(601, "cuStreamCreateWithPriority", out("phStream", STREAM), inp("flags", UINT), inp("priority", INT),
-        makes="phStream", flags="flags:1", since=5050),
+        hand="client", makes="phStream", flags="flags:1", since=5050),
     local("cuStreamDestroy", inp("hStream", STREAM), since=2000),
     call(602, "cuStreamDestroy_v2", inp("hStream", STREAM), order=ASYNC, hand="client", frees="hStream", since=4000),
     call(603, "cuStreamSynchronize", inp("hStream", STREAM), blocks=True, reports=True, since=2000, ptsz="ptsz"),
@@ -23,9 +23,9 @@ CALLS = (
     call(608, "cuStreamCopyAttributes", inp("dstStream", STREAM), inp("srcStream", STREAM), order=ASYNC, since=11000,
         ptsz="ptsz"),
     call(609, "cuStreamGetAttribute", inp("hStream", STREAM), inp("attr", STREAM_ATTRIBUTE_ID),
-        buf("value", STREAM_ATTRIBUTE, 1, dir="out"), hand="both", since=11000, ptsz="ptsz"),
+        buf("value", STREAM_ATTRIBUTE, 1, dir="out"), hand="executor", since=11000, ptsz="ptsz"),
     call(610, "cuStreamSetAttribute", inp("hStream", STREAM), inp("attr", STREAM_ATTRIBUTE_ID),
-        buf("param", STREAM_ATTRIBUTE, 1), order=ASYNC, hand="both", since=11000, ptsz="ptsz"),
+        buf("param", STREAM_ATTRIBUTE, 1), order=ASYNC, hand="executor", since=11000, ptsz="ptsz"),
     call(611, "cuStreamWriteValue32_v2", inp("stream", STREAM), inp("addr", DEVPTR), inp("value", U32),
         inp("flags", UINT), order=ASYNC, checks="addr:4", since=11070, ptsz="ptsz"),
     call(612, "cuStreamWriteValue64_v2", inp("stream", STREAM), inp("addr", DEVPTR), inp("value", U64),

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies of one row: classification by address, inline bytes, staging pipelines. */
+#include <string.h>
+
+#include "memory.h"
+#include "gen/send.h"
+
+#define LEGACY ((CUstream)0)
+#define PER_THREAD ((CUstream)2)
+
+struct og_place og_classify(uint64_t addr, uint64_t bytes, bool device_only)
+{
+    struct og_host_range range;
+
+    if (addr >= OC_DEVICE_LOW && addr < OC_DEVICE_HIGH)
+        return (struct og_place){ OG_SIDE_DEVICE, addr };
+    if (og_host_find((void *)(uintptr_t)addr, bytes ? bytes : 1, &range)) {
+        if (range.in_region)
+            return (struct og_place){ OG_SIDE_PINNED, addr };
+        return (struct og_place){ range.registered ? OG_SIDE_REGISTERED : OG_SIDE_PAGEABLE, addr };
+    }
+    if (device_only || og_is_device(addr))
+        return (struct og_place){ OG_SIDE_DEVICE, addr }; /* the host's ledger decides */
+    return (struct og_place){ OG_SIDE_PAGEABLE, addr };
+}
+
+bool og_place_is_host(struct og_place place)
+{
+    return place.side == OG_SIDE_PAGEABLE || place.side == OG_SIDE_REGISTERED;
+}
+
+enum oc_side og_wire_side(struct og_place place)
+{
+    return place.side == OG_SIDE_PINNED ? OC_SIDE_REGION : OC_SIDE_DEVICE;
+}
+
+uint64_t og_wire_addr(struct og_place place)
+{
+    return place.side == OG_SIDE_PINNED ? place.addr - (uint64_t)(uintptr_t)og_region() : place.addr;
+}
+
+/* Sends one copy of a row; `data` are the bytes of an INLINE source. The two operations have
+ * the same payload: one answers, the other does not. */
+static CUresult send_row(const struct ow_orion_copy_in *row, const void *data, bool sync)
+{
+    uint32_t extra = data ? (uint32_t)row->bytes : 0;
+    struct og_call c;
+    CUresult r = og_begin(&c, sync ? OW_OP_orion_copy : OW_OP_orion_copy_async, (uint32_t)sizeof(*row) + extra);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    memcpy(c.in, row, sizeof(*row));
+    if (data)
+        memcpy((uint8_t *)c.in + sizeof(*row), data, extra);
+    return sync ? og_call(&c) : og_post(&c);
+}
+
+CUresult og_copy_drain(CUstream stream)
+{
+    return og_send_cuStreamSynchronize(stream);
+}
+
+bool og_is_capturing(CUstream stream)
+{
+    CUstreamCaptureStatus status = 0;
+
+    if (atomic_load_explicit(&og_captures, memory_order_acquire) == 0 || stream == LEGACY)
+        return false;
+    return og_send_cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS && status != 0;
+}
+
+/* One piece through staging memory: takes a number, sends the command, marks the piece busy. */
+static CUresult send_piece(struct ow_orion_copy_in *row, uint64_t piece_off, bool sync)
+{
+    CUresult r;
+
+    row->fence = og_fence_begin();
+    r = send_row(row, NULL, sync);
+    og_fence_end();
+    og_staging_fence(piece_off, r == CUDA_SUCCESS ? row->fence : 0);
+    return r;
+}
+
+/* Ordinary memory to the worker: this thread fills piece n+1 while piece n is in DMA. The last
+ * piece of a synchronous copy is a round trip, which brings any piece's error. */
+static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t bytes, bool sync)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    og_staging_grow(bytes);
+    while (bytes && r == CUDA_SUCCESS) {
+        uint64_t part = bytes, off;
+        void *p;
+
+        r = og_staging_get(&part, &off, &p);
+        if (r != CUDA_SUCCESS)
+            break;
+        memcpy(p, src, part);
+        og_flush(off, part);
+        row.src_side = OC_SIDE_REGION;
+        row.src = off;
+        row.bytes = part;
+        r = send_piece(&row, off, sync && part == bytes);
+        row.dst += part;
+        src += part;
+        bytes -= part;
+    }
+    return r;
+}
+
+#define IN_FLIGHT 8
+struct download {
+    uint64_t off[IN_FLIGHT], bytes[IN_FLIGHT], fence[IN_FLIGHT];
+    void *from[IN_FLIGHT];
+    unsigned head, tail;
+    uint8_t *to;
+};
+
+/* Waits for the oldest piece and copies it out. `ask`: by a round trip, which brings deferred errors. */
+static CUresult download_one(struct download *d, bool ask)
+{
+    unsigned i = d->head++ % IN_FLIGHT;
+    CUresult r = ask ? og_send_orion_fence_wait(d->fence[i]) : og_fence_wait(d->fence[i]);
+
+    if (r == CUDA_SUCCESS)
+        memcpy(d->to, d->from[i], d->bytes[i]);
+    d->to += d->bytes[i];
+    og_staging_fence(d->off[i], r == CUDA_SUCCESS ? 0 : d->fence[i]);
+    return r;
+}
+
+/* Reserves a piece for the next part; drains our own pieces before it waits for others'. */
+static CUresult download_reserve(struct download *d, uint64_t *part, uint64_t *off, void **p)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    if (d->tail - d->head == IN_FLIGHT)
+        r = download_one(d, false);
+    while (r == CUDA_SUCCESS && !og_staging_try(part, off, p)) {
+        if (d->head == d->tail)
+            return og_staging_get(part, off, p);
+        r = download_one(d, false);
+    }
+    return r;
+}
+
+static CUresult download(struct ow_orion_copy_in row, uint8_t *dst, uint64_t bytes)
+{
+    struct download d = { .to = dst };
+    CUresult r = CUDA_SUCCESS, each;
+
+    og_staging_grow(bytes);
+    while (bytes && r == CUDA_SUCCESS) {
+        uint64_t part = bytes, off;
+        void *p;
+
+        r = download_reserve(&d, &part, &off, &p);
+        if (r != CUDA_SUCCESS)
+            break;
+        row.dst_side = OC_SIDE_REGION;
+        row.dst = off;
+        row.bytes = part;
+        r = send_piece(&row, off, false);
+        if (r != CUDA_SUCCESS)
+            break;
+        d.off[d.tail % IN_FLIGHT] = off;
+        d.bytes[d.tail % IN_FLIGHT] = part;
+        d.from[d.tail % IN_FLIGHT] = p;
+        d.fence[d.tail++ % IN_FLIGHT] = row.fence;
+        row.src += part;
+        bytes -= part;
+    }
+    while (d.head != d.tail) {
+        each = download_one(&d, d.head + 1 == d.tail);
+        if (r == CUDA_SUCCESS)
+            r = each;
+    }
+    return r;
+}
+
+/* A short read: the bytes come back in the completion slot, one round trip in all. */
+static CUresult read_small(struct og_place src, void *dst, uint64_t bytes, CUstream stream)
+{
+    struct og_call c;
+    struct ow_orion_read_in *in;
+    CUresult r = og_begin(&c, OW_OP_orion_read, sizeof(*in));
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    in = c.in;
+    memset(in, 0, sizeof(*in));
+    in->src = og_wire_addr(src);
+    in->src_side = og_wire_side(src);
+    in->bytes = (uint32_t)bytes;
+    in->stream = (uint64_t)(uintptr_t)stream;
+    r = og_call(&c);
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (c.out_bytes != bytes)
+        return CUDA_ERROR_UNKNOWN;
+    memcpy(dst, c.out, bytes);
+    return CUDA_SUCCESS;
+}
+
+/* A copy that a graph records: the worker copies from or to a shadow of the ordinary memory, and a
+ * host function moves the bytes when the graph runs. */
+static CUresult record(struct ow_orion_copy_in *row, struct og_place dst, struct og_place src, CUstream stream)
+{
+    bool up = og_place_is_host(src);
+    struct og_shadow *shadow;
+    void *at;
+    CUresult r = og_callbacks_start();
+
+    if (r == CUDA_SUCCESS)
+        r = og_shadow_make((void *)(uintptr_t)(up ? src.addr : dst.addr), row->bytes, &shadow, &at);
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (up) {
+        row->src_side = OC_SIDE_REGION;
+        row->src = (uint64_t)((uint8_t *)at - (uint8_t *)og_region());
+        r = og_send_orion_host_func(stream, (uint64_t)(uintptr_t)og_shadow_gather, (uint64_t)(uintptr_t)shadow, 0);
+    } else {
+        row->dst_side = OC_SIDE_REGION;
+        row->dst = (uint64_t)((uint8_t *)at - (uint8_t *)og_region());
+    }
+    if (r == CUDA_SUCCESS)
+        r = send_row(row, NULL, true);
+    if (r == CUDA_SUCCESS && !up)
+        r = og_send_orion_host_func(stream, (uint64_t)(uintptr_t)og_shadow_scatter, (uint64_t)(uintptr_t)shadow, 0);
+    return r;
+}
+
+/* Ordinary memory to ordinary memory, in stream order. */
+static CUresult host_to_host(struct og_place dst, struct og_place src, uint64_t bytes, CUstream stream)
+{
+    CUresult r = og_copy_drain(stream);
+
+    if (r == CUDA_SUCCESS)
+        memmove((void *)(uintptr_t)dst.addr, (const void *)(uintptr_t)src.addr, bytes);
+    return r;
+}
+
+static CUresult from_host(struct ow_orion_copy_in *row, struct og_place src, bool sync)
+{
+    const void *from = (const void *)(uintptr_t)src.addr;
+    CUresult r = CUDA_SUCCESS;
+
+    /* Registered memory may be written by work that is still queued in the stream. */
+    if (src.side == OG_SIDE_REGISTERED)
+        r = og_copy_drain((CUstream)(uintptr_t)row->stream);
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (row->bytes > OC_INLINE_MAX)
+        return upload(*row, from, row->bytes, sync);
+    row->src_side = OC_SIDE_INLINE;
+    return send_row(row, from, sync);
+}
+
+static CUresult transfer(struct og_place dst, struct og_place src, uint64_t bytes, CUstream stream, bool sync)
+{
+    struct ow_orion_copy_in row = { 0 };
+    CUresult r = og_need_context();
+
+    if (r != CUDA_SUCCESS || bytes == 0)
+        return r;
+    row.dst = og_wire_addr(dst);
+    row.dst_side = og_wire_side(dst);
+    row.src = og_wire_addr(src);
+    row.src_side = og_wire_side(src);
+    row.bytes = bytes;
+    row.stream = (uint64_t)(uintptr_t)stream;
+    if (!og_place_is_host(dst) && !og_place_is_host(src))
+        return send_row(&row, NULL, sync);
+    if (og_place_is_host(dst) && og_place_is_host(src))
+        return host_to_host(dst, src, bytes, stream);
+    if (!sync && og_is_capturing(stream))
+        return record(&row, dst, src, stream);
+    if (og_place_is_host(src))
+        return from_host(&row, src, sync);
+    if (bytes <= OC_READ_MAX)
+        return read_small(src, (void *)(uintptr_t)dst.addr, bytes, stream);
+    return download(row, (void *)(uintptr_t)dst.addr, bytes);
+}
+
+/* ---- the API. Variants with a stream parameter for per-thread default streams are generated. ---- */
+
+static CUresult to_device(CUdeviceptr dst, const void *src, size_t bytes, CUstream stream, bool sync)
+{
+    if (bytes && !src)
+        return CUDA_ERROR_INVALID_VALUE;
+    return transfer(og_classify(dst, bytes, true), og_classify((uint64_t)(uintptr_t)src, bytes, false), bytes, stream,
+                    sync);
+}
+
+static CUresult to_host(void *dst, CUdeviceptr src, size_t bytes, CUstream stream, bool sync)
+{
+    if (bytes && !dst)
+        return CUDA_ERROR_INVALID_VALUE;
+    return transfer(og_classify((uint64_t)(uintptr_t)dst, bytes, false), og_classify(src, bytes, true), bytes, stream,
+                    sync);
+}
+
+static CUresult on_device(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream, bool sync)
+{
+    return transfer(og_classify(dst, bytes, true), og_classify(src, bytes, true), bytes, stream, sync);
+}
+
+static CUresult unified(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream, bool sync)
+{
+    if (bytes && (!dst || !src))
+        return CUDA_ERROR_INVALID_VALUE;
+    return transfer(og_classify(dst, bytes, false), og_classify(src, bytes, false), bytes, stream, sync);
+}
+
+OG_EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount)
+{
+    return to_device(dstDevice, srcHost, ByteCount, LEGACY, true);
+}
+
+OG_EXPORT CUresult cuMemcpyHtoD_v2_ptds(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount)
+{
+    return to_device(dstDevice, srcHost, ByteCount, PER_THREAD, true);
+}
+
+OG_EXPORT CUresult cuMemcpyDtoH_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount)
+{
+    return to_host(dstHost, srcDevice, ByteCount, LEGACY, true);
+}
+
+OG_EXPORT CUresult cuMemcpyDtoH_v2_ptds(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount)
+{
+    return to_host(dstHost, srcDevice, ByteCount, PER_THREAD, true);
+}
+
+OG_EXPORT CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
+{
+    return on_device(dstDevice, srcDevice, ByteCount, PER_THREAD, true);
+}
+
+OG_EXPORT CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
+{
+    return unified(dst, src, ByteCount, LEGACY, true);
+}
+
+OG_EXPORT CUresult cuMemcpy_ptds(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
+{
+    return unified(dst, src, ByteCount, PER_THREAD, true);
+}
+
+OG_EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount, CUstream hStream)
+{
+    return to_device(dstDevice, srcHost, ByteCount, hStream, false);
+}
+
+OG_EXPORT CUresult cuMemcpyDtoHAsync_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream)
+{
+    return to_host(dstHost, srcDevice, ByteCount, hStream, false);
+}
+
+OG_EXPORT CUresult cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream)
+{
+    return unified(dst, src, ByteCount, hStream, false);
+}
+
+/* Between contexts: with unified addressing the addresses say where the bytes are. */
+static CUresult peer(CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t bytes, CUstream stream,
+                     bool sync)
+{
+    if (!og_valid(OW_KIND_CONTEXT, (uint64_t)(uintptr_t)to) || !og_valid(OW_KIND_CONTEXT, (uint64_t)(uintptr_t)from))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    return on_device(dst, src, bytes, stream, sync);
+}
+
+OG_EXPORT CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
+                                CUcontext srcContext, size_t ByteCount)
+{
+    return peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, LEGACY, true);
+}
+
+OG_EXPORT CUresult cuMemcpyPeer_ptds(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
+                                     CUcontext srcContext, size_t ByteCount)
+{
+    return peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, PER_THREAD, true);
+}
+
+OG_EXPORT CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
+                                     CUcontext srcContext, size_t ByteCount, CUstream hStream)
+{
+    return peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream, false);
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Device memory as the guest sees it: managed memory in the region, and addresses of pools. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "gen/send.h"
+
+#define MANAGED_FLAGS 3u /* CU_MEM_ATTACH_GLOBAL or CU_MEM_ATTACH_HOST */
+
+/* Device memory outside OC_DEVICE_LOW..HIGH, where pools live: few and long-lived. A copy whose
+ * pointers do not say what they are is classified by it. */
+struct range {
+    uint64_t start, bytes;
+};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct range *ranges; /* sorted */
+static size_t nr_ranges, room;
+static _Atomic size_t nr_live;
+
+/* Index of the first range that ends after p. */
+static size_t at_locked(uint64_t p)
+{
+    size_t low = 0, high = nr_ranges;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (ranges[mid].start + ranges[mid].bytes <= p)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static bool room_locked(void)
+{
+    size_t want = room ? room * 2 : 64;
+    struct range *bigger;
+
+    if (nr_ranges < room)
+        return true;
+    bigger = realloc(ranges, want * sizeof(*ranges));
+    if (!bigger)
+        return false;
+    ranges = bigger;
+    room = want;
+    return true;
+}
+
+void og_device_add(uint64_t p, uint64_t bytes)
+{
+    size_t at;
+
+    if (p >= OC_DEVICE_LOW && p < OC_DEVICE_HIGH)
+        return;
+    pthread_mutex_lock(&lock);
+    if (room_locked()) {
+        at = at_locked(p);
+        memmove(ranges + at + 1, ranges + at, (nr_ranges - at) * sizeof(*ranges));
+        ranges[at] = (struct range){ p, bytes };
+        atomic_store_explicit(&nr_live, ++nr_ranges, memory_order_release); /* pairs with og_is_device */
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void og_device_del(uint64_t p)
+{
+    size_t at;
+
+    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0)
+        return;
+    pthread_mutex_lock(&lock);
+    at = at_locked(p);
+    if (at < nr_ranges && ranges[at].start == p) {
+        memmove(ranges + at, ranges + at + 1, (nr_ranges - at - 1) * sizeof(*ranges));
+        atomic_store_explicit(&nr_live, --nr_ranges, memory_order_release);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+bool og_is_device(uint64_t p)
+{
+    size_t at;
+    bool is;
+
+    if (p >= OC_DEVICE_LOW && p < OC_DEVICE_HIGH)
+        return true;
+    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0)
+        return false;
+    pthread_mutex_lock(&lock);
+    at = at_locked(p);
+    is = at < nr_ranges && ranges[at].start <= p;
+    pthread_mutex_unlock(&lock);
+    return is;
+}
+
+OG_EXPORT CUresult cuMemFree_v2(CUdeviceptr dptr)
+{
+    struct og_host_range range;
+    CUresult r;
+
+    if (dptr && og_host_find((void *)(uintptr_t)dptr, 1, &range))
+        return range.managed ? og_host_free((void *)(uintptr_t)dptr, true) : CUDA_ERROR_INVALID_VALUE;
+    if (!dptr)
+        return og_need_context();
+    r = og_send_cuMemFree_v2(dptr);
+    if (r == CUDA_SUCCESS)
+        og_device_del(dptr);
+    return r;
+}
+
+OG_EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr dptr)
+{
+    struct og_host_range range;
+
+    if (!og_host_find((void *)(uintptr_t)dptr, 1, &range))
+        return og_send_cuMemGetAddressRange_v2(pbase, psize, dptr);
+    if (!range.in_region)
+        return CUDA_ERROR_NOT_FOUND;
+    if (pbase)
+        *pbase = range.start;
+    if (psize)
+        *psize = range.bytes;
+    return CUDA_SUCCESS;
+}
+
+/* Managed memory cannot fault across machines. It lies in the region, where CPU and GPU see the same
+ * bytes at the same address: right, and coherent, but every access of the GPU crosses PCIe. */
+OG_EXPORT CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flags)
+{
+    void *p;
+    CUresult r;
+
+    if (!dptr || (flags != 1 && flags != 2) || (flags & ~MANAGED_FLAGS))
+        return CUDA_ERROR_INVALID_VALUE;
+    r = og_host_alloc(bytesize, flags, true, &p);
+    if (r == CUDA_ERROR_NOT_SUPPORTED)
+        og_log("cuMemAllocManaged: managed memory needs the shared memory region; this channel is TCP");
+    if (r == CUDA_SUCCESS)
+        *dptr = (CUdeviceptr)(uintptr_t)p;
+    return r;
+}
+
+/* Hints about where managed memory should be: it stays where it is. Other memory is refused as native does. */
+static CUresult hint(CUdeviceptr p, size_t bytes, CUstream stream)
+{
+    struct og_host_range range;
+    CUresult r = og_need_context();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!og_stream_valid((uint64_t)(uintptr_t)stream))
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!bytes || !og_host_find((void *)(uintptr_t)p, bytes, &range) || !range.managed)
+        return CUDA_ERROR_INVALID_VALUE;
+    return CUDA_SUCCESS;
+}
+
+OG_EXPORT CUresult cuMemPrefetchAsync(CUdeviceptr devPtr, size_t count, CUdevice dstDevice, CUstream hStream)
+{
+    if (dstDevice < -1 || dstDevice >= og_nr_devices())
+        return CUDA_ERROR_INVALID_DEVICE;
+    return hint(devPtr, count, hStream);
+}
+
+OG_EXPORT CUresult cuMemPrefetchAsync_v2(CUdeviceptr devPtr, size_t count, CUmemLocation location, unsigned int flags,
+                                         CUstream hStream)
+{
+    if (flags || location.type == 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    return hint(devPtr, count, hStream);
+}
+
+OG_EXPORT CUresult cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise advice, CUdevice device)
+{
+    if (advice < 1 || advice > 6 || device < -2)
+        return CUDA_ERROR_INVALID_VALUE;
+    return hint(devPtr, count, (CUstream)0);
+}
+
+OG_EXPORT CUresult cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise advice, CUmemLocation location)
+{
+    (void)location;
+    if (advice < 1 || advice > 6)
+        return CUDA_ERROR_INVALID_VALUE;
+    return hint(devPtr, count, (CUstream)0);
+}
+
+OG_EXPORT CUresult cuMemHostRegister(void *p, size_t bytesize, unsigned int Flags)
+{
+    return cuMemHostRegister_v2(p, bytesize, Flags);
+}
+
+OG_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *addr)
+{
+    CUresult r = og_need_context();
+
+    (void)addr;
+    if (!handle)
+        return CUDA_ERROR_INVALID_VALUE;
+    return r == CUDA_SUCCESS ? og_unsupported("cuMemRetainAllocationHandle") : r;
+}

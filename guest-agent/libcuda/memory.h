@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the memory modules of the guest library share: kinds of addresses, pinned memory, transfers. */
+#ifndef OG_MEMORY_H
+#define OG_MEMORY_H
+
+#include <orion/bulk.h>
+
+#include "client.h"
+
+/* A live host allocation of this process, as CUDA knows it. */
+struct og_host_range {
+    uint64_t start, bytes;
+    uint64_t context;  /* that was current when it was made */
+    uint64_t id;       /* CU_POINTER_ATTRIBUTE_BUFFER_ID */
+    int device;
+    unsigned flags;    /* as cuMemHostAlloc or cuMemHostRegister got them */
+    bool registered;   /* the application's own pages: copies are staged */
+    bool managed;
+    bool in_region;    /* zero copy; false over TCP */
+};
+
+/* ---- pinned.c ---- */
+/* The live range that holds [p, p+bytes); false: none. */
+bool og_host_find(const void *p, uint64_t bytes, struct og_host_range *found);
+OG_MUST_CHECK CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool managed, void **p);
+OG_MUST_CHECK CUresult og_host_free(void *p, bool managed);
+/* Connected and a context is current; what every memory call checks first. */
+OG_MUST_CHECK CUresult og_need_context(void);
+
+/* ---- memory.c: device addresses outside OC_DEVICE_LOW..OC_DEVICE_HIGH ---- */
+void og_device_add(uint64_t p, uint64_t bytes);
+void og_device_del(uint64_t p);
+bool og_is_device(uint64_t p);
+
+/* ---- staging.c ---- */
+/* As og_staging_get; false: none is free just now. `hint` grows the staging memory for large copies. */
+bool og_staging_try(uint64_t *bytes, uint64_t *region_off, void **p);
+void og_staging_grow(uint64_t bytes_wanted);
+/* Fence numbers reach the host in order: take one, send its command, end. */
+uint64_t og_fence_begin(void);
+void og_fence_end(void);
+bool og_fence_done(uint64_t fence);
+
+/* ---- copy.c ---- */
+enum og_side { OG_SIDE_DEVICE, OG_SIDE_PINNED, OG_SIDE_PAGEABLE, OG_SIDE_REGISTERED };
+struct og_place {
+    enum og_side side;
+    uint64_t addr;
+};
+/* What a host pointer (or, `device_only`, a CUdeviceptr) of `bytes` is. */
+struct og_place og_classify(uint64_t addr, uint64_t bytes, bool device_only);
+bool og_place_is_host(struct og_place place); /* the worker cannot reach it */
+enum oc_side og_wire_side(struct og_place place);
+uint64_t og_wire_addr(struct og_place place);
+/* One command of a copy whose sides the worker reaches; staged if fence != 0. */
+OG_MUST_CHECK CUresult og_copy_direct(const struct oc_copy_nd *copy, CUstream stream, bool sync, uint64_t fence);
+/* cuStreamSynchronize for the ordering of copies; `stream` may be 0, 1, 2. */
+OG_MUST_CHECK CUresult og_copy_drain(CUstream stream);
+/* True when a copy on `stream` would be recorded rather than executed. */
+bool og_is_capturing(CUstream stream);
+
+/* ---- shadow.c: ordinary host memory of copies that run later (graphs) ---- */
+struct og_shadow;
+/* Region memory that stands for [host, host+bytes) in a recorded copy; kept until the process
+ * ends, as a graph may run at any time. *region_addr is what the worker copies from or to. */
+OG_MUST_CHECK CUresult og_shadow_make(void *host, uint64_t bytes, struct og_shadow **shadow, void **region_addr);
+void og_shadow_gather(void *shadow);  /* host function: host memory -> region */
+void og_shadow_scatter(void *shadow); /* host function: region -> host memory */
+
+#endif

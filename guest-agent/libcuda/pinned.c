@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pinned host memory: a sub-allocator over extents of the region, and registered memory. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "memory.h"
+#include "gen/send.h"
+
+#define PAGE 4096ull
+#define HOST_FLAGS 7u      /* PORTABLE, DEVICEMAP, WRITECOMBINED */
+#define FLAG_DEVICEMAP 2u
+#define REGISTER_FLAGS 15u /* PORTABLE, DEVICEMAP, IOMEMORY, READ_ONLY */
+#define REGISTER_IOMEMORY 4u
+
+/* Extents granted as one piece, registered by the worker as one: an allocation never
+ * crosses two, as a copy across two registrations fails. */
+struct grant {
+    uint64_t off, bytes;
+    unsigned live; /* allocations inside */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct og_host_range *ranges; /* sorted by start */
+static size_t nr_ranges, room_ranges;
+static struct grant *grants;         /* sorted by off */
+static size_t nr_grants, room_grants;
+static uint64_t next_id = 1;
+static _Atomic size_t nr_live; /* = nr_ranges, read without the lock */
+
+CUresult og_need_context(void)
+{
+    CUresult r = og_connect();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (og_self()->in_callback)
+        return CUDA_ERROR_NOT_PERMITTED;
+    return og_current() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+/* Index of the first range that ends after p. */
+static size_t range_at_locked(uint64_t p)
+{
+    size_t low = 0, high = nr_ranges;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (ranges[mid].start + ranges[mid].bytes <= p)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static bool grow(void **array, size_t *room, size_t nr, size_t element)
+{
+    size_t want = *room ? *room * 2 : 64;
+    void *bigger;
+
+    if (nr < *room)
+        return true;
+    bigger = realloc(*array, want * element);
+    if (!bigger)
+        return false;
+    *array = bigger;
+    *room = want;
+    return true;
+}
+
+static bool range_add_locked(const struct og_host_range *range)
+{
+    size_t at = range_at_locked(range->start);
+
+    if (!grow((void **)&ranges, &room_ranges, nr_ranges, sizeof(*ranges)))
+        return false;
+    memmove(ranges + at + 1, ranges + at, (nr_ranges - at) * sizeof(*ranges));
+    ranges[at] = *range;
+    ranges[at].id = next_id++;
+    atomic_store_explicit(&nr_live, ++nr_ranges, memory_order_release); /* pairs with og_host_find */
+    return true;
+}
+
+static void range_del_locked(size_t at)
+{
+    memmove(ranges + at, ranges + at + 1, (nr_ranges - at - 1) * sizeof(*ranges));
+    atomic_store_explicit(&nr_live, --nr_ranges, memory_order_release);
+}
+
+bool og_host_find(const void *p, uint64_t bytes, struct og_host_range *found)
+{
+    uint64_t start = (uint64_t)(uintptr_t)p;
+    bool hit = false;
+    size_t at;
+
+    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0)
+        return false;
+    pthread_mutex_lock(&lock);
+    at = range_at_locked(start);
+    if (at < nr_ranges && ranges[at].start <= start && bytes <= ranges[at].bytes - (start - ranges[at].start)) {
+        *found = ranges[at];
+        hit = true;
+    }
+    pthread_mutex_unlock(&lock);
+    return hit;
+}
+
+bool og_is_pinned(const void *p, uint64_t bytes)
+{
+    struct og_host_range range;
+
+    return og_host_find(p, bytes, &range) && range.in_region;
+}
+
+/* ---- grants ---- */
+
+CUresult og_grant(uint64_t bytes, uint64_t *region_off)
+{
+    uint64_t got;
+    CUresult r;
+
+    if (bytes == 0 || bytes > UINT64_MAX - OC_EXTENT_BYTES)
+        return CUDA_ERROR_INVALID_VALUE;
+    bytes = (bytes + OC_EXTENT_BYTES - 1) & ~(OC_EXTENT_BYTES - 1);
+    r = og_send_orion_grant(bytes, region_off, &got);
+    if (r == CUDA_ERROR_OUT_OF_MEMORY)
+        og_say("the shared memory region is full: %llu KiB of pinned or staging memory were refused. Raise "
+               "shm_buffer_size in /etc/orion/server.conf on the host, or region=\"MiB\" in this domain's "
+               "<orion:vgpu> metadata, and start the domain again.", (unsigned long long)(bytes >> 10));
+    return r;
+}
+
+void og_release(uint64_t region_off, uint64_t bytes)
+{
+    bytes = (bytes + OC_EXTENT_BYTES - 1) & ~(OC_EXTENT_BYTES - 1);
+    if (og_send_orion_release(region_off, bytes) != CUDA_SUCCESS)
+        og_log("extents at %#llx were not taken back", (unsigned long long)region_off);
+}
+
+static bool grant_add_locked(uint64_t off, uint64_t bytes)
+{
+    size_t at = 0;
+
+    if (!grow((void **)&grants, &room_grants, nr_grants, sizeof(*grants)))
+        return false;
+    while (at < nr_grants && grants[at].off < off)
+        at++;
+    memmove(grants + at + 1, grants + at, (nr_grants - at) * sizeof(*grants));
+    grants[at] = (struct grant){ .off = off, .bytes = bytes };
+    nr_grants++;
+    return true;
+}
+
+/* First hole of `bytes` between the ranges inside one grant. */
+static bool fit_in_locked(const struct grant *g, uint64_t bytes, uint64_t *off)
+{
+    uint64_t base = (uint64_t)(uintptr_t)og_region();
+    uint64_t hole = base + g->off, end = hole + g->bytes;
+
+    for (size_t at = range_at_locked(hole); at < nr_ranges && ranges[at].start < end; at++) {
+        if (ranges[at].start - hole >= bytes)
+            break;
+        hole = (ranges[at].start + ranges[at].bytes + PAGE - 1) & ~(PAGE - 1);
+    }
+    *off = hole - base;
+    return hole <= end && end - hole >= bytes;
+}
+
+static struct grant *fit_locked(uint64_t bytes, uint64_t *off)
+{
+    for (size_t i = 0; i < nr_grants; i++)
+        if (fit_in_locked(&grants[i], bytes, off))
+            return &grants[i];
+    return NULL;
+}
+
+static bool place_locked(uint64_t bytes, struct og_host_range *range)
+{
+    uint64_t off;
+    struct grant *g = fit_locked((bytes + PAGE - 1) & ~(PAGE - 1), &off);
+
+    if (!g)
+        return false;
+    range->start = (uint64_t)(uintptr_t)og_region() + off;
+    if (!range_add_locked(range))
+        return false;
+    g->live++;
+    return true;
+}
+
+static CUresult alloc_in_region(struct og_host_range *range)
+{
+    CUresult r = CUDA_SUCCESS;
+    uint64_t off, bytes = (range->bytes + OC_EXTENT_BYTES - 1) & ~(OC_EXTENT_BYTES - 1);
+    bool placed;
+
+    pthread_mutex_lock(&lock);
+    placed = place_locked(range->bytes, range);
+    pthread_mutex_unlock(&lock);
+    if (placed)
+        return CUDA_SUCCESS;
+    /* Without the lock: a round trip. Another thread may take what we were granted; then we ask again. */
+    while (!placed && r == CUDA_SUCCESS) {
+        r = og_grant(bytes, &off);
+        if (r != CUDA_SUCCESS)
+            break;
+        pthread_mutex_lock(&lock);
+        if (grant_add_locked(off, bytes))
+            placed = place_locked(range->bytes, range);
+        else
+            r = CUDA_ERROR_OUT_OF_MEMORY;
+        pthread_mutex_unlock(&lock);
+    }
+    return r;
+}
+
+/* Over TCP: memory of ours whose copies are staged. */
+static CUresult alloc_private(struct og_host_range *range)
+{
+    bool added;
+    void *p = mmap(NULL, range->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    range->start = (uint64_t)(uintptr_t)p;
+    pthread_mutex_lock(&lock);
+    added = range_add_locked(range);
+    pthread_mutex_unlock(&lock);
+    if (!added)
+        munmap(p, range->bytes);
+    return added ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool managed, void **p)
+{
+    struct og_host_range range = { .bytes = bytes, .flags = flags, .managed = managed };
+    CUresult r;
+
+    *p = NULL;
+    r = og_need_context();
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (bytes == 0 || bytes > 1ull << 46)
+        return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
+    range.context = og_current();
+    range.device = og_self()->device;
+    range.in_region = og_shared_memory();
+    if (managed && !range.in_region)
+        return CUDA_ERROR_NOT_SUPPORTED; /* the two sides cannot see the same bytes over TCP */
+    r = range.in_region ? alloc_in_region(&range) : alloc_private(&range);
+    if (r == CUDA_SUCCESS)
+        *p = (void *)(uintptr_t)range.start;
+    return r;
+}
+
+/* Drops one allocation of the grant; *off, *bytes say what goes back to the host, 0: nothing. */
+static void grant_put_locked(uint64_t addr, uint64_t *off, uint64_t *bytes)
+{
+    uint64_t at = addr - (uint64_t)(uintptr_t)og_region();
+
+    *bytes = 0;
+    for (size_t i = 0; i < nr_grants; i++) {
+        if (at - grants[i].off >= grants[i].bytes)
+            continue;
+        if (--grants[i].live > 0 || nr_grants == 1)
+            return; /* the last grant stays: alloc and free in a loop cost no round trips */
+        *off = grants[i].off;
+        *bytes = grants[i].bytes;
+        memmove(grants + i, grants + i + 1, (nr_grants - i - 1) * sizeof(*grants));
+        nr_grants--;
+        return;
+    }
+}
+
+CUresult og_host_free(void *p, bool managed)
+{
+    struct og_host_range range;
+    uint64_t off = 0, bytes = 0;
+    CUresult r;
+    size_t at;
+
+    if (!og_host_find(p, 1, &range) || range.start != (uint64_t)(uintptr_t)p || range.registered ||
+        range.managed != managed)
+        return CUDA_ERROR_INVALID_VALUE;
+    /* The driver waits for work that may use the memory, and the next owner relies on it. */
+    r = og_send_orion_host_sync();
+    if (r == CUDA_ERROR_DEINITIALIZED || r == CUDA_ERROR_NOT_PERMITTED)
+        return r;
+    pthread_mutex_lock(&lock);
+    at = range_at_locked(range.start);
+    if (at >= nr_ranges || ranges[at].start != range.start) {
+        pthread_mutex_unlock(&lock);
+        return CUDA_ERROR_INVALID_VALUE; /* another thread was faster */
+    }
+    range_del_locked(at);
+    if (range.in_region)
+        grant_put_locked(range.start, &off, &bytes);
+    pthread_mutex_unlock(&lock);
+    if (!range.in_region)
+        munmap(p, range.bytes);
+    if (bytes)
+        og_release(off, bytes);
+    return r;
+}
+
+/* ---- the API ---- */
+
+OG_EXPORT CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags)
+{
+    if (!pp || (Flags & ~HOST_FLAGS))
+        return CUDA_ERROR_INVALID_VALUE;
+    return og_host_alloc(bytesize, Flags, false, pp);
+}
+
+OG_EXPORT CUresult cuMemAllocHost_v2(void **pp, size_t bytesize)
+{
+    if (!pp)
+        return CUDA_ERROR_INVALID_VALUE;
+    return og_host_alloc(bytesize, 0, false, pp);
+}
+
+OG_EXPORT CUresult cuMemFreeHost(void *p)
+{
+    CUresult r = og_need_context();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    return p ? og_host_free(p, false) : CUDA_SUCCESS;
+}
+
+OG_EXPORT CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, void *p, unsigned int Flags)
+{
+    struct og_host_range range;
+    CUresult r = og_need_context();
+
+    if (!pdptr || Flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!og_host_find(p, 1, &range) || !range.in_region)
+        return CUDA_ERROR_INVALID_VALUE;
+    *pdptr = (CUdeviceptr)(uintptr_t)p;
+    return CUDA_SUCCESS;
+}
+
+OG_EXPORT CUresult cuMemHostGetFlags(unsigned int *pFlags, void *p)
+{
+    struct og_host_range range;
+    CUresult r = og_need_context();
+
+    if (!pFlags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!og_host_find(p, 1, &range))
+        return CUDA_ERROR_INVALID_VALUE;
+    /* With unified addressing, memory that the driver allocates is always mapped. */
+    *pFlags = range.registered ? range.flags : range.flags | FLAG_DEVICEMAP;
+    return CUDA_SUCCESS;
+}
+
+static bool overlaps_locked(uint64_t start, uint64_t bytes)
+{
+    size_t at = range_at_locked(start);
+
+    return at < nr_ranges && ranges[at].start < start + bytes;
+}
+
+/* The pages stay the application's: copies from and to them go through staging memory, in stream
+ * order, and kernels cannot see them. Mapping extents of the region over private anonymous pages,
+ * which would make them as good as memory that we allocated, comes later. */
+OG_EXPORT CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
+{
+    struct og_host_range range = { .start = (uint64_t)(uintptr_t)p, .bytes = bytesize, .registered = true };
+    CUresult r = og_need_context();
+
+    if (!p || !bytesize || (Flags & ~REGISTER_FLAGS) || range.start + bytesize < range.start)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (Flags & (FLAG_DEVICEMAP | REGISTER_IOMEMORY)) {
+        og_log("cuMemHostRegister: flags %#x (memory that kernels may use) are not supported for the "
+               "application's own pages; allocate with cuMemHostAlloc instead", Flags);
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    range.flags = Flags;
+    range.context = og_current();
+    range.device = og_self()->device;
+    pthread_mutex_lock(&lock);
+    if (overlaps_locked(range.start, bytesize))
+        r = CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    else if (!range_add_locked(&range))
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+OG_EXPORT CUresult cuMemHostUnregister(void *p)
+{
+    CUresult r = og_need_context();
+    size_t at;
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!p)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    at = range_at_locked((uint64_t)(uintptr_t)p);
+    if (at >= nr_ranges || ranges[at].start != (uint64_t)(uintptr_t)p || !ranges[at].registered)
+        r = CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    else
+        range_del_locked(at); /* its copies have read or written it when they returned */
+    pthread_mutex_unlock(&lock);
+    return r;
+}

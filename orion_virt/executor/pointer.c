@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the ledger and the driver know of a device address, for the guest's pointer attributes. */
+#include "memory.h"
+
+static uint64_t ask(CUdeviceptr p, CUpointer_attribute attribute)
+{
+    uint64_t value = 0;
+
+    return oh_drv.cuPointerGetAttribute(&value, attribute, p) == CUDA_SUCCESS ? value : 0;
+}
+
+CUresult oh_orion_pointer(struct oh_twin *t, const struct ow_orion_pointer_in *in, uint32_t bytes,
+                          struct ow_orion_pointer_out *out, uint32_t *out_bytes)
+{
+    int device = -1;
+
+    (void)t;
+    (void)bytes;
+    *out = (struct ow_orion_pointer_out){ .device = -1 };
+    if (oh_ledger_find(in->ptr, &out->start, &out->bytes, &device)) {
+        out->kind = 1;
+        out->device = device;
+        /* 1 CONTEXT, 7 BUFFER_ID, 17 MEMPOOL_HANDLE */
+        out->context = oh_find(OW_KIND_CONTEXT, (void *)(uintptr_t)ask(in->ptr, 1));
+        out->id = ask(in->ptr, 7);
+        out->pool = oh_find(OW_KIND_MEMPOOL, (void *)(uintptr_t)ask(in->ptr, 17));
+    } else if (oh_reservation_find(in->ptr, &out->start, &out->bytes)) {
+        out->kind = 2;
+    }
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory pools: the devices' own, created ones, and who may access them. */
+#include <string.h>
+
+#include "memory.h"
+#include "gen/checks.h"
+
+#define MAX_ACCESS 32u /* devices of one client */
+
+/* The client's number for a pool of the driver: the one it has, else `candidate`. */
+static CUresult name(CUmemoryPool pool, uint64_t candidate, uint64_t *id)
+{
+    *id = oh_find(OW_KIND_MEMPOOL, pool);
+    if (*id)
+        return CUDA_SUCCESS;
+    *id = candidate;
+    return oh_put(OW_KIND_MEMPOOL, candidate, pool);
+}
+
+CUresult oh_cuDeviceGetDefaultMemPool(struct oh_twin *t, const struct ow_cuDeviceGetDefaultMemPool_in *in,
+                                      uint32_t bytes, struct ow_cuDeviceGetDefaultMemPool_out *out, uint32_t *out_bytes)
+{
+    CUmemoryPool pool = NULL;
+    int ordinal;
+    CUresult r = oh_ordinal(in->dev, &ordinal);
+
+    (void)t;
+    (void)bytes;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuDeviceGetDefaultMemPool(&pool, ordinal);
+    if (r == CUDA_SUCCESS)
+        r = name(pool, in->pool_out, &out->pool_out);
+    if (r == CUDA_SUCCESS)
+        *out_bytes = sizeof(*out);
+    return r;
+}
+
+CUresult oh_cuDeviceGetMemPool(struct oh_twin *t, const struct ow_cuDeviceGetMemPool_in *in, uint32_t bytes,
+                               struct ow_cuDeviceGetMemPool_out *out, uint32_t *out_bytes)
+{
+    CUmemoryPool pool = NULL;
+    int ordinal;
+    CUresult r = oh_ordinal(in->dev, &ordinal);
+
+    (void)t;
+    (void)bytes;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuDeviceGetMemPool(&pool, ordinal);
+    if (r == CUDA_SUCCESS)
+        r = name(pool, in->pool, &out->pool);
+    if (r == CUDA_SUCCESS)
+        *out_bytes = sizeof(*out);
+    return r;
+}
+
+CUresult oh_cuMemPoolCreate(struct oh_twin *t, const struct ow_cuMemPoolCreate_in *in, uint32_t bytes,
+                            struct ow_cuMemPoolCreate_out *out, uint32_t *out_bytes)
+{
+    CUmemPoolProps props;
+    CUmemoryPool pool = NULL;
+    CUresult r;
+
+    (void)t;
+    (void)out;
+    (void)out_bytes;
+    if (bytes < sizeof(*in) + sizeof(props))
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(&props, in + 1, sizeof(props));
+    if (props.handleTypes || props.location.type != 1)
+        return CUDA_ERROR_NOT_SUPPORTED; /* shared pools and host pools */
+    r = oh_ordinal(props.location.id, &props.location.id);
+    if (r != CUDA_SUCCESS)
+        return r;
+    props.win32SecurityAttributes = NULL;
+    r = oh_drv.cuMemPoolCreate(&pool, &props);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_put(OW_KIND_MEMPOOL, in->pool, pool);
+    if (r != CUDA_SUCCESS)
+        oh_drv.cuMemPoolDestroy(pool);
+    return r;
+}
+
+CUresult oh_cuMemPoolSetAccess(struct oh_twin *t, const struct ow_cuMemPoolSetAccess_in *in, uint32_t bytes,
+                               struct ow_cuMemPoolSetAccess_out *out, uint32_t *out_bytes)
+{
+    CUmemAccessDesc access[MAX_ACCESS];
+    void *pool;
+    CUresult r = oh_get(OW_KIND_MEMPOOL, in->pool, &pool);
+
+    (void)t;
+    (void)out;
+    (void)out_bytes;
+    if (in->count == 0 || in->count > MAX_ACCESS || bytes < sizeof(*in) + in->count * sizeof(access[0]))
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(access, in + 1, in->count * sizeof(access[0]));
+    for (uint64_t i = 0; i < in->count && r == CUDA_SUCCESS; i++)
+        r = access[i].location.type == 1 ? oh_ordinal(access[i].location.id, &access[i].location.id)
+                                         : CUDA_ERROR_INVALID_VALUE;
+    return r == CUDA_SUCCESS ? oh_drv.cuMemPoolSetAccess(pool, access, in->count) : r;
+}
+
+CUresult oh_cuMemPoolGetAccess(struct oh_twin *t, const struct ow_cuMemPoolGetAccess_in *in, uint32_t bytes,
+                               struct ow_cuMemPoolGetAccess_out *out, uint32_t *out_bytes)
+{
+    CUmemLocation location;
+    CUmemAccess_flags flags = 0;
+    void *pool;
+    CUresult r = oh_get(OW_KIND_MEMPOOL, in->memPool, &pool);
+
+    (void)t;
+    if (bytes < sizeof(*in) + sizeof(location))
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(&location, in + 1, sizeof(location));
+    if (r == CUDA_SUCCESS)
+        r = location.type == 1 ? oh_ordinal(location.id, &location.id) : CUDA_ERROR_INVALID_VALUE;
+    if (r == CUDA_SUCCESS)
+        r = oh_drv.cuMemPoolGetAccess(&flags, pool, &location);
+    if (r != CUDA_SUCCESS)
+        return r;
+    out->flags = flags;
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}
+
+CUresult oh_orion_pool_attribute(struct oh_twin *t, const struct ow_orion_pool_attribute_in *in, uint32_t bytes,
+                                 struct ow_orion_pool_attribute_out *out, uint32_t *out_bytes)
+{
+    uint64_t value = in->value; /* an int attribute is its low half */
+    void *pool;
+    CUresult r = oh_get(OW_KIND_MEMPOOL, in->pool, &pool);
+
+    (void)t;
+    (void)bytes;
+    if (r == CUDA_SUCCESS && in->set)
+        r = oh_drv.cuMemPoolSetAttribute(pool, in->attribute, &value);
+    else if (r == CUDA_SUCCESS)
+        r = oh_drv.cuMemPoolGetAttribute(pool, in->attribute, &value);
+    if (r != CUDA_SUCCESS)
+        return r;
+    out->got = value;
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}
