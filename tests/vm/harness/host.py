@@ -17,7 +17,7 @@ from orion_virt.errors import Forbidden, NotFound, Unavailable
 from . import namespace_init
 
 ORION_DIRS = ("etc", "run", "log", "state")
-START_SECONDS = 20
+STOP_SECONDS = 10
 
 
 class PrivateHost:
@@ -35,6 +35,7 @@ class PrivateHost:
         self._cache = cache
         self._prefix = prefix
         self._init: subprocess.Popen[str] | None = None
+        self._children: list[subprocess.Popen[Any]] = []
         self.state = Path()
         self.pid = 0
 
@@ -94,10 +95,13 @@ class PrivateHost:
             assert self._init.stdin
             self._init.stdin.close()
             try:
-                self._init.wait(5)
+                self._init.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._init.kill()
-                self._init.wait(5)
+                self._init.wait(STOP_SECONDS)
+            for child in self._children:  # dead with the namespace
+                child.wait(STOP_SECONDS)
+            self._children.clear()
             for stream in (self._init.stdout, self._init.stderr):
                 if stream:
                     stream.close()
@@ -129,4 +133,6 @@ class PrivateHost:
     def popen(self, command: list[str], cwd: str | Path = "/", **kwargs: Any) -> subprocess.Popen[Any]:
         """Starts a command inside. Leaving the host kills it."""
         kwargs.setdefault("env", self.environ)
-        return subprocess.Popen(self.argv(command, cwd), **kwargs)
+        child: subprocess.Popen[Any] = subprocess.Popen(self.argv(command, cwd), **kwargs)
+        self._children.append(child)
+        return child

@@ -2,11 +2,13 @@
 """Process 1 of the private namespaces: mounts what is private, says so, and lives until its stdin closes.
 
 It runs as `unshare ... python3 -I namespace_init.py STATE SHM_MIB KVM`. When it ends, for whatever reason, the
-kernel kills every process of the pid namespace, so that nothing outlives the harness.
+kernel kills every process of the pid namespace, so that nothing outlives the harness; STATE is removed too.
 """
 
+import contextlib
 import os
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -45,10 +47,21 @@ def main(state: str, shm_mib: str, kvm: str) -> int:
     while True:
         ready, _, _ = select.select([0, wake_r], [], [])
         if 0 in ready and not os.read(0, 1):
+            end(state)
             return 0
         if wake_r in ready:
             os.read(wake_r, 4096)
             reap()
+
+
+def end(state: str) -> None:
+    """Kills everything here and removes the state directory: our starter may be dead."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def give_kvm(state: str, kvm: str) -> None:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`orion-virt`: what it asks, what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orion_virt.cli import control
+from orion_virt.cli.main import main
+from orion_virt.errors import Forbidden
+
+DOMAIN = {"name": "vm1", "uuid": "u1", "state": "running", "device": "live", "size_mib": 128, "channels": 2,
+          "server_addrs": ["10.0.0.1:9960"], "controller_addr": "10.0.0.1:9123", "addresses": [], "wanted": True,
+          "reason": "marked", "problems": ["metadata: memory='lots' is not valid"]}
+DOMAINS = {"ok": True, "domains": [DOMAIN], "used_mib": 128, "budget_mib": 1024}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], list[dict[str, Any]]]]:
+    """Answers every question with the same object (or raw bytes); returns what was asked."""
+    monkeypatch.setenv("ORION_RUN", str(tmp_path))
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(str(tmp_path / "control.sock"))
+    server.listen()
+    asked: list[dict[str, Any]] = []
+
+    def serve(answer: Any) -> list[dict[str, Any]]:
+        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n"
+
+        def loop() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                with peer, peer.makefile() as lines:
+                    asked.append(json.loads(lines.readline()))
+                    peer.sendall(raw)
+
+        threading.Thread(target=loop, daemon=True).start()
+        return asked
+
+    yield serve
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_list(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
+    daemon(DOMAINS)
+    lines = run("list").output.splitlines()
+    assert lines[0].split() == ["DOMAIN", "STATE", "DEVICE", "REGION", "SERVER", "GUEST", "CHANNELS"]
+    assert lines[1].split() == ["vm1", "running", "live", "128", "MiB", "10.0.0.1:9960", "-", "2"]
+    assert lines[2].startswith("vm1: metadata:") and lines[3] == "Regions use 128 of 1024 MiB."
+    assert json.loads(run("list", "--json").output)["domains"] == [DOMAIN]
+
+
+def test_show(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
+    daemon(DOMAINS)
+    assert "server address:  10.0.0.1:9960" in run("show", "vm1").output
+    assert run("show", "vm2").exit_code == 3
+
+
+def test_what_is_asked(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
+    asked = daemon({"ok": True, "domain": "vm1", "uuid": "u1", "size_mib": 64, "config": "c", "live": "l", "path": "/p"})
+    for words in (["attach", "vm1"], ["attach", "vm1", "--size", "64"], ["detach", "vm1"], ["detach", "--persistent", "vm1"],
+                  ["region", "create", "--uuid", "u", "--size", "16"], ["region", "remove", "u"]):
+        assert run(*words).exit_code == 0
+    assert asked == [
+        {"cmd": "attach", "domain": "vm1"}, {"cmd": "attach", "domain": "vm1", "size_mib": 64},
+        {"cmd": "detach", "domain": "vm1", "persistent": False}, {"cmd": "detach", "domain": "vm1", "persistent": True},
+        {"cmd": "region-create", "uuid": "u", "size_mib": 16}, {"cmd": "region-remove", "uuid": "u"}]
+
+
+@pytest.mark.parametrize(("answer", "status"), [
+    ({"ok": False, "error": "no such thing", "hint": "look", "exit_code": 3}, 3),
+    ({"ok": False, "error": "no such thing", "hint": "look", "exit_code": 7}, 7),
+    ({"ok": False, "error": "no such thing", "hint": "look"}, 1), (b"nonsense\n", 8), (b"", 8)])
+def test_errors(daemon: Callable[[Any], list[dict[str, Any]]], answer: Any, status: int) -> None:
+    daemon(answer)
+    done = run("attach", "vm1")
+    assert done.exit_code == status
+    assert done.output.startswith("Error: ") and len(done.output.splitlines()) == 2
+
+
+def test_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", str(tmp_path))
+    done = run("list")
+    assert done.exit_code == 6 and "systemctl start oriond" in done.output
+
+
+def test_silent_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", str(tmp_path))
+    monkeypatch.setattr(control, "ANSWER_SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "control.sock"))
+        server.listen()
+        done = run("list")
+    assert done.exit_code == 6 and "does not answer" in done.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_no_permission(daemon: Callable[[Any], list[dict[str, Any]]], tmp_path: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    (tmp_path / "control.sock").chmod(0o660)
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        try:
+            control.ask("domains")
+        except Forbidden as error:
+            os._exit(error.exit_code if "libvirt" in error.hint else 99)
+        os._exit(98)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("words", [["attach"], ["attach", "vm1", "--size", "1"], ["attach", "vm1", "--size", "x"], ["nothing"]])
+def test_wrong_usage(words: list[str]) -> None:
+    assert run(*words).exit_code == 2
