@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from orion_virt.spec.schema import Call, Family, Param, Type
+from orion_virt.spec.schema import ASYNC, Call, Family, Param, Type
 
 from .load import Spec
 from .ops import by_hand
@@ -172,7 +172,8 @@ def _span(span: Span) -> str:
 
 
 def _before(call: Call) -> list[str]:
-    lines = []
+    # after a one-way call the client has forgotten the handle, whatever the driver will say
+    lines = [_forget(call)] if call.frees and call.order is ASYNC else []
     if call.books or (call.ledger and call.ledger[0] == "+"):
         lines += ["    if (t->device < 0)", "        return CUDA_ERROR_INVALID_CONTEXT;"]
     if call.books and call.books[0] == "+":
@@ -204,9 +205,14 @@ def _after(call: Call) -> list[str]:
         made = _param(call, call.makes)
         lines += [f"    r = oh_put(OW_KIND_{made.type.handle}, in->{made.name}, (void *)(uintptr_t)v_{made.name});"]
         lines += ["    if (r != CUDA_SUCCESS)", "        return r;"]
-    if call.frees:
-        lines.append(f"    oh_del(OW_KIND_{_param(call, call.frees).type.handle}, in->{call.frees});")
+    if call.frees and call.order is not ASYNC:
+        lines.append(_forget(call))
     return lines
+
+
+def _forget(call: Call) -> str:
+    kind = _param(call, call.frees or "").type.handle
+    return f"    oh_del(OW_KIND_{kind}, in->{call.frees});"
 
 
 def _param(call: Call, name: str) -> Param:

@@ -184,6 +184,14 @@ def test_golden_body_of_a_call_that_frees() -> None:
     )
 
 
+def test_one_way_free_forgets_the_handle_whatever_the_driver_says() -> None:
+    """The client gives the number out again at once; a stale entry would then look like a forged handle."""
+    spec = spec_of(call(601, "cuDrop", inp("hEvent", EVENT), frees="hEvent", order=ASYNC))
+    text = dispatch.dispatch_c(spec, spec.families[0]) or ""
+    assert text.count("oh_del(") == 1
+    assert text.index("oh_get(") < text.index("oh_del(") < text.index("oh_drv.cuDrop(")
+
+
 def test_golden_wire_struct() -> None:
     nodes = opt(buf("nodes", GRAPH_NODE, "count"))
     made = call(601, "cuMake", out("node", GRAPH_NODE), inp("graph", GRAPH), nodes, inp("count", SIZE), makes="node")
