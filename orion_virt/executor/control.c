@@ -6,6 +6,7 @@
 #include "loop.h"
 
 #define ANSWER_SECONDS 10
+#define USAGE_NS 900000000u /* below the watcher's tick, so that every tick may tell */
 
 static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER; /* one request at a time */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -105,8 +106,12 @@ int oh_control_read(void)
 
 void oh_control_usage(void)
 {
-    static uint64_t told[OC_MAX_DEVICES];
+    static uint64_t told[OC_MAX_DEVICES], told_at_ns;
+    uint64_t now = oh_now_ns();
 
+    if (now - told_at_ns < USAGE_NS)
+        return;
+    told_at_ns = now;
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         uint64_t used = atomic_load_explicit(&oh_devices[i].used_bytes, memory_order_relaxed);
         struct oh_control m = { .kind = OH_USAGE, .a = i, .b = used };

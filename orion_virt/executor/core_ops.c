@@ -8,10 +8,14 @@
 CUresult oh_orion_thread_exit(struct oh_twin *t, const struct ow_orion_thread_exit_in *in, uint32_t bytes,
                               struct ow_orion_thread_exit_out *out, uint32_t *out_bytes)
 {
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+
     (void)in;
     (void)bytes;
     (void)out;
     (void)out_bytes;
+    if (oh_drv.cuThreadExchangeStreamCaptureMode)
+        oh_drv.cuThreadExchangeStreamCaptureMode(&mode);
     if (oh_drv.cuCtxSetCurrent)
         oh_drv.cuCtxSetCurrent(NULL);
     oh_twin_reset((struct twin *)t);

@@ -111,7 +111,8 @@ void *oh_region(uint64_t off, uint64_t bytes);
 bool oh_is_ours(const void *p, uint64_t bytes);         /* same test by address */
 OH_MUST_CHECK CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got);
 OH_MUST_CHECK CUresult oh_extents_release(uint64_t off, uint64_t bytes);
-CUresult oh_extents_register(void); /* (again) in the current context: after its first creation or reset */
+CUresult oh_extents_register(void); /* (again) in the current context: after its first creation or reset; a
+                                       failure is logged and never fails the context: returns CUDA_SUCCESS */
 void oh_flush(uint64_t region_off, uint64_t bytes);     /* as og_flush, towards the guest */
 
 /* ---- context.c ---- */

@@ -134,6 +134,7 @@ static CUresult register_locked(struct extent *e)
     return e->registered ? CUDA_SUCCESS : r;
 }
 
+/* Without registration everything still works (the driver stages copies itself), so it never fails a context. */
 CUresult oh_extents_register(void)
 {
     CUresult r, first = CUDA_SUCCESS;
@@ -147,8 +148,9 @@ CUresult oh_extents_register(void)
     }
     pthread_rwlock_unlock(&lock);
     if (first != CUDA_SUCCESS)
-        oh_log("region memory is not registered with the driver (error %d): copies are slower", (int)first);
-    return first;
+        oh_log("region memory is not registered with the driver (error %d): copies are slower and kernels cannot "
+               "reach pinned memory", (int)first);
+    return CUDA_SUCCESS;
 }
 
 /* Any context will do, registrations are portable; the calling thread may have none. */
