@@ -24,6 +24,11 @@ def _check(call: str, answer: tuple[Any, ...]) -> Any:
     return answer[1] if len(answer) > 1 else None
 
 
+def _text(padded: bytes) -> str:
+    """The binding hands over the whole buffer."""
+    return padded.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
 def _attributes(driver: ctypes.CDLL, device: int) -> dict[int, int]:
     """Every attribute by number: newer drivers know more of them than the binding has names for."""
     value, found = ctypes.c_int(), {}
@@ -41,8 +46,8 @@ def _base_bytes(cuda: Any, device: Any) -> int:
         return 0
     try:
         pynvml.nvmlInit()
-        bus = _check("cuDeviceGetPCIBusId", cuda.cuDeviceGetPCIBusId(32, device))
-        handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus.rstrip(b"\0"))
+        bus = _text(_check("cuDeviceGetPCIBusId", cuda.cuDeviceGetPCIBusId(32, device)))
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus)
         before = pynvml.nvmlDeviceGetMemoryInfo(handle).free
         _check("cuDevicePrimaryCtxRetain", cuda.cuDevicePrimaryCtxRetain(device))
         after = pynvml.nvmlDeviceGetMemoryInfo(handle).free
@@ -74,7 +79,7 @@ def probe(simulated: bool) -> dict[str, Any]:
         gpus.append(
             {
                 "index": ordinal,
-                "name": _check("cuDeviceGetName", cuda.cuDeviceGetName(96, device)).rstrip(b"\0").decode(),
+                "name": _text(_check("cuDeviceGetName", cuda.cuDeviceGetName(96, device))),
                 "total_bytes": int(_check("cuDeviceTotalMem", cuda.cuDeviceTotalMem(device))),
                 "base_bytes": 0 if simulated else _base_bytes(cuda, device),
                 "attributes": _attributes(library, int(device)),
