@@ -9,7 +9,23 @@ COMMON  := -std=gnu11 $(WARN) -fno-common -fvisibility=hidden -fPIC -pthread -Ii
 LIB     := orion_virt/_lib
 SPEC    := $(shell find orion_virt/spec orion_virt/codegen -name '*.py')
 
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
+# What the demo and the tests build with: the tools that .ci/setup put into .venv.
+VENV    := .venv/bin/python
+
 all: build
+
+demo:
+	@.ci/setup
+	@$(MAKE) --no-print-directory -s PY=$(VENV) build
+	@$(SUDO) $(VENV) guest-agent/demo/run.py
+
+# No test that a plain machine can run is left out; one that skips for another reason than those listed fails the run.
+test:
+	@.ci/setup
+	@$(MAKE) --no-print-directory -s PY=$(VENV) build
+	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q $(TESTS)
+
 build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/ring-dump $(LIB)/install-client
 gen: build/gen.stamp
 
@@ -50,4 +66,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/libcuda/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all build gen clean demo-ptx
+.PHONY: all demo test build gen clean demo-ptx
