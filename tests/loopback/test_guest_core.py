@@ -29,15 +29,13 @@ ALLOCATION = "fda38164-711b-4809-9984-2759a3a2165b"
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """client, pure and fake, compiled with the sanitizers from freshly generated code."""
-    out = tmp_path_factory.mktemp("guest_core")
+def _compile(out: Path, sanitize: list[str]) -> Path:
+    """client, pure and fake from freshly generated code."""
     subprocess.run([sys.executable, "-m", "orion_virt.codegen", "--out", out], cwd=ROOT, check=True, timeout=60)
     gen = out / "guest-agent" / "libcuda"
     shutil.copy(GUEST / "client.h", gen)  # what gen/ includes as "client.h"
     core = [str(GUEST / f"{name}.c") for name in CORE] + [str(gen / "gen" / "op_flags.c")]
-    base = ["gcc", "-std=gnu11", "-O1", "-g", "-fno-common", "-pthread", *WARN, *SANITIZE]
+    base = ["gcc", "-std=gnu11", "-O1", "-g", "-fno-common", "-pthread", *WARN, *sanitize]
     base += [f"-I{p}" for p in (ROOT / "ivshmem/include", out / "ivshmem/gen", GUEST, gen, ROOT / "tests/c", HERE)]
     for name, sources in {
         "client": [HERE / "client.c", HERE / "client_calls.c", *core],
@@ -46,6 +44,11 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         subprocess.run([*base, "-o", out / name, *sources], check=True, timeout=120)
     return out
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _compile(tmp_path_factory.mktemp("guest_core"), SANITIZE)
 
 
 @dataclass
@@ -102,7 +105,25 @@ def served(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Bench]:
         yield bench
 
 
-BEHAVIOURS = "calls threads slots full park idle fence fork-fresh sticky lost-waiting reserved".split()
+@pytest.mark.parametrize("name", ["threads", "lost-waiting"])
+def test_no_data_race(bench: Bench, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    """Over TCP: the thread sanitizer keeps the region's addresses for itself."""
+    if not shutil.which("setarch"):
+        pytest.skip("needs setarch: the thread sanitizer wants a fixed address space")
+    folder = tmp_path_factory.getbasetemp() / "guest_core_threads"
+    if not folder.exists():
+        folder.mkdir()
+        _compile(folder, ["-fsanitize=thread", "-Wno-error=tsan"])
+    with fake_server(bench.programs, bench.tmp / "region") as addr:
+        env = bench.env | {"ORION_SERVER": addr, "ORION_CONTROLLER": addr}
+        command = ["setarch", "-R", str(folder / "client"), name]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    if "personality" in done.stderr:
+        pytest.skip("this environment forbids a fixed address space")
+    assert done.returncode == 0, done.stderr
+
+
+BEHAVIOURS = "calls threads slots full park idle fence fork-fresh sticky lost-waiting reserved flood".split()
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
