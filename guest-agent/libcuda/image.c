@@ -110,9 +110,7 @@ static uint64_t og_piece_bytes(const void *p, uint64_t limit, bool *text)
     uint32_t magic = 0;
 
     *text = false;
-    if (limit < sizeof(magic))
-        return 0;
-    if (limit != UINT64_MAX || !memchr(p, 0, sizeof(magic))) /* a text may be shorter */
+    if (limit >= sizeof(magic) && (limit != UINT64_MAX || !memchr(p, 0, sizeof(magic)))) /* a text may be shorter */
         memcpy(&magic, p, sizeof(magic));
     if (magic == OG_FATBIN_MAGIC)
         return og_fatbin_bytes(p, room);
