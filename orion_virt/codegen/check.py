@@ -98,6 +98,11 @@ def _check_length(call: Call, param: Param, params: dict[str, Param]) -> None:
 def _check_crosses(call: Call, param: Param) -> None:
     if param.type.wire == "bytes" and param.shape != "buffer":
         _fail(call, f"{param.name}: a struct crosses as buf({param.name!r}, ..., 1) only")
+    by_hand = "executor" in call.hand
+    if param.dir == "inout" and param.type.handle and not by_hand:
+        _fail(call, f'{param.name}: a handle that goes in and comes out needs hand="executor"')
+    if param.type.c == "CUdevice" and not by_hand and (param.dir != "in" or param.shape != "value"):
+        _fail(call, f'{param.name}: an ordinal that comes out must be translated; use hand="executor"')
     if param.shape == "buffer" and param.dir == "inout":
         _fail(call, f"{param.name}: a buffer is in or out, not both; write the body by hand")
     if param.shape == "buffer" and param.dir == "out" and param.type.handle:

@@ -98,14 +98,6 @@ def from_wire(type: Type, value: str) -> str:
     return f"({type.c}){value}" if C_WIRE.get(type.wire) != type.c else value
 
 
-def byte_length(param: Param, lengths: str = "") -> str:
-    """Expression of a buffer's size; `lengths` is prepended to the length parameter's name."""
-    size = "1" if param.type.wire in ("u8", "i8") else f"sizeof({param.type.c})"
-    if isinstance(param.length, int):
-        return f"{param.length}u * (uint64_t){size}" if size != "1" else f"(uint64_t){param.length}u"
-    return f"(uint64_t){lengths}{param.length} * {size}" if size != "1" else f"(uint64_t){lengths}{param.length}"
-
-
 def element_size(param: Param) -> str:
     """Expression of the size of one element of a buffer."""
     return "1u" if param.type.wire in ("u8", "i8") else f"sizeof({param.type.c})"

@@ -78,7 +78,8 @@ def test_layouts_agree_with_header(spec: Spec, major: int, tmp_path: Path) -> No
     structs = [t for t in spec.types if t.wire == "bytes" and t.body and re.search(rf"\b{t.c}\b", text)]
     assert len(structs) > 15
     facts = [f"sizeof({t.c})" for t in structs]
-    facts += [f"offsetof({t.c}, {f})" for t in structs for f in _fields(t.body, t.c) if not f.startswith(("pad", "reserved"))]
+    fields = [(t.c, f) for t in structs for f in _fields(t.body, t.c) if not f.startswith(("pad", "reserved"))]
+    facts += [f"offsetof({name}, {field})" for name, field in fields]
     printed = "".join(f'printf("%zu\\n", {fact});\n' for fact in facts)
     ours = "#include <stdio.h>\n" + abi.cuda_abi_h(spec) + "int main(void)\n{\n" + printed + "return 0;\n}\n"
     values = compile_c(ours, tmp_path, run=True).split()

@@ -16,8 +16,8 @@ from orion_virt.codegen.__main__ import generate, write
 from orion_virt.codegen.load import Spec, SpecError, family_of, load, make_spec
 from orion_virt.codegen.lock import read_lock, update_lock
 from orion_virt.spec import types
-from orion_virt.spec.schema import ASYNC, Type, buf, call, inp, local, opt, out, unsupported
-from orion_virt.spec.types import DEVPTR, EVENT, GRAPH, GRAPH_NODE, INT, MEMCPY2D, SIZE, STREAM, UINT
+from orion_virt.spec.schema import ASYNC, Type, buf, call, inout, inp, local, opt, out, unsupported
+from orion_virt.spec.types import DEVICE, DEVPTR, EVENT, GRAPH, GRAPH_NODE, INT, MEMCPY2D, SIZE, STREAM, UINT
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPES = tuple(v for v in vars(types).values() if isinstance(v, Type))
@@ -60,6 +60,8 @@ BAD = [
     ([call(601, "cuA", inp("x", INT), inp("x", INT))], "same name"),
     ([call(601, "cuA", buf("p", UINT, "n"))], "names no integer parameter"),
     ([call(601, "cuA", inp("p", MEMCPY2D))], "crosses as buf"),
+    ([call(601, "cuA", inout("s", STREAM))], "goes in and comes out"),
+    ([call(601, "cuA", out("d", DEVICE))], "must be translated"),
     ([call(601, "cuA", out("x", INT), order=ASYNC)], "can have no results"),
     ([call(601, "cuA", inp("x", INT), makes="x")], "names no out parameter"),
     ([call(601, "cuA", inp("x", INT), frees="x")], "names no in parameter"),
