@@ -69,6 +69,8 @@ def _check_call(spec: Spec, call: Call) -> None:
         return
     for word in ("makes", "frees"):
         _check_handle(call, word, params)
+    if call.reports and (call.makes or (call.ledger or "-")[0] == "+"):
+        _fail(call, "a call that makes something cannot report an older error: the client would forget what it made")
     if call.order is ASYNC and any(p.dir != "in" and p.name != call.makes for p in call.params):
         _fail(call, "a one-way call can have no results; use order=CALL")
     parse_checks(call)

@@ -62,6 +62,7 @@ BAD = [
     ([call(601, "cuA", inp("p", MEMCPY2D))], "crosses as buf"),
     ([call(601, "cuA", inout("s", STREAM))], "goes in and comes out"),
     ([call(601, "cuA", out("d", DEVICE))], "must be translated"),
+    ([call(601, "cuA", out("s", STREAM), makes="s", reports=True)], "cannot report an older error"),
     ([call(601, "cuA", out("x", INT), order=ASYNC)], "can have no results"),
     ([call(601, "cuA", inp("x", INT), makes="x")], "names no out parameter"),
     ([call(601, "cuA", inp("x", INT), frees="x")], "names no in parameter"),
