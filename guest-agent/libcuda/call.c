@@ -53,7 +53,11 @@ static CUresult may_call(struct og_thread *t, uint32_t op, uint32_t bytes)
     CUresult r;
 
     if (__builtin_expect(atomic_load_explicit(&og_life, memory_order_acquire) != OG_CONNECTED, 0)) {
-        r = og_connect();
+        r = og_check_init();
+        if (r == CUDA_SUCCESS && op < OW_NR_OPS && og_op_flags[op] & OG_OP_CONTEXT && !t->syncing && !og_current())
+            r = CUDA_ERROR_INVALID_CONTEXT; /* takes no allocation */
+        if (r == CUDA_SUCCESS)
+            r = og_connect();
         if (r != CUDA_SUCCESS)
             return r;
     }

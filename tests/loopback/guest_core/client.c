@@ -18,6 +18,11 @@ CUresult og_sync_context(bool needed)
     return CUDA_SUCCESS;
 }
 
+uint64_t og_current(void)
+{
+    return og_self()->stack[0];
+}
+
 static void start(void)
 {
     CHECK(og_check_init() == CUDA_ERROR_NOT_INITIALIZED);
@@ -265,6 +270,8 @@ static void test_sticky(void)
     uint8_t out[4096];
 
     start();
+    CHECK(begin_and_abandon(OW_OP_cuCtxSynchronize) == CUDA_ERROR_INVALID_CONTEXT);
+    CHECK(atomic_load(&og_life) == OG_INITIALIZED); /* no allocation was taken for that */
     CHECK(echo("abc", 4, out) == 4);
     CHECK(ask_value(FAKE_STICKY, 700) == CUDA_SUCCESS);
     CHECK(count_item(0, 0, 8) == CUDA_SUCCESS); /* our own operations go on, so that a reset can */

@@ -13,6 +13,11 @@ CUresult og_sync_context(bool needed)
     return CUDA_SUCCESS;
 }
 
+uint64_t og_current(void)
+{
+    return og_self()->stack[0];
+}
+
 static void visit(uint64_t handle, void *data, void *arg)
 {
     CHECK(data == (void *)(uintptr_t)handle);
