@@ -6,7 +6,6 @@
 #include "gen/send.h"
 
 #define LEGACY ((CUstream)0)
-#define PER_THREAD ((CUstream)2)
 
 struct og_place og_classify(uint64_t addr, uint64_t bytes, bool device_only)
 {
@@ -69,15 +68,14 @@ bool og_is_capturing(CUstream stream)
     return og_send_cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS && status != 0;
 }
 
-/* One piece through staging memory: takes a number, sends the command, marks the piece busy. */
-static CUresult send_piece(struct ow_orion_copy_in *row, uint64_t piece_off, bool sync)
+/* One piece through staging memory under a number of its own. */
+static CUresult send_piece(struct ow_orion_copy_in *row, bool sync)
 {
     CUresult r;
 
     row->fence = og_fence_begin();
     r = send_row(row, NULL, sync);
     og_fence_end();
-    og_staging_fence(piece_off, r == CUDA_SUCCESS ? row->fence : 0);
     return r;
 }
 
@@ -100,7 +98,8 @@ static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t
         row.src_side = OC_SIDE_REGION;
         row.src = off;
         row.bytes = part;
-        r = send_piece(&row, off, sync && part == bytes);
+        r = send_piece(&row, sync && part == bytes);
+        og_staging_fence(off, r == CUDA_SUCCESS ? row.fence : 0);
         row.dst += part;
         src += part;
         bytes -= part;
@@ -160,9 +159,12 @@ static CUresult download(struct ow_orion_copy_in row, uint8_t *dst, uint64_t byt
         row.dst_side = OC_SIDE_REGION;
         row.dst = off;
         row.bytes = part;
-        r = send_piece(&row, off, false);
-        if (r != CUDA_SUCCESS)
+        r = send_piece(&row, false);
+        if (r != CUDA_SUCCESS) {
+            og_staging_fence(off, 0);
             break;
+        }
+        /* The piece stays ours, not the fence's: done, it still holds bytes that we have not taken. */
         d.off[d.tail % IN_FLIGHT] = off;
         d.bytes[d.tail % IN_FLIGHT] = part;
         d.from[d.tail % IN_FLIGHT] = p;
@@ -196,9 +198,9 @@ static CUresult read_small(struct og_place src, void *dst, uint64_t bytes, CUstr
     r = og_call(&c);
     if (r != CUDA_SUCCESS)
         return r;
-    if (c.out_bytes != bytes)
+    if (c.out_bytes != sizeof(struct ow_orion_read_out) + bytes)
         return CUDA_ERROR_UNKNOWN;
-    memcpy(dst, c.out, bytes);
+    memcpy(dst, (const uint8_t *)c.out + sizeof(struct ow_orion_read_out), bytes);
     return CUDA_SUCCESS;
 }
 
@@ -282,7 +284,7 @@ static CUresult transfer(struct og_place dst, struct og_place src, uint64_t byte
     return download(row, (void *)(uintptr_t)dst.addr, bytes);
 }
 
-/* ---- the API. Variants with a stream parameter for per-thread default streams are generated. ---- */
+/* ---- the API. The variants for per-thread default streams are generated. ---- */
 
 static CUresult to_device(CUdeviceptr dst, const void *src, size_t bytes, CUstream stream, bool sync)
 {
@@ -317,34 +319,14 @@ OG_EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, s
     return to_device(dstDevice, srcHost, ByteCount, LEGACY, true);
 }
 
-OG_EXPORT CUresult cuMemcpyHtoD_v2_ptds(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount)
-{
-    return to_device(dstDevice, srcHost, ByteCount, PER_THREAD, true);
-}
-
 OG_EXPORT CUresult cuMemcpyDtoH_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount)
 {
     return to_host(dstHost, srcDevice, ByteCount, LEGACY, true);
 }
 
-OG_EXPORT CUresult cuMemcpyDtoH_v2_ptds(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount)
-{
-    return to_host(dstHost, srcDevice, ByteCount, PER_THREAD, true);
-}
-
-OG_EXPORT CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount)
-{
-    return on_device(dstDevice, srcDevice, ByteCount, PER_THREAD, true);
-}
-
 OG_EXPORT CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
 {
     return unified(dst, src, ByteCount, LEGACY, true);
-}
-
-OG_EXPORT CUresult cuMemcpy_ptds(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
-{
-    return unified(dst, src, ByteCount, PER_THREAD, true);
 }
 
 OG_EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount, CUstream hStream)
@@ -375,12 +357,6 @@ OG_EXPORT CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUd
                                 CUcontext srcContext, size_t ByteCount)
 {
     return peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, LEGACY, true);
-}
-
-OG_EXPORT CUresult cuMemcpyPeer_ptds(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
-                                     CUcontext srcContext, size_t ByteCount)
-{
-    return peer(dstDevice, dstContext, srcDevice, srcContext, ByteCount, PER_THREAD, true);
 }
 
 OG_EXPORT CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,

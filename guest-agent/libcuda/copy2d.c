@@ -6,7 +6,6 @@
 #include "gen/send.h"
 
 #define LEGACY ((CUstream)0)
-#define PER_THREAD ((CUstream)2)
 
 /* One side of a CUDA_MEMCPY*, before it is folded into the address of its first byte. */
 struct end {
@@ -273,19 +272,9 @@ OG_EXPORT CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy)
     return flat(pCopy, LEGACY, true, false);
 }
 
-OG_EXPORT CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D *pCopy)
-{
-    return flat(pCopy, PER_THREAD, true, false);
-}
-
 OG_EXPORT CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy)
 {
     return flat(pCopy, LEGACY, true, true);
-}
-
-OG_EXPORT CUresult cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D *pCopy)
-{
-    return flat(pCopy, PER_THREAD, true, true);
 }
 
 OG_EXPORT CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *pCopy, CUstream hStream)
@@ -298,11 +287,6 @@ OG_EXPORT CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy)
     return deep(pCopy, LEGACY, true);
 }
 
-OG_EXPORT CUresult cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D *pCopy)
-{
-    return deep(pCopy, PER_THREAD, true);
-}
-
 OG_EXPORT CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream)
 {
     return deep(pCopy, hStream, false);
@@ -311,11 +295,6 @@ OG_EXPORT CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStre
 OG_EXPORT CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *pCopy)
 {
     return peer(pCopy, LEGACY, true);
-}
-
-OG_EXPORT CUresult cuMemcpy3DPeer_ptds(const CUDA_MEMCPY3D_PEER *pCopy)
-{
-    return peer(pCopy, PER_THREAD, true);
 }
 
 OG_EXPORT CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *pCopy, CUstream hStream)

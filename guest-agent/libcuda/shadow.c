@@ -12,6 +12,7 @@ struct og_shadow {
 
 CUresult og_shadow_make(void *host, uint64_t bytes, struct og_shadow **shadow, void **region_addr)
 {
+    CUstreamCaptureMode mode = 2; /* RELAXED */
     struct og_shadow *s;
     CUresult r;
 
@@ -24,7 +25,13 @@ CUresult og_shadow_make(void *host, uint64_t bytes, struct og_shadow **shadow, v
         return CUDA_ERROR_OUT_OF_MEMORY;
     s->host = host;
     s->bytes = bytes;
-    r = og_host_alloc(bytes, 0, false, &s->region);
+    /* The application records; that we need memory for it is not its doing. */
+    r = cuThreadExchangeStreamCaptureMode(&mode);
+    if (r == CUDA_SUCCESS) {
+        r = og_host_alloc(bytes, 0, false, &s->region);
+        if (cuThreadExchangeStreamCaptureMode(&mode) != CUDA_SUCCESS)
+            og_log("the capture mode of this thread stays relaxed");
+    }
     if (r != CUDA_SUCCESS) {
         free(s);
         return r;

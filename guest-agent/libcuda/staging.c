@@ -89,6 +89,7 @@ bool og_staging_try(uint64_t *bytes, uint64_t *region_off, void **p)
 void og_staging_grow(uint64_t bytes_wanted)
 {
     uint64_t have = 0, off;
+    CUresult r;
     bool stop;
 
     if (!og_shared_memory())
@@ -101,8 +102,9 @@ void og_staging_grow(uint64_t bytes_wanted)
     pthread_mutex_unlock(&lock);
     if (stop)
         return;
-    if (og_grant(OC_EXTENT_BYTES, &off) != CUDA_SUCCESS) {
-        refused = true;
+    r = og_grant(OC_EXTENT_BYTES, &off);
+    if (r != CUDA_SUCCESS) {
+        refused = r == CUDA_ERROR_OUT_OF_MEMORY;
         return;
     }
     pthread_mutex_lock(&lock);

@@ -77,14 +77,14 @@ static uint64_t now_ns(void)
 static void wait_event(CUevent event)
 {
     uint64_t end = now_ns() + SPIN_NS;
+    CUstreamCaptureMode mode = oh_relax(); /* another thread's capture must not be broken by our question */
+    CUresult r;
 
-    while (oh_drv.cuEventQuery(event) == CUDA_ERROR_NOT_READY) {
-        if (now_ns() >= end) {
-            oh_drv.cuEventSynchronize(event);
-            return;
-        }
+    while ((r = oh_drv.cuEventQuery(event)) == CUDA_ERROR_NOT_READY && now_ns() < end)
         __builtin_ia32_pause();
-    }
+    if (r == CUDA_ERROR_NOT_READY)
+        oh_drv.cuEventSynchronize(event);
+    oh_unrelax(mode);
 }
 
 static void *publisher(void *arg)

@@ -36,7 +36,7 @@ static CUresult kernel_params(const uint8_t *blob, uint32_t bytes, struct params
         return r;
     f = function;
     if (k->is_kernel)
-        r = oh_drv.cuKernelGetFunction(&f, function);
+        r = OH_CALL(cuKernelGetFunction, &f, function);
     p->kernel = (CUDA_KERNEL_NODE_PARAMS){ .func = f, .gridDimX = k->grid[0], .gridDimY = k->grid[1],
                                            .gridDimZ = k->grid[2], .blockDimX = k->block[0],
                                            .blockDimY = k->block[1], .blockDimZ = k->block[2],
@@ -91,7 +91,7 @@ static CUresult object_params(enum ow_kind kind, const uint8_t *blob, uint32_t b
 static CUresult params_get(uint32_t kind, uint64_t context, const uint8_t *blob, uint32_t bytes, struct params *p)
 {
     void *real = NULL;
-    CUresult r = context ? oh_get(OW_KIND_CONTEXT, context, &real) : oh_drv.cuCtxGetCurrent(&p->context);
+    CUresult r = context ? oh_get(OW_KIND_CONTEXT, context, &real) : OH_CALL(cuCtxGetCurrent, &p->context);
 
     if (r != CUDA_SUCCESS)
         return r;
@@ -126,21 +126,21 @@ static CUresult add(CUgraph graph, const CUgraphNode *deps, size_t nr, const str
 {
     switch (p->kind) {
     case OC_NODE_EMPTY:
-        return oh_drv.cuGraphAddEmptyNode(node, graph, deps, nr);
+        return OH_CALL(cuGraphAddEmptyNode, node, graph, deps, nr);
     case OC_NODE_KERNEL:
-        return oh_drv.cuGraphAddKernelNode_v2(node, graph, deps, nr, &p->kernel);
+        return OH_CALL(cuGraphAddKernelNode_v2, node, graph, deps, nr, &p->kernel);
     case OC_NODE_COPY:
-        return oh_drv.cuGraphAddMemcpyNode(node, graph, deps, nr, &p->copy, p->context);
+        return OH_CALL(cuGraphAddMemcpyNode, node, graph, deps, nr, &p->copy, p->context);
     case OC_NODE_MEMSET:
-        return oh_drv.cuGraphAddMemsetNode(node, graph, deps, nr, &p->set, p->context);
+        return OH_CALL(cuGraphAddMemsetNode, node, graph, deps, nr, &p->set, p->context);
     case OC_NODE_HOST:
-        return oh_drv.cuGraphAddHostNode(node, graph, deps, nr, &p->host);
+        return OH_CALL(cuGraphAddHostNode, node, graph, deps, nr, &p->host);
     case OC_NODE_CHILD:
-        return oh_drv.cuGraphAddChildGraphNode(node, graph, deps, nr, p->object);
+        return OH_CALL(cuGraphAddChildGraphNode, node, graph, deps, nr, p->object);
     case OC_NODE_RECORD:
-        return oh_drv.cuGraphAddEventRecordNode(node, graph, deps, nr, p->object);
+        return OH_CALL(cuGraphAddEventRecordNode, node, graph, deps, nr, p->object);
     default:
-        return oh_drv.cuGraphAddEventWaitNode(node, graph, deps, nr, p->object);
+        return OH_CALL(cuGraphAddEventWaitNode, node, graph, deps, nr, p->object);
     }
 }
 
@@ -177,11 +177,11 @@ static CUresult set_in_graph(CUgraphNode node, const struct params *p)
 {
     switch (p->kind) {
     case OC_NODE_KERNEL:
-        return oh_drv.cuGraphKernelNodeSetParams_v2(node, &p->kernel);
+        return OH_CALL(cuGraphKernelNodeSetParams_v2, node, &p->kernel);
     case OC_NODE_COPY:
-        return oh_drv.cuGraphMemcpyNodeSetParams(node, &p->copy);
+        return OH_CALL(cuGraphMemcpyNodeSetParams, node, &p->copy);
     case OC_NODE_MEMSET:
-        return oh_drv.cuGraphMemsetNodeSetParams(node, &p->set);
+        return OH_CALL(cuGraphMemsetNodeSetParams, node, &p->set);
     default:
         return CUDA_ERROR_NOT_SUPPORTED;
     }
@@ -191,11 +191,11 @@ static CUresult set_in_exec(CUgraphExec exec, CUgraphNode node, const struct par
 {
     switch (p->kind) {
     case OC_NODE_KERNEL:
-        return oh_drv.cuGraphExecKernelNodeSetParams_v2(exec, node, &p->kernel);
+        return OH_CALL(cuGraphExecKernelNodeSetParams_v2, exec, node, &p->kernel);
     case OC_NODE_COPY:
-        return oh_drv.cuGraphExecMemcpyNodeSetParams(exec, node, &p->copy, p->context);
+        return OH_CALL(cuGraphExecMemcpyNodeSetParams, exec, node, &p->copy, p->context);
     case OC_NODE_MEMSET:
-        return oh_drv.cuGraphExecMemsetNodeSetParams(exec, node, &p->set, p->context);
+        return OH_CALL(cuGraphExecMemsetNodeSetParams, exec, node, &p->set, p->context);
     default:
         return CUDA_ERROR_NOT_SUPPORTED;
     }
@@ -228,13 +228,13 @@ static CUresult driver_list(uint32_t what, void *object, CUgraphNode *nodes, siz
 {
     switch (what) {
     case 0:
-        return oh_drv.cuGraphGetNodes(object, nodes, count);
+        return OH_CALL(cuGraphGetNodes, object, nodes, count);
     case 1:
-        return oh_drv.cuGraphGetRootNodes(object, nodes, count);
+        return OH_CALL(cuGraphGetRootNodes, object, nodes, count);
     case 2:
-        return oh_drv.cuGraphNodeGetDependencies(object, nodes, count);
+        return OH_CALL(cuGraphNodeGetDependencies, object, nodes, count);
     default:
-        return oh_drv.cuGraphNodeGetDependentNodes(object, nodes, count);
+        return OH_CALL(cuGraphNodeGetDependentNodes, object, nodes, count);
     }
 }
 
@@ -326,7 +326,7 @@ CUresult oh_cuGraphDestroy(struct oh_twin *t, const struct ow_cuGraphDestroy_in 
     (void)out;
     (void)out_bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuGraphDestroy(graph);
+        r = OH_CALL(cuGraphDestroy, graph);
     if (r != CUDA_SUCCESS)
         return r;
     oh_each(OW_KIND_GRAPH_NODE, forget_node, graph);
@@ -349,11 +349,11 @@ CUresult oh_orion_graph_instantiate(struct oh_twin *t, const struct ow_orion_gra
     if (r != CUDA_SUCCESS)
         return r;
     params.hUploadStream = stream;
-    r = oh_drv.cuGraphInstantiateWithParams(&exec, graph, &params);
+    r = OH_CALL(cuGraphInstantiateWithParams, &exec, graph, &params);
     if (r == CUDA_SUCCESS) {
         r = oh_put(OW_KIND_GRAPH_EXEC, in->exec, exec);
         if (r != CUDA_SUCCESS)
-            oh_drv.cuGraphExecDestroy(exec);
+            OH_CALL(cuGraphExecDestroy, exec);
     }
     if (r != CUDA_SUCCESS)
         return r;
@@ -376,7 +376,7 @@ CUresult oh_orion_graph_update(struct oh_twin *t, const struct ow_orion_graph_up
         r = oh_get(OW_KIND_GRAPH, in->graph, &graph);
     if (r != CUDA_SUCCESS)
         return r;
-    out->answer = (uint32_t)oh_drv.cuGraphExecUpdate_v2(exec, graph, &info);
+    out->answer = (uint32_t)OH_CALL(cuGraphExecUpdate_v2, exec, graph, &info);
     out->result = info.result;
     out->node = info.errorNode ? oh_find(OW_KIND_GRAPH_NODE, info.errorNode) : 0;
     out->from = info.errorFromNode ? oh_find(OW_KIND_GRAPH_NODE, info.errorFromNode) : 0;

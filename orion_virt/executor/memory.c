@@ -17,7 +17,7 @@ CUresult oh_cuMemGetInfo_v2(struct oh_twin *t, const struct ow_cuMemGetInfo_v2_i
     (void)bytes;
     if (t->device < 0)
         return CUDA_ERROR_INVALID_CONTEXT;
-    r = oh_drv.cuMemGetInfo_v2(&real_free, &real_total);
+    r = OH_CALL(cuMemGetInfo_v2, &real_free, &real_total);
     if (r != CUDA_SUCCESS)
         return r;
     d = &oh_devices[t->device];
@@ -46,7 +46,7 @@ CUresult oh_cuMemAllocPitch_v2(struct oh_twin *t, const struct ow_cuMemAllocPitc
     r = oh_book(t->device, booked);
     if (r != CUDA_SUCCESS)
         return r;
-    r = oh_drv.cuMemAllocPitch_v2(&p, &pitch, in->WidthInBytes, in->Height, in->ElementSizeBytes);
+    r = OH_CALL(cuMemAllocPitch_v2, &p, &pitch, in->WidthInBytes, in->Height, in->ElementSizeBytes);
     if (r != CUDA_SUCCESS) {
         oh_unbook(t->device, booked);
         return r;
@@ -83,15 +83,15 @@ CUresult oh_orion_host_sync(struct oh_twin *t, const struct ow_orion_host_sync_i
     (void)bytes;
     (void)out;
     (void)out_bytes;
-    oh_drv.cuCtxGetCurrent(&current);
+    OH_CALL(cuCtxGetCurrent, &current);
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         if (!oh_devices[i].context)
             continue;
         if (oh_devices[i].context != current)
-            oh_drv.cuCtxSetCurrent(oh_devices[i].context);
+            OH_CALL(cuCtxSetCurrent, oh_devices[i].context);
         oh_drv.cuCtxSynchronize();
         if (oh_devices[i].context != current)
-            oh_drv.cuCtxSetCurrent(current);
+            OH_CALL(cuCtxSetCurrent, current);
     }
     return CUDA_SUCCESS;
 }
@@ -134,7 +134,7 @@ static CUresult array_keep(struct oh_twin *t, uint64_t id, CUresult made, CUarra
     if (r == CUDA_SUCCESS) {
         r = oh_put(OW_KIND_ARRAY, id, array);
         if (r != CUDA_SUCCESS)
-            oh_drv.cuArrayDestroy(array);
+            OH_CALL(cuArrayDestroy, array);
     }
     if (r != CUDA_SUCCESS)
         oh_unbook(t->device, booked);
@@ -162,7 +162,7 @@ CUresult oh_cuArrayCreate_v2(struct oh_twin *t, const struct ow_cuArrayCreate_v2
     r = oh_book(t->device, array_bytes(&wide));
     if (r != CUDA_SUCCESS)
         return r;
-    r = oh_drv.cuArrayCreate_v2(&array, d);
+    r = OH_CALL(cuArrayCreate_v2, &array, d);
     return array_keep(t, in->pHandle, r, array, array_bytes(&wide));
 }
 
@@ -180,7 +180,7 @@ CUresult oh_cuArray3DCreate_v2(struct oh_twin *t, const struct ow_cuArray3DCreat
     r = oh_book(t->device, array_bytes(d));
     if (r != CUDA_SUCCESS)
         return r;
-    r = oh_drv.cuArray3DCreate_v2(&array, d);
+    r = OH_CALL(cuArray3DCreate_v2, &array, d);
     return array_keep(t, in->pHandle, r, array, array_bytes(d));
 }
 
@@ -196,7 +196,7 @@ CUresult oh_cuArrayDestroy(struct oh_twin *t, const struct ow_cuArrayDestroy_in 
     (void)out;
     (void)out_bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuArrayDestroy(array);
+        r = OH_CALL(cuArrayDestroy, array);
     if (r != CUDA_SUCCESS)
         return r;
     oh_del(OW_KIND_ARRAY, in->hArray);

@@ -8,6 +8,9 @@
 #include "executor.h"
 #include "gen/ops.h"
 
+/* A driver function that the host's driver, or the simulated one, may lack. */
+#define OH_CALL(function, ...) (oh_drv.function ? oh_drv.function(__VA_ARGS__) : CUDA_ERROR_NOT_SUPPORTED)
+
 /* ---- copy.c ---- */
 /* One side of a copy, checked: the address that the driver gets. */
 struct oh_place {
@@ -31,6 +34,10 @@ void oh_fence_drain(void);
 /* ---- stream.c ---- */
 extern _Atomic int oh_captures;                     /* begun and not ended, of any stream */
 bool oh_is_capturing(CUstream real);
+/* Between the two the calling thread may do what a capture of the application forbids it: our own
+ * bookkeeping is no part of what is recorded. Returns the mode to restore. */
+CUstreamCaptureMode oh_relax(void);
+void oh_unrelax(CUstreamCaptureMode mode);
 
 /* ---- callback.c ---- */
 struct oh_host_call { /* what a trampoline is given; of graphs it lives as long as the channel */

@@ -6,7 +6,7 @@ static uint64_t ask(CUdeviceptr p, CUpointer_attribute attribute)
 {
     uint64_t value = 0;
 
-    return oh_drv.cuPointerGetAttribute(&value, attribute, p) == CUDA_SUCCESS ? value : 0;
+    return OH_CALL(cuPointerGetAttribute, &value, attribute, p) == CUDA_SUCCESS ? value : 0;
 }
 
 CUresult oh_orion_pointer(struct oh_twin *t, const struct ow_orion_pointer_in *in, uint32_t bytes,

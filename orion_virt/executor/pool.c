@@ -27,7 +27,7 @@ CUresult oh_cuDeviceGetDefaultMemPool(struct oh_twin *t, const struct ow_cuDevic
     (void)t;
     (void)bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuDeviceGetDefaultMemPool(&pool, ordinal);
+        r = OH_CALL(cuDeviceGetDefaultMemPool, &pool, ordinal);
     if (r == CUDA_SUCCESS)
         r = name(pool, in->pool_out, &out->pool_out);
     if (r == CUDA_SUCCESS)
@@ -45,7 +45,7 @@ CUresult oh_cuDeviceGetMemPool(struct oh_twin *t, const struct ow_cuDeviceGetMem
     (void)t;
     (void)bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuDeviceGetMemPool(&pool, ordinal);
+        r = OH_CALL(cuDeviceGetMemPool, &pool, ordinal);
     if (r == CUDA_SUCCESS)
         r = name(pool, in->pool, &out->pool);
     if (r == CUDA_SUCCESS)
@@ -72,12 +72,12 @@ CUresult oh_cuMemPoolCreate(struct oh_twin *t, const struct ow_cuMemPoolCreate_i
     if (r != CUDA_SUCCESS)
         return r;
     props.win32SecurityAttributes = NULL;
-    r = oh_drv.cuMemPoolCreate(&pool, &props);
+    r = OH_CALL(cuMemPoolCreate, &pool, &props);
     if (r != CUDA_SUCCESS)
         return r;
     r = oh_put(OW_KIND_MEMPOOL, in->pool, pool);
     if (r != CUDA_SUCCESS)
-        oh_drv.cuMemPoolDestroy(pool);
+        OH_CALL(cuMemPoolDestroy, pool);
     return r;
 }
 
@@ -97,7 +97,7 @@ CUresult oh_cuMemPoolSetAccess(struct oh_twin *t, const struct ow_cuMemPoolSetAc
     for (uint64_t i = 0; i < in->count && r == CUDA_SUCCESS; i++)
         r = access[i].location.type == 1 ? oh_ordinal(access[i].location.id, &access[i].location.id)
                                          : CUDA_ERROR_INVALID_VALUE;
-    return r == CUDA_SUCCESS ? oh_drv.cuMemPoolSetAccess(pool, access, in->count) : r;
+    return r == CUDA_SUCCESS ? OH_CALL(cuMemPoolSetAccess, pool, access, in->count) : r;
 }
 
 CUresult oh_cuMemPoolGetAccess(struct oh_twin *t, const struct ow_cuMemPoolGetAccess_in *in, uint32_t bytes,
@@ -115,7 +115,7 @@ CUresult oh_cuMemPoolGetAccess(struct oh_twin *t, const struct ow_cuMemPoolGetAc
     if (r == CUDA_SUCCESS)
         r = location.type == 1 ? oh_ordinal(location.id, &location.id) : CUDA_ERROR_INVALID_VALUE;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuMemPoolGetAccess(&flags, pool, &location);
+        r = OH_CALL(cuMemPoolGetAccess, &flags, pool, &location);
     if (r != CUDA_SUCCESS)
         return r;
     out->flags = flags;
@@ -133,9 +133,9 @@ CUresult oh_orion_pool_attribute(struct oh_twin *t, const struct ow_orion_pool_a
     (void)t;
     (void)bytes;
     if (r == CUDA_SUCCESS && in->set)
-        r = oh_drv.cuMemPoolSetAttribute(pool, in->attribute, &value);
+        r = OH_CALL(cuMemPoolSetAttribute, pool, in->attribute, &value);
     else if (r == CUDA_SUCCESS)
-        r = oh_drv.cuMemPoolGetAttribute(pool, in->attribute, &value);
+        r = OH_CALL(cuMemPoolGetAttribute, pool, in->attribute, &value);
     if (r != CUDA_SUCCESS)
         return r;
     out->got = value;

@@ -16,7 +16,22 @@ bool oh_is_capturing(CUstream real)
 
     if (atomic_load_explicit(&oh_captures, memory_order_relaxed) == 0)
         return false;
-    return oh_drv.cuStreamIsCapturing(real, &status) == CUDA_SUCCESS && status != 0;
+    return OH_CALL(cuStreamIsCapturing, real, &status) == CUDA_SUCCESS && status != 0;
+}
+
+CUstreamCaptureMode oh_relax(void)
+{
+    CUstreamCaptureMode mode = 2; /* RELAXED */
+
+    if (atomic_load_explicit(&oh_captures, memory_order_relaxed))
+        oh_drv.cuThreadExchangeStreamCaptureMode(&mode);
+    return mode;
+}
+
+void oh_unrelax(CUstreamCaptureMode mode)
+{
+    if (mode != 2)
+        oh_drv.cuThreadExchangeStreamCaptureMode(&mode);
 }
 
 CUresult oh_cuStreamBeginCapture_v2(struct oh_twin *t, const struct ow_cuStreamBeginCapture_v2_in *in, uint32_t bytes,
@@ -32,7 +47,7 @@ CUresult oh_cuStreamBeginCapture_v2(struct oh_twin *t, const struct ow_cuStreamB
     if (r != CUDA_SUCCESS)
         return r;
     atomic_store(&oh_captures, 1);
-    return oh_drv.cuStreamBeginCapture_v2(stream, in->mode);
+    return OH_CALL(cuStreamBeginCapture_v2, stream, in->mode);
 }
 
 CUresult oh_cuStreamEndCapture(struct oh_twin *t, const struct ow_cuStreamEndCapture_in *in, uint32_t bytes,
@@ -47,7 +62,7 @@ CUresult oh_cuStreamEndCapture(struct oh_twin *t, const struct ow_cuStreamEndCap
     (void)out;
     (void)out_bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuStreamEndCapture(stream, &graph);
+        r = OH_CALL(cuStreamEndCapture, stream, &graph);
     if (r != CUDA_SUCCESS)
         return r;
     return graph ? oh_put(OW_KIND_GRAPH, in->phGraph, graph) : CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
@@ -62,7 +77,7 @@ CUresult oh_orion_capture_mode(struct oh_twin *t, const struct ow_orion_capture_
     (void)bytes;
     (void)out;
     (void)out_bytes;
-    return oh_drv.cuThreadExchangeStreamCaptureMode(&mode);
+    return OH_CALL(cuThreadExchangeStreamCaptureMode, &mode);
 }
 
 /* Names the captured graph and its dependencies; candidates[] become the numbers of those without one. */
@@ -105,7 +120,7 @@ CUresult oh_orion_capture_info(struct oh_twin *t, const struct ow_orion_capture_
     if (in->room > MAX_DEPS || bytes < sizeof(*in) + in->room * sizeof(uint64_t))
         return CUDA_ERROR_INVALID_VALUE;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuStreamGetCaptureInfo_v2(stream, &status, &id, &graph, &deps, &count);
+        r = OH_CALL(cuStreamGetCaptureInfo_v2, stream, &status, &id, &graph, &deps, &count);
     if (r != CUDA_SUCCESS)
         return r;
     memset(out, 0, sizeof(*out));
@@ -146,7 +161,7 @@ CUresult oh_cuStreamGetAttribute(struct oh_twin *t, const struct ow_cuStreamGetA
     (void)bytes;
     memset(&value, 0, sizeof(value));
     if (r == CUDA_SUCCESS)
-        r = attribute_carried(in->attr) ? oh_drv.cuStreamGetAttribute(stream, in->attr, &value)
+        r = attribute_carried(in->attr) ? OH_CALL(cuStreamGetAttribute, stream, in->attr, &value)
                                         : CUDA_ERROR_INVALID_VALUE;
     if (r != CUDA_SUCCESS)
         return r;
@@ -170,7 +185,7 @@ CUresult oh_cuStreamSetAttribute(struct oh_twin *t, const struct ow_cuStreamSetA
         return CUDA_ERROR_INVALID_VALUE;
     memcpy(&value, in + 1, sizeof(value));
     if (r == CUDA_SUCCESS)
-        r = attribute_carried(in->attr) ? oh_drv.cuStreamSetAttribute(stream, in->attr, &value)
+        r = attribute_carried(in->attr) ? OH_CALL(cuStreamSetAttribute, stream, in->attr, &value)
                                         : CUDA_ERROR_INVALID_VALUE;
     return r;
 }

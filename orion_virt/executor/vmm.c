@@ -86,9 +86,9 @@ CUresult oh_cuMemAddressReserve(struct oh_twin *t, const struct ow_cuMemAddressR
     (void)bytes;
     if (!r)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    result = oh_drv.cuMemAddressReserve(&p, in->size, in->alignment, want, in->flags);
+    result = OH_CALL(cuMemAddressReserve, &p, in->size, in->alignment, want, in->flags);
     if (result != CUDA_SUCCESS && !in->addr)
-        result = oh_drv.cuMemAddressReserve(&p, in->size, in->alignment, 0, in->flags);
+        result = OH_CALL(cuMemAddressReserve, &p, in->size, in->alignment, 0, in->flags);
     if (result != CUDA_SUCCESS) {
         free(r);
         return result;
@@ -132,7 +132,7 @@ CUresult oh_cuMemAddressFree(struct oh_twin *t, const struct ow_cuMemAddressFree
     pthread_mutex_unlock(&lock);
     if (!r)
         return CUDA_ERROR_INVALID_VALUE;
-    result = oh_drv.cuMemAddressFree(in->ptr, in->size);
+    result = OH_CALL(cuMemAddressFree, in->ptr, in->size);
     if (result == CUDA_SUCCESS) {
         free(r);
         return result;
@@ -169,7 +169,7 @@ CUresult oh_cuMemGetAllocationGranularity(struct oh_twin *t, const struct ow_cuM
 
     (void)t;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuMemGetAllocationGranularity(&granularity, &prop, in->option);
+        r = OH_CALL(cuMemGetAllocationGranularity, &granularity, &prop, in->option);
     if (r != CUDA_SUCCESS)
         return r;
     out->granularity = granularity;
@@ -202,11 +202,11 @@ CUresult oh_cuMemCreate(struct oh_twin *t, const struct ow_cuMemCreate_in *in, u
     if (r != CUDA_SUCCESS)
         return r;
     m = calloc(1, sizeof(*m));
-    r = m ? oh_drv.cuMemCreate(&handle, in->size, &prop, in->flags) : CUDA_ERROR_OUT_OF_MEMORY;
+    r = m ? OH_CALL(cuMemCreate, &handle, in->size, &prop, in->flags) : CUDA_ERROR_OUT_OF_MEMORY;
     if (r == CUDA_SUCCESS) {
         r = oh_put(OW_KIND_MEM_ALLOCATION, in->handle, (void *)(uintptr_t)handle);
         if (r != CUDA_SUCCESS)
-            oh_drv.cuMemRelease(handle);
+            OH_CALL(cuMemRelease, handle);
     }
     if (r != CUDA_SUCCESS) {
         oh_unbook(device, in->size);
@@ -230,7 +230,7 @@ CUresult oh_cuMemRelease(struct oh_twin *t, const struct ow_cuMemRelease_in *in,
     (void)out;
     (void)out_bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuMemRelease((CUmemGenericAllocationHandle)(uintptr_t)handle);
+        r = OH_CALL(cuMemRelease, (CUmemGenericAllocationHandle)(uintptr_t)handle);
     if (r != CUDA_SUCCESS)
         return r;
     pthread_mutex_lock(&lock);
@@ -290,7 +290,7 @@ CUresult oh_cuMemMap(struct oh_twin *t, const struct ow_cuMemMap_in *in, uint32_
         return r;
     if (reserved(in->ptr, in->size) && inside(in->offset, in->size, 0, m->bytes)) {
         map = calloc(1, sizeof(*map));
-        r = map ? oh_drv.cuMemMap(in->ptr, in->size, in->offset, (CUmemGenericAllocationHandle)(uintptr_t)handle,
+        r = map ? OH_CALL(cuMemMap, in->ptr, in->size, in->offset, (CUmemGenericAllocationHandle)(uintptr_t)handle,
                                   in->flags)
                 : CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -315,7 +315,7 @@ CUresult oh_cuMemUnmap(struct oh_twin *t, const struct ow_cuMemUnmap_in *in, uin
     (void)out_bytes;
     if (!reserved(in->ptr, in->size))
         return CUDA_ERROR_INVALID_VALUE;
-    r = oh_drv.cuMemUnmap(in->ptr, in->size); /* the driver refuses a range that cuts a mapping */
+    r = OH_CALL(cuMemUnmap, in->ptr, in->size); /* the driver refuses a range that cuts a mapping */
     if (r != CUDA_SUCCESS)
         return r;
     pthread_mutex_lock(&lock);
@@ -351,7 +351,7 @@ CUresult oh_cuMemSetAccess(struct oh_twin *t, const struct ow_cuMemSetAccess_in 
     for (uint64_t i = 0; i < in->count && r == CUDA_SUCCESS; i++)
         r = access[i].location.type == 1 ? oh_ordinal(access[i].location.id, &access[i].location.id)
                                          : CUDA_ERROR_NOT_SUPPORTED;
-    return r == CUDA_SUCCESS ? oh_drv.cuMemSetAccess(in->ptr, in->size, access, in->count) : r;
+    return r == CUDA_SUCCESS ? OH_CALL(cuMemSetAccess, in->ptr, in->size, access, in->count) : r;
 }
 
 CUresult oh_cuMemGetAccess(struct oh_twin *t, const struct ow_cuMemGetAccess_in *in, uint32_t bytes,
@@ -367,7 +367,7 @@ CUresult oh_cuMemGetAccess(struct oh_twin *t, const struct ow_cuMemGetAccess_in 
     memcpy(&location, in + 1, sizeof(location));
     r = location.type == 1 ? oh_ordinal(location.id, &location.id) : CUDA_ERROR_INVALID_VALUE;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuMemGetAccess(&flags, &location, in->ptr);
+        r = OH_CALL(cuMemGetAccess, &flags, &location, in->ptr);
     if (r != CUDA_SUCCESS)
         return r;
     out->flags = flags;
@@ -389,7 +389,7 @@ CUresult oh_cuMemGetAllocationPropertiesFromHandle(struct oh_twin *t,
     (void)t;
     (void)bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_drv.cuMemGetAllocationPropertiesFromHandle(&prop, (CUmemGenericAllocationHandle)(uintptr_t)handle);
+        r = OH_CALL(cuMemGetAllocationPropertiesFromHandle, &prop, (CUmemGenericAllocationHandle)(uintptr_t)handle);
     if (r != CUDA_SUCCESS)
         return r;
     m = oh_data(OW_KIND_MEM_ALLOCATION, in->handle);

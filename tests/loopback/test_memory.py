@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies, pinned memory, pools, streams, host functions and graphs over the region, on the simulated GPU."""
+
+import sys
+from pathlib import Path
+
+import host
+import pytest
+
+CLIENT = Path(__file__).with_name("memory_client.py")
+CASES = "copies pinned_copies registered planes streams quota wrong callbacks graph managed pools threads".split()
+
+
+@pytest.fixture(scope="module")
+def side(tmp_path_factory):
+    """One host side for all cases; it fails at its end if anything leaked."""
+    with host.running(tmp_path_factory.mktemp("memory")) as env:
+        yield env
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_memory(side, case):
+    done = side.run([sys.executable, str(CLIENT), case], timeout=60)
+    assert done.returncode == 0 and done.stdout.endswith("OK\n"), f"{done.stdout}{done.stderr}\n{side.output()[-3000:]}"
+
+
+@pytest.mark.parametrize("case", ["copies", "planes", "quota", "wrong", "callbacks", "threads"])
+def test_memory_over_tcp(side, case):
+    done = side.run([sys.executable, str(CLIENT), case], timeout=60, env=side.tcp_env)
+    assert done.returncode == 0 and done.stdout.endswith("OK\n"), f"{done.stdout}{done.stderr}\n{side.output()[-3000:]}"
