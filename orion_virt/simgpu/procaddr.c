@@ -11,6 +11,8 @@
 static const struct { const char *name; int since; const char *symbol; } versions[] = {
     { "cuCtxCreate", 12050, "cuCtxCreate_v4" }, { "cuCtxCreate", 11040, "cuCtxCreate_v3" },
     { "cuCtxCreate", 0, "cuCtxCreate_v2" },
+    /* cuda.h does not map these names to their _v2, which takes a context. */
+    { "cuCtxSynchronize", 0, "cuCtxSynchronize" }, { "cuCtxGetDevice", 0, "cuCtxGetDevice" },
     { "cuEventElapsedTime", 12080, "cuEventElapsedTime_v2" }, { "cuEventElapsedTime", 0, "cuEventElapsedTime" },
     { "cuStreamGetCaptureInfo", 12030, "cuStreamGetCaptureInfo_v3" },
     { "cuStreamGetCaptureInfo", 11030, "cuStreamGetCaptureInfo_v2" },

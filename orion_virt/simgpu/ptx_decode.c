@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the words of one instruction to its handler, modifiers and operands. */
+#include "ptx_internal.h"
+
+/* How operands map to fields: D dest, d optional second dest, A B C E sources, P third source that may be negated. */
+struct mnemonic {
+    const char *name, *form;
+    ptx_exec *exec, *fexec;          /* fexec: for floating point types */
+    uint32_t flags;
+    uint8_t op, mode;
+};
+static const struct mnemonic mnemonics[] = {
+    { "add", "DAB", ptx_add, ptx_fadd, 0, 0, 0 }, { "sub", "DAB", ptx_sub, ptx_fsub, 0, 0, 0 },
+    { "mul", "DAB", ptx_mul, ptx_fmul, 0, 0, 0 }, { "mad", "DABC", ptx_mad, ptx_fma, 0, 0, 0 },
+    { "fma", "DABC", NULL, ptx_fma, 0, 0, 0 }, { "div", "DAB", ptx_div, ptx_fdiv, 0, 0, 0 },
+    { "rem", "DAB", ptx_rem, NULL, 0, 0, 0 }, { "min", "DAB", ptx_min, ptx_fmin, 0, 0, 0 },
+    { "max", "DAB", ptx_max, ptx_fmax, 0, 0, 0 }, { "neg", "DA", ptx_neg, ptx_fneg, 0, 0, 0 },
+    { "abs", "DA", ptx_abs, ptx_fabs, 0, 0, 0 }, { "addc", "DAB", ptx_carry, NULL, F_CARRY, 0, M_ADD },
+    { "subc", "DAB", ptx_carry, NULL, F_CARRY, 0, M_DEC }, { "madc", "DABC", ptx_madc, NULL, F_CARRY, 0, 0 },
+    { "mul24", "DAB", ptx_mul24, NULL, 0, 0, 0 }, { "mad24", "DABC", ptx_mad24, NULL, 0, 0, 0 },
+    { "sad", "DABC", ptx_sad, NULL, 0, 0, 0 }, { "and", "DAB", ptx_and, NULL, 0, 0, 0 },
+    { "or", "DAB", ptx_or, NULL, 0, 0, 0 }, { "xor", "DAB", ptx_xor, NULL, 0, 0, 0 },
+    { "not", "DA", ptx_not, NULL, 0, 0, 0 }, { "cnot", "DA", ptx_cnot, NULL, 0, 0, 0 },
+    { "shl", "DAB", ptx_shl, NULL, 0, 0, 0 }, { "shr", "DAB", ptx_shr, NULL, 0, 0, 0 },
+    { "shf", "DABC", ptx_shf, NULL, 0, 0, 0 }, { "popc", "DA", ptx_popc, NULL, 0, 0, 0 },
+    { "clz", "DA", ptx_clz, NULL, 0, 0, 0 }, { "bfind", "DA", ptx_bfind, NULL, 0, 0, 0 },
+    { "brev", "DA", ptx_brev, NULL, 0, 0, 0 }, { "bfe", "DABC", ptx_bfe, NULL, 0, 0, 0 },
+    { "bfi", "DABCE", ptx_bfi, NULL, 0, 0, 0 }, { "prmt", "DABC", ptx_prmt, NULL, 0, 0, 0 },
+    { "lop3", "DABCE", ptx_lop3, NULL, 0, 0, 0 }, { "dp4a", "DABC", ptx_dp4a, NULL, 0, 0, 0 },
+    { "rcp", "DA", NULL, ptx_rcp, 0, 0, 0 }, { "sqrt", "DA", NULL, ptx_sqrt, 0, 0, 0 },
+    { "rsqrt", "DA", NULL, ptx_rsqrt, 0, 0, 0 }, { "sin", "DA", NULL, ptx_sin, 0, 0, 0 },
+    { "cos", "DA", NULL, ptx_cos, 0, 0, 0 }, { "lg2", "DA", NULL, ptx_lg2, 0, 0, 0 },
+    { "ex2", "DA", NULL, ptx_ex2, 0, 0, 0 }, { "tanh", "DA", NULL, ptx_tanh, 0, 0, 0 },
+    { "copysign", "DAB", NULL, ptx_copysign, 0, 0, 0 }, { "testp", "DA", NULL, ptx_testp, 0, 0, 0 },
+    { "mov", "DA", ptx_mov, ptx_mov, 0, 0, 0 }, { "selp", "DABC", ptx_selp, ptx_selp, 0, 0, 0 },
+    { "slct", "DABC", ptx_slct, ptx_slct, 0, 0, 0 }, { "setp", "DdABP", ptx_setp, ptx_setp, 0, 0, 0 },
+    { "set", "DABP", ptx_set, ptx_set, 0, 0, 0 }, { "cvt", "DAP", ptx_cvt, ptx_cvt, 0, 0, 0 },
+    { "cvta", "DA", ptx_cvta, NULL, 0, 0, 0 }, { "isspacep", "DA", ptx_isspacep, NULL, 0, 0, 0 },
+    { "activemask", "D", ptx_activemask, NULL, 0, 0, 0 }, { "shfl", "DdABCE", ptx_shfl, NULL, 0, OP_WARPSYNC, 0 },
+    { "vote", "DAB", ptx_vote, NULL, 0, OP_WARPSYNC, 0 }, { "match", "DdAB", ptx_match, NULL, 0, OP_WARPSYNC, 0 },
+    { "redux", "DAB", ptx_redux, NULL, 0, OP_WARPSYNC, 0 }, { "elect", "DdA", ptx_elect, NULL, 0, OP_WARPSYNC, 0 },
+    { "ret", "", NULL, NULL, 0, OP_RET, 0 }, { "exit", "", NULL, NULL, 0, OP_EXIT, 0 },
+    { "trap", "", NULL, NULL, 0, OP_TRAP, 0 }, { "brkpt", "", NULL, NULL, 0, OP_TRAP, 0 },
+    { "membar", "", NULL, NULL, 0, OP_NOP, 0 }, { "fence", "", NULL, NULL, 0, OP_NOP, 0 },
+    { "nanosleep", "A", NULL, NULL, 0, OP_NOP, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
+    { "prefetchu", "A", NULL, NULL, 0, OP_NOP, 0 }, { "pmevent", "A", NULL, NULL, 0, OP_NOP, 0 },
+    { "griddepcontrol", "", NULL, NULL, 0, OP_NOP, 0 }, { "setmaxnreg", "A", NULL, NULL, 0, OP_NOP, 0 },
+    { "applypriority", "AB", NULL, NULL, 0, OP_NOP, 0 }, { "discard", "AB", NULL, NULL, 0, OP_NOP, 0 },
+};
+
+struct decoded {
+    enum ptx_type types[4];
+    unsigned nr_types;
+    uint8_t round, cmp, mode, vector;
+    int space;
+    uint32_t flags;
+    bool wait, lo;
+};
+static const struct { const char *name; uint8_t value; } rounds[] = {
+    { "rn", R_RN }, { "rz", R_RZ }, { "rm", R_RM }, { "rp", R_RP }, { "rni", R_RNI }, { "rzi", R_RZI },
+    { "rmi", R_RMI }, { "rpi", R_RPI }, { "rna", R_RNA },
+}, compares[] = {
+    { "eq", C_EQ }, { "ne", C_NE }, { "lt", C_LT }, { "le", C_LE }, { "gt", C_GT }, { "ge", C_GE }, { "ls", C_LE },
+    { "hs", C_GE }, { "equ", C_EQU }, { "neu", C_NEU }, { "ltu", C_LTU }, { "leu", C_LEU }, { "gtu", C_GTU },
+    { "geu", C_GEU }, { "num", C_NUM }, { "nan", C_NAN },
+}, modes[] = {
+    { "and", M_AND }, { "or", M_OR }, { "xor", M_XOR }, { "add", M_ADD }, { "min", M_MIN }, { "max", M_MAX },
+    { "inc", M_INC }, { "dec", M_DEC }, { "cas", M_CAS }, { "exch", M_EXCH }, { "popc", M_POPC }, { "up", M_UP },
+    { "down", M_DOWN }, { "bfly", M_BFLY }, { "idx", M_IDX }, { "all", M_ALL }, { "any", M_ANY }, { "uni", M_UNI },
+    { "ballot", M_BALLOT },
+}, spaces[] = {
+    { "global", S_GLOBAL }, { "shared", S_SHARED }, { "shared::cta", S_SHARED }, { "local", S_LOCAL },
+    { "param", S_PARAM }, { "param::entry", S_PARAM }, { "param::func", S_PARAM }, { "const", S_CONST },
+};
+static const struct { const char *name; uint32_t flag; } flags[] = {
+    { "ftz", F_FTZ }, { "sat", F_SAT }, { "hi", F_HI }, { "wide", F_WIDE }, { "cc", F_CC }, { "to", F_TO },
+    { "NaN", F_NAN }, { "sync", F_SYNC }, { "clamp", F_CLAMP }, { "shiftamt", F_SHIFTAMT }, { "arrive", F_ARRIVE },
+    { "red", F_RED }, { "warp", F_WARP }, { "l", F_LEFT }, { "abs", F_ABS },
+};
+/* Accuracy, memory order, scope and cache words that change nothing where everything is exact and coherent. */
+static const char *const harmless[] = {
+    "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
+    "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
+    "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
+};
+#define FIND(table, field, out) \
+    for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \
+        if (strlen(table[k].name) == len && !memcmp(table[k].name, word, len)) { \
+            out table[k].field; \
+            return true; \
+        }
+
+static bool modifier(const char *word, size_t len, struct decoded *d)
+{
+    enum ptx_type type;
+
+    if (d->nr_types < 4 && ptx_type_of(word, len, &type)) {
+        d->types[d->nr_types++] = type;
+        return true;
+    }
+    if (len == 2 && word[0] == 'v' && (word[1] == '2' || word[1] == '4' || word[1] == '8')) {
+        d->vector = (uint8_t)(word[1] - '0');
+        return true;
+    }
+    FIND(rounds, value, d->round =)
+    FIND(compares, value, d->cmp =)
+    FIND(spaces, value, d->space =)
+    FIND(modes, value, d->mode =)
+    FIND(flags, flag, d->flags |=)
+    if (len > 4 && (!memcmp(word, "L1::", 4) || !memcmp(word, "L2::", 4) || !memcmp(word, "prox", 4)))
+        return true;
+    for (size_t k = 0; k < sizeof(harmless) / sizeof(harmless[0]); k++)
+        if (strlen(harmless[k]) == len && !memcmp(harmless[k], word, len))
+            return true;
+    return false;
+}
+
+/* Splits "setp.lt.s32"; the name's length, 0 when a modifier is not known. */
+static size_t split(struct ptx_parser *p, struct decoded *d)
+{
+    const char *text = p->insn_text, *end = text + p->insn_len, *dot = memchr(text, '.', p->insn_len);
+    size_t name = dot ? (size_t)(dot - text) : p->insn_len;
+
+    memset(d, 0, sizeof(*d));
+    d->space = -1;
+    while (dot && dot < end) {
+        const char *next = memchr(dot + 1, '.', (size_t)(end - dot - 1));
+        size_t len = (size_t)((next ? next : end) - dot - 1);
+        if (!modifier(dot + 1, len, d)) {
+            ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU (modifier .%.*s)", (int)p->insn_len,
+                     text, (int)len, dot + 1);
+            return 0;
+        }
+        dot = next;
+    }
+    return name;
+}
+
+static bool name_is(struct ptx_parser *p, size_t len, const char *name)
+{
+    return strlen(name) == len && !memcmp(p->insn_text, name, len);
+}
+
+static void fill(struct ptx_insn *i, const struct decoded *d)
+{
+    i->type = (uint8_t)d->types[0];
+    i->type2 = (uint8_t)(d->nr_types > 1 ? d->types[1] : d->types[0]);
+    i->round = d->round;
+    i->cmp = d->cmp;
+    i->mode = d->mode;
+    i->flags |= d->flags;
+    i->space = (uint8_t)(d->space < 0 ? S_GENERIC : d->space);
+}
+
+static unsigned operands(struct ptx_parser *p, struct ptx_operand *o, unsigned most, enum ptx_type type)
+{
+    unsigned nr = 0;
+
+    while (!p->failed && !ptx_accept(p, ";")) {
+        if (nr == most) {
+            ptx_fail(p, "too many operands for '%.*s'", (int)p->insn_len, p->insn_text);
+            break;
+        }
+        ptx_operand(p, &o[nr++], type);
+        if (!ptx_is(&p->lex, ";"))
+            ptx_expect(p, ",");
+    }
+    return nr;
+}
+
+static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, const struct ptx_operand *o, unsigned nr)
+{
+    unsigned at = 0;
+
+    for (; *form && at <= nr; form++) {
+        const struct ptx_operand *x = &o[at];
+        if (*form == 'd') {
+            i->d2 = o[at - 1].slot2;
+            continue;
+        }
+        if (at == nr)
+            break;
+        at++;
+        if (x->kind == O_NAME)
+            return ptx_fail(p, "unknown name '%.*s' in '%.*s'", (int)x->len, x->name, (int)p->insn_len, p->insn_text);
+        switch (*form) {
+        case 'D': i->d = x->slot; break;
+        case 'A': i->a = x->slot; break;
+        case 'B': i->b = x->slot; break;
+        case 'E': i->e = x->slot; break;
+        default: i->c = x->slot; break;
+        }
+        if (x->negated)
+            i->flags |= F_NEG_C;
+    }
+    if (at < nr)
+        ptx_fail(p, "too many operands for '%.*s'", (int)p->insn_len, p->insn_text);
+    else if (*form && *form != 'P' && *form != 'd' && i->op != OP_NOP && !(form[0] == 'B' && i->exec == ptx_vote) &&
+             !(form[0] == 'E' && i->exec == ptx_shfl))
+        ptx_fail(p, "'%.*s' lacks operands", (int)p->insn_len, p->insn_text);
+}
+
+static bool is_float(enum ptx_type t)
+{
+    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16 || t == T_F16X2;
+}
+
+static void memory(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, struct ptx_operand *o, bool load)
+{
+    const struct ptx_operand *address = load ? &o[1] : &o[0], *value = load ? &o[0] : &o[1];
+
+    if (address->kind != O_ADDRESS)
+        return ptx_fail(p, "'%.*s' without an address", (int)p->insn_len, p->insn_text);
+    i->exec = load ? ptx_ld : ptx_st;
+    i->a = address->slot;
+    i->off = address->off;
+    if (address->space >= 0 && (d->space < 0 || d->space == S_PARAM))
+        i->space = (uint8_t)address->space; /* a named variable says more than the instruction */
+    i->nr = value->kind == O_VECTOR ? value->nr : 1;
+    i->list = value->list;
+    i->d = value->slot;
+}
+
+static void atomic(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr, bool returns)
+{
+    const struct ptx_operand *address = &o[returns];
+
+    if (nr < 2u + returns || address->kind != O_ADDRESS)
+        return ptx_fail(p, "'%.*s' without an address", (int)p->insn_len, p->insn_text);
+    i->exec = ptx_atom;
+    i->d = returns ? o[0].slot : -1;
+    i->a = address->slot;
+    i->off = address->off;
+    if (address->space >= 0 && i->space == S_GENERIC)
+        i->space = (uint8_t)address->space;
+    i->b = o[1 + returns].slot;
+    i->c = nr > 2u + returns ? o[2 + returns].slot : -1;
+    if (i->mode == M_NONE || is_float(i->type) > (i->mode == M_ADD || i->mode == M_EXCH || i->mode == M_MIN ||
+                                                 i->mode == M_MAX))
+        ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
+}
+
+static void barrier(struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
+{
+    if (i->flags & F_WARP) {
+        i->op = OP_WARPSYNC;
+        i->a = o[0].slot;
+        return;
+    }
+    i->op = OP_BAR;
+    if (i->flags & F_RED) { /* dest, barrier [, count], predicate */
+        i->d = o[0].slot;
+        i->a = o[1].slot;
+        i->b = nr > 3 ? o[2].slot : -1;
+        i->c = o[nr - 1].slot;
+        if (o[nr - 1].negated)
+            i->flags |= F_NEG_C;
+        return;
+    }
+    i->a = nr ? o[0].slot : -1;
+    i->b = nr > 1 ? o[1].slot : -1;
+}
+
+/* Forms that the table cannot say; false: an ordinary one. */
+static bool irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
+                      struct ptx_operand *o, unsigned nr)
+{
+    if (name_is(p, len, "bra") || name_is(p, len, "brx")) {
+        bool indexed = name_is(p, len, "brx");
+        i->op = indexed ? OP_BRX : OP_BRA;
+        i->a = indexed ? o[0].slot : -1;
+        if (nr != 1u + indexed || o[indexed].kind != O_NAME)
+            ptx_fail(p, "'%.*s' without a label", (int)p->insn_len, p->insn_text);
+        else
+            i->target = (uint32_t)(ptx_label(p, o[indexed].name, o[indexed].len) - p->labels);
+    } else if ((name_is(p, len, "ld") || name_is(p, len, "ldu") || name_is(p, len, "st")) && nr >= 2) {
+        memory(p, i, d, o, p->insn_text[0] == 'l');
+    } else if (name_is(p, len, "atom") || name_is(p, len, "red")) {
+        atomic(p, i, o, nr, name_is(p, len, "atom"));
+    } else if (name_is(p, len, "bar") || name_is(p, len, "barrier")) {
+        barrier(i, o, nr);
+    } else if (name_is(p, len, "mov") && nr == 2 && (o[0].kind == O_VECTOR || o[1].kind == O_VECTOR)) {
+        bool out = o[0].kind == O_VECTOR;
+        i->exec = out ? ptx_unpack : ptx_pack;
+        i->list = out ? o[0].list : o[1].list;
+        i->nr = out ? o[0].nr : o[1].nr;
+        i->d = out ? -1 : o[0].slot;
+        i->a = out ? o[1].slot : -1;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
+{
+    struct ptx_lexer saved = p->lex;
+    struct ptx_operand d;
+
+    ptx_operand(p, &d, T_U64);
+    if (!p->failed && ptx_accept(p, ",") &&
+        (ptx_is(&p->lex, "%clock") || ptx_is(&p->lex, "%clock64") || ptx_is(&p->lex, "%clock_hi") ||
+         ptx_is(&p->lex, "%globaltimer") || ptx_is(&p->lex, "%globaltimer_lo"))) {
+        i->exec = ptx_clock;
+        i->d = d.slot;
+        ptx_next(&p->lex);
+        ptx_expect(p, ";");
+        return true;
+    }
+    p->lex = saved;
+    return false;
+}
+
+static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
+                     const struct ptx_operand *o, unsigned nr)
+{
+    for (size_t k = 0; k < sizeof(mnemonics) / sizeof(mnemonics[0]); k++) {
+        const struct mnemonic *n = &mnemonics[k];
+        if (!name_is(p, len, n->name))
+            continue;
+        i->exec = is_float(d->types[0]) && n->fexec ? n->fexec : n->exec;
+        i->op = n->op;
+        i->flags |= n->flags;
+        if (n->mode)
+            i->mode = n->mode;
+        if ((i->flags & F_CC) && (i->exec == ptx_add || i->exec == ptx_sub)) {
+            i->mode = i->exec == ptx_add ? M_ADD : M_DEC;
+            i->exec = ptx_carry;
+        }
+        if ((i->flags & F_CC) && i->exec == ptx_mad)
+            i->exec = ptx_madc;
+        if (is_float(d->types[0]) && !n->fexec && n->exec)
+            break;
+        if (!i->exec && (i->op == OP_EXEC || i->op == OP_WARPSYNC))
+            break;
+        return by_form(p, i, n->form, o, nr);
+    }
+    ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
+}
+
+static void guard(struct ptx_parser *p, int32_t *pred, bool *negated)
+{
+    struct ptx_operand o;
+
+    *pred = -1;
+    *negated = false;
+    if (!ptx_accept(p, "@"))
+        return;
+    ptx_operand(p, &o, T_PRED);
+    *pred = o.slot;
+    *negated = o.negated;
+}
+
+void ptx_instruction(struct ptx_parser *p)
+{
+    struct ptx_operand o[6];
+    struct ptx_insn insn = { .line = p->lex.line, .pred = -1, .d = -1, .d2 = -1, .a = -1, .b = -1, .c = -1, .e = -1,
+                             .list = -1 };
+    struct decoded d;
+    size_t len;
+
+    guard(p, &insn.pred, &insn.pred_neg);
+    insn.line = p->lex.line;
+    p->insn_text = p->lex.text;
+    p->insn_len = p->lex.len;
+    if (p->failed)
+        return;
+    if (p->lex.kind != K_NAME)
+        return ptx_fail(p, "unexpected '%.*s'", (int)p->lex.len, p->lex.text);
+    len = split(p, &d);
+    if (!len)
+        return;
+    ptx_next(&p->lex);
+    if (name_is(p, len, "call"))
+        return ptx_call(p, insn.pred, insn.pred_neg);
+    fill(&insn, &d);
+    if (!(name_is(p, len, "mov") && clock_read(p, &insn))) {
+        unsigned nr = operands(p, o, 6, name_is(p, len, "slct") || name_is(p, len, "set") ? d.types[0]
+                                        : name_is(p, len, "cvt") ? insn.type2 : d.types[0]);
+        if (!p->failed && !irregular(p, &insn, len, &d, o, nr))
+            ordinary(p, &insn, len, &d, o, nr);
+    }
+    if (!p->failed)
+        *ptx_emit(p) = insn;
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interpreter's own view of a module: instructions over numbered slots, warps of 32 lanes. */
+#ifndef SIM_PTX_INTERNAL_H
+#define SIM_PTX_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "ptx.h"
+
+#define PTX_HIDDEN __attribute__((visibility("hidden")))
+#define PTX_LANES 32u
+/* Generic addresses of the memories that are not the host's: beyond what a host address can be. */
+#define PTX_SHARED_WINDOW (1ull << 56)
+#define PTX_LOCAL_WINDOW (2ull << 56)
+#define PTX_PARAM_WINDOW (3ull << 56)
+
+enum ptx_type {
+    T_NONE, T_U8, T_U16, T_U32, T_U64, T_S8, T_S16, T_S32, T_S64, T_B8, T_B16, T_B32, T_B64, T_B128,
+    T_F16, T_BF16, T_F16X2, T_F32, T_F64, T_PRED,
+};
+enum ptx_space { S_GENERIC, S_GLOBAL, S_SHARED, S_LOCAL, S_PARAM, S_CONST };
+enum ptx_round { R_NONE, R_RN, R_RZ, R_RM, R_RP, R_RNI, R_RZI, R_RMI, R_RPI, R_RNA };
+enum ptx_cmp {
+    C_NONE, C_EQ, C_NE, C_LT, C_LE, C_GT, C_GE, C_EQU, C_NEU, C_LTU, C_LEU, C_GTU, C_GEU, C_NUM, C_NAN,
+};
+/* Also the operations of atom, red, redux; modes of shfl, vote, match. */
+enum ptx_mode {
+    M_NONE, M_AND, M_OR, M_XOR, M_ADD, M_MIN, M_MAX, M_INC, M_DEC, M_CAS, M_EXCH, M_POPC,
+    M_UP, M_DOWN, M_BFLY, M_IDX, M_ALL, M_ANY, M_UNI, M_BALLOT,
+};
+enum ptx_flag {
+    F_FTZ = 1, F_SAT = 2, F_HI = 4, F_WIDE = 8, F_CC = 16, F_NEG_C = 32, F_TO = 64, F_NAN = 128, F_SYNC = 256,
+    F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
+    F_ABS = 1 << 16, F_NORETURN = 1 << 17,
+};
+enum ptx_op { /* what the run loop does itself; all others are OP_EXEC */
+    OP_EXEC, OP_BRA, OP_BRX, OP_CALL, OP_RET, OP_EXIT, OP_BAR, OP_TRAP, OP_NOP, OP_WARPSYNC,
+};
+
+struct ptx_warp;
+struct ptx_insn;
+typedef void ptx_exec(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m);
+
+/* Every operand is a slot: a register, or a slot that holds a constant or special register. */
+struct ptx_insn {
+    ptx_exec *exec;
+    uint8_t op, type, type2, round, cmp, mode, space, nr; /* nr: vector elements, branch targets */
+    bool pred_neg;
+    uint32_t flags, line;
+    int32_t pred, d, d2, a, b, c, e; /* slots, -1: none */
+    int32_t list;                    /* in module->lists, -1: none */
+    int64_t off;
+    uint32_t target;
+};
+
+enum ptx_fill { /* what a constant slot is filled with when a warp starts */
+    FILL_VALUE, FILL_LOCAL, FILL_SHARED, FILL_DYNAMIC, FILL_TID, FILL_NTID, FILL_CTAID, FILL_NCTAID, FILL_LANE,
+    FILL_WARP, FILL_NWARP, FILL_MASK_EQ, FILL_MASK_LT, FILL_MASK_LE, FILL_MASK_GT, FILL_MASK_GE, FILL_DYNAMIC_BYTES,
+};
+struct ptx_constant {
+    int32_t slot;
+    uint32_t fill;
+    uint64_t value;                  /* constant, offset, or dimension */
+};
+struct ptx_variable {                /* of a parameter list or of memory */
+    char *name;
+    uint64_t address, bytes;
+    uint32_t space;
+    bool dynamic;                    /* extern .shared array */
+    unsigned align;
+};
+struct ptx_kernel {                  /* an entry or a function */
+    struct ptx_module *module;
+    char *name;
+    bool entry, defined;
+    uint32_t first, end;             /* instructions */
+    struct ptx_variable *params, *results;
+    unsigned nr_params, nr_results;
+    size_t params_bytes;
+    unsigned slots, local_bytes, shared_bytes, max_threads;
+    int32_t return_slot;
+    struct ptx_constant *constants;
+    unsigned nr_constants;
+    int32_t first_list, end_list;
+    unsigned *calls, nr_calls;       /* indexes of functions */
+};
+struct ptx_module {
+    struct ptx_insn *code;
+    unsigned nr_code, room_code;
+    int32_t *lists;
+    int32_t nr_lists;
+    struct ptx_kernel **functions;
+    unsigned nr_functions;
+    struct ptx_variable *variables;
+    unsigned nr_variables;
+    /* What .func bodies and module scope use; kernels' own slots and offsets follow after it. */
+    unsigned slots, local_bytes, shared_bytes;
+    struct ptx_memory memory;
+};
+
+/* ---- ptx_lex.c ---- */
+enum ptx_token { K_END, K_NAME, K_NUMBER, K_FLOAT, K_STRING, K_PUNCT };
+struct ptx_lexer {
+    const char *p, *end;
+    uint32_t line;
+    enum ptx_token kind;
+    const char *text;
+    size_t len;
+    uint64_t value;                  /* of a number; bits of a double for K_FLOAT */
+    bool single;                     /* K_FLOAT written as 0f...: value holds 32 bits */
+};
+PTX_HIDDEN void ptx_next(struct ptx_lexer *l);
+PTX_HIDDEN bool ptx_is(const struct ptx_lexer *l, const char *text);
+
+/* ---- ptx_parse.c, ptx_body.c, ptx_decode.c ---- */
+struct ptx_symbol {
+    const char *name;
+    size_t len;
+    int32_t slot;                    /* of a register, else -1 */
+    unsigned count;                  /* name<count>, 0: one register */
+    struct ptx_variable variable;
+};
+struct ptx_label {
+    const char *name;
+    size_t len;
+    uint32_t pc;
+    int32_t list;                    /* .branchtargets, else -1 */
+    uint8_t nr;
+    bool known;
+};
+struct ptx_parser {
+    struct ptx_lexer lex;
+    struct ptx_module *module;
+    struct ptx_kernel *f;            /* being parsed */
+    struct ptx_symbol *symbols;
+    unsigned nr_symbols;
+    struct ptx_label *labels;
+    unsigned nr_labels;
+    const char *insn_text;           /* of the instruction being decoded, for errors */
+    size_t insn_len;
+    char *error;
+    size_t error_bytes;
+    bool failed;
+};
+enum ptx_operand_kind { O_SLOT, O_VECTOR, O_ADDRESS, O_NAME };
+struct ptx_operand {
+    enum ptx_operand_kind kind;
+    int32_t slot, slot2;             /* slot2: after '|' */
+    int32_t list;
+    uint8_t nr;
+    int64_t off;
+    bool negated;
+    int space;                       /* of a named variable in an address, -1: unknown */
+    const char *name;                /* O_NAME: label or function */
+    size_t len;
+};
+PTX_HIDDEN void ptx_fail(struct ptx_parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+PTX_HIDDEN bool ptx_accept(struct ptx_parser *p, const char *text);
+PTX_HIDDEN void ptx_expect(struct ptx_parser *p, const char *text);
+PTX_HIDDEN void *ptx_grow(struct ptx_parser *p, void *array, unsigned nr, size_t element);
+PTX_HIDDEN struct ptx_insn *ptx_emit(struct ptx_parser *p);
+PTX_HIDDEN int32_t ptx_new_slot(struct ptx_parser *p);
+PTX_HIDDEN int32_t ptx_constant_slot(struct ptx_parser *p, enum ptx_fill fill, uint64_t value);
+PTX_HIDDEN int32_t ptx_add_list(struct ptx_parser *p, int32_t value);
+PTX_HIDDEN struct ptx_label *ptx_label(struct ptx_parser *p, const char *name, size_t len);
+PTX_HIDDEN struct ptx_symbol *ptx_symbol(struct ptx_parser *p, const char *name, size_t len, int32_t *slot);
+PTX_HIDDEN void ptx_operand(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type);
+PTX_HIDDEN void ptx_body(struct ptx_parser *p);
+PTX_HIDDEN void ptx_instruction(struct ptx_parser *p);
+PTX_HIDDEN bool ptx_type_of(const char *name, size_t len, enum ptx_type *type); /* without the dot */
+PTX_HIDDEN unsigned ptx_bytes(enum ptx_type type);
+PTX_HIDDEN void ptx_variable(struct ptx_parser *p, enum ptx_space space, bool external);
+PTX_HIDDEN void ptx_declaration(struct ptx_parser *p, struct ptx_variable *v, enum ptx_type *type);
+PTX_HIDDEN struct ptx_kernel *ptx_function(struct ptx_parser *p, const char *name, size_t len, unsigned *index);
+PTX_HIDDEN void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg);
+
+/* ---- ptx_run.c ---- */
+enum ptx_lane { L_RUN, L_BARRIER, L_SYNC, L_EXIT };
+struct ptx_block;
+struct ptx_warp {
+    struct ptx_block *block;
+    const struct ptx_kernel *kernel;
+    uint64_t *regs;                  /* slots of 32 lanes */
+    uint8_t *local;                  /* local_bytes for each lane */
+    uint32_t pc[PTX_LANES];
+    uint8_t state[PTX_LANES], barrier[PTX_LANES];
+    uint32_t at;                     /* instruction being executed */
+    uint32_t cc;                     /* carry flags of the lanes */
+    uint32_t active;                 /* lanes of the group that runs */
+    uint32_t alive;
+    unsigned index, local_bytes;
+    bool rotate;                     /* next time run another group, lest one spins for ever */
+};
+struct ptx_block {
+    const struct ptx_launch *launch;
+    const struct ptx_memory *memory;
+    const struct ptx_kernel *kernel;
+    unsigned ctaid[3], nr_warps, threads;
+    struct ptx_warp *warps;
+    uint8_t *shared;
+    size_t shared_bytes;
+    unsigned dynamic_off, arrived[16];
+    struct { uint64_t start, bytes; } seen[4]; /* memory that was found accessible */
+    unsigned seen_next;
+    enum ptx_status status;
+    char *error;
+    size_t error_bytes;
+    bool done;
+};
+PTX_HIDDEN void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+PTX_HIDDEN bool ptx_run_warp(struct ptx_warp *w); /* false: every lane waits or has ended */
+PTX_HIDDEN void ptx_release_barriers(struct ptx_block *b);
+
+/* ---- ptx_memory.c ---- */
+PTX_HIDDEN void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t address, unsigned bytes);
+
+/* Instructions, by file. */
+#define PTX_EXEC(name) PTX_HIDDEN void ptx_##name(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+PTX_EXEC(add); PTX_EXEC(sub); PTX_EXEC(mul); PTX_EXEC(mad); PTX_EXEC(div); PTX_EXEC(rem); PTX_EXEC(min); PTX_EXEC(max);
+PTX_EXEC(neg); PTX_EXEC(abs); PTX_EXEC(and); PTX_EXEC(or); PTX_EXEC(xor); PTX_EXEC(not); PTX_EXEC(cnot); PTX_EXEC(shl);
+PTX_EXEC(shr); PTX_EXEC(popc); PTX_EXEC(clz); PTX_EXEC(bfind); PTX_EXEC(brev); PTX_EXEC(bfe); PTX_EXEC(bfi);
+PTX_EXEC(prmt); PTX_EXEC(lop3); PTX_EXEC(shf); PTX_EXEC(sad); PTX_EXEC(mul24); PTX_EXEC(mad24); PTX_EXEC(dp4a);
+PTX_EXEC(carry); PTX_EXEC(madc);
+PTX_EXEC(fadd); PTX_EXEC(fsub); PTX_EXEC(fmul); PTX_EXEC(fdiv); PTX_EXEC(fma); PTX_EXEC(fmin); PTX_EXEC(fmax);
+PTX_EXEC(fneg); PTX_EXEC(fabs); PTX_EXEC(rcp); PTX_EXEC(sqrt); PTX_EXEC(rsqrt); PTX_EXEC(sin); PTX_EXEC(cos);
+PTX_EXEC(lg2); PTX_EXEC(ex2); PTX_EXEC(tanh); PTX_EXEC(copysign); PTX_EXEC(testp);
+PTX_EXEC(mov); PTX_EXEC(pack); PTX_EXEC(unpack); PTX_EXEC(selp); PTX_EXEC(slct); PTX_EXEC(setp); PTX_EXEC(set);
+PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(activemask);
+PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(vprintf);
+PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
+
+#define EACH for (unsigned l = 0; l < PTX_LANES; l++) if (m >> l & 1)
+#define REG(slot) (w->regs + (size_t)(slot) * PTX_LANES)
+
+static inline float ptx_f32(uint64_t v) { uint32_t u = (uint32_t)v; float f; memcpy(&f, &u, 4); return f; }
+static inline uint64_t ptx_u32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline double ptx_f64(uint64_t v) { double f; memcpy(&f, &v, 8); return f; }
+static inline uint64_t ptx_u64(double f) { uint64_t u; memcpy(&u, &f, 8); return u; }
+PTX_HIDDEN float ptx_from_half(uint16_t h);
+PTX_HIDDEN uint16_t ptx_to_half(double v, enum ptx_round round);
+
+#endif

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs a grid: blocks, their warps, and within a warp groups of lanes at one instruction. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ptx_internal.h"
+
+#define BUDGET 20000u /* instructions until another group, warp or block gets its turn: others may be waited for */
+
+void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, const char *format, ...)
+{
+    struct ptx_block *b = w->block;
+    unsigned t = w->index * PTX_LANES + lane, x = b->launch->block[0], y = b->launch->block[1];
+    va_list args;
+    int n;
+
+    if (b->status)
+        return;
+    b->status = s;
+    n = snprintf(b->error, b->error_bytes, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u), PTX line %u: ",
+                 w->kernel->name, b->ctaid[0], b->ctaid[1], b->ctaid[2], t % x, t / x % y, t / x / y,
+                 w->kernel->module->code[w->at].line);
+    va_start(args, format);
+    if (n > 0 && (size_t)n < b->error_bytes)
+        vsnprintf(b->error + n, b->error_bytes - (size_t)n, format, args);
+    va_end(args);
+}
+
+/* ---- groups of a warp ---- */
+
+static uint32_t lanes_in(const struct ptx_warp *w, enum ptx_lane state)
+{
+    uint32_t m = 0;
+
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        m |= (uint32_t)(w->state[l] == state) << l;
+    return m;
+}
+
+/* The lanes at the lowest instruction (or the highest, in turn): the others wait for them to come by. */
+static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
+{
+    uint32_t ready = lanes_in(w, L_RUN), m = 0;
+    bool high = w->rotate;
+
+    if (!ready && (ready = lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
+        for (unsigned l = 0; l < PTX_LANES; l++)
+            if (w->state[l] == L_SYNC)
+                w->state[l] = L_RUN;
+    w->rotate = false;
+    if (!ready)
+        return 0;
+    *pc = high ? 0 : UINT32_MAX;
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        if (ready >> l & 1 && (high ? w->pc[l] >= *pc : w->pc[l] <= *pc))
+            *pc = w->pc[l];
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        m |= (uint32_t)(ready >> l & 1 && w->pc[l] == *pc) << l;
+    return m;
+}
+
+static void set_pc(struct ptx_warp *w, uint32_t m, uint32_t pc)
+{
+    EACH w->pc[l] = pc;
+}
+
+static void set_state(struct ptx_warp *w, uint32_t m, enum ptx_lane state)
+{
+    EACH w->state[l] = (uint8_t)state;
+}
+
+static uint32_t guarded(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    uint64_t *p;
+    uint32_t taken = 0;
+
+    if (i->pred < 0)
+        return m;
+    p = REG(i->pred);
+    EACH taken |= (uint32_t)((p[l] != 0) != i->pred_neg) << l;
+    return taken;
+}
+
+static void end_lanes(struct ptx_warp *w, uint32_t m)
+{
+    set_state(w, m, L_EXIT);
+    w->alive &= ~m;
+}
+
+/* To the return addresses, which may differ between lanes; a kernel's return ends them. */
+static void leave(struct ptx_warp *w, uint32_t m, uint32_t pc)
+{
+    const struct ptx_module *module = w->kernel->module;
+
+    for (unsigned k = 0; k < module->nr_functions; k++) {
+        const struct ptx_kernel *f = module->functions[k];
+        if (f->entry || !f->defined || pc < f->first || pc >= f->end)
+            continue;
+        uint64_t *address = REG(f->return_slot);
+        EACH w->pc[l] = (uint32_t)address[l];
+        return;
+    }
+    end_lanes(w, m);
+}
+
+static void enter(struct ptx_warp *w, uint32_t m, uint32_t pc, uint32_t target)
+{
+    const struct ptx_module *module = w->kernel->module;
+
+    for (unsigned k = 0; k < module->nr_functions; k++) {
+        const struct ptx_kernel *f = module->functions[k];
+        if (f->entry || !f->defined || f->first != target)
+            continue;
+        uint64_t *address = REG(f->return_slot);
+        EACH address[l] = pc + 1;
+    }
+    set_pc(w, m, target);
+}
+
+/* Lanes that execute an instruction of the whole warp wait until all that its mask names are there. */
+static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc)
+{
+    int32_t slot = i->exec == ptx_shfl ? i->e : i->exec == ptx_elect || !i->exec ? i->a : i->b;
+    uint32_t want, here = m;
+
+    if (slot < 0)
+        return m;
+    want = (uint32_t)REG(slot)[__builtin_ctz(m)] & w->alive;
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        if (w->state[l] == L_SYNC && w->pc[l] == pc)
+            here |= 1u << l;
+    if ((here & want) == want || !(lanes_in(w, L_RUN) & want & ~m)) {
+        set_state(w, here, L_RUN);
+        return here;
+    }
+    set_pc(w, m, pc);
+    set_state(w, m, L_SYNC);
+    return 0;
+}
+
+static void wait_at_barrier(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc)
+{
+    unsigned id = 0;
+
+    EACH {
+        id = i->a < 0 ? 0 : (unsigned)REG(i->a)[l] & 15;
+        w->barrier[l] = (uint8_t)id;
+        w->pc[l] = pc + (i->flags & F_ARRIVE ? 1 : 0);
+        w->block->arrived[id]++;
+        if (!(i->flags & F_ARRIVE))
+            w->state[l] = L_BARRIER;
+    }
+}
+
+/* Branches of a group: true when its lanes part or move, and the group must be chosen anew. */
+static bool branch(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t taken, uint32_t *pc)
+{
+    if (i->op == OP_BRX) {
+        const int32_t *table = w->kernel->module->lists + i->list;
+        set_pc(w, m, *pc + 1);
+        for (unsigned l = 0; l < PTX_LANES; l++)
+            if (taken >> l & 1)
+                w->pc[l] = (uint32_t)table[(uint32_t)REG(i->a)[l] < i->nr ? (uint32_t)REG(i->a)[l] : 0];
+        return true;
+    }
+    if (taken == m) {
+        *pc = i->target;
+        return false;
+    }
+    if (!taken) {
+        ++*pc;
+        return false;
+    }
+    set_pc(w, m, *pc + 1);
+    set_pc(w, taken, i->target);
+    return true;
+}
+
+/* What the run loop does itself. True: choose a group anew. */
+static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, uint32_t *pc)
+{
+    uint32_t taken = guarded(w, i, *m), all;
+
+    if (i->op == OP_BRA || i->op == OP_BRX)
+        return branch(w, i, *m, taken, pc);
+    if (!taken || i->op == OP_NOP) {
+        ++*pc;
+        return false;
+    }
+    set_pc(w, *m, *pc + 1);
+    switch (i->op) {
+    case OP_CALL: enter(w, taken, *pc, i->target); break;
+    case OP_RET: leave(w, taken, *pc); break;
+    case OP_EXIT: end_lanes(w, taken); break;
+    case OP_BAR: wait_at_barrier(w, i, taken, *pc); break;
+    case OP_TRAP: ptx_fault(w, (unsigned)__builtin_ctz(taken), PTX_TRAP, "trap"); break;
+    default: /* OP_WARPSYNC */
+        all = gather(w, i, taken, *pc);
+        if (all && i->exec)
+            i->exec(w, i, all);
+        if (all)
+            set_pc(w, all, *pc + 1);
+    }
+    return true;
+}
+
+/* The lowest instruction at which other lanes wait: a group that gets there is joined with them. */
+static uint32_t next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
+{
+    uint32_t at = UINT32_MAX;
+
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        if (!(m >> l & 1) && w->state[l] == L_RUN && w->pc[l] >= pc && w->pc[l] < at)
+            at = w->pc[l];
+    return at;
+}
+
+static void run_group(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget)
+{
+    const struct ptx_insn *code = w->kernel->module->code;
+    uint32_t meeting = next_meeting(w, m, pc), start = pc;
+    bool first = true;
+
+    for (; *budget; --*budget, first = false) {
+        const struct ptx_insn *i = &code[pc];
+        if (!first && (pc == meeting || (meeting != UINT32_MAX && pc > meeting && start < meeting)))
+            break;
+        w->at = pc;
+        if (i->op != OP_EXEC) {
+            uint32_t before = pc;
+            if (control(w, i, &m, &pc))
+                return;
+            if (pc < before) /* backwards: what is met next may be nearer */
+                meeting = next_meeting(w, m, start = pc);
+            continue;
+        }
+        uint32_t on = guarded(w, i, m);
+        if (on)
+            i->exec(w, i, on);
+        if (w->block->status)
+            return;
+        pc++;
+    }
+    set_pc(w, m, pc);
+    w->rotate = !*budget;
+}
+
+bool ptx_run_warp(struct ptx_warp *w)
+{
+    unsigned budget = BUDGET;
+    uint32_t m, pc = 0;
+    bool ran = false;
+
+    while (budget && !w->block->status && (m = choose(w, &pc))) {
+        run_group(w, m, pc, &budget);
+        budget -= budget != 0;
+        ran = true;
+    }
+    return ran;
+}
+
+/* ---- barriers ---- */
+
+static unsigned expected(const struct ptx_block *b, const struct ptx_warp *w, unsigned lane, const struct ptx_insn *i)
+{
+    unsigned alive = 0;
+
+    if (i->b >= 0)
+        return (unsigned)REG(i->b)[lane];
+    for (unsigned k = 0; k < b->nr_warps; k++)
+        alive += (unsigned)__builtin_popcount(b->warps[k].alive);
+    return alive;
+}
+
+/* The result of bar.red over all lanes that wait at the barrier. */
+static unsigned barrier_result(const struct ptx_block *b, unsigned id, const struct ptx_insn *i)
+{
+    unsigned yes = 0, all = 0;
+
+    for (unsigned k = 0; k < b->nr_warps; k++)
+        for (unsigned l = 0; l < PTX_LANES; l++) {
+            struct ptx_warp *w = &b->warps[k];
+            if (w->state[l] != L_BARRIER || w->barrier[l] != id)
+                continue;
+            all++;
+            yes += (REG(i->c)[l] != 0) != ((i->flags & F_NEG_C) != 0);
+        }
+    return i->mode == M_POPC ? yes : i->mode == M_AND ? yes == all : yes != 0;
+}
+
+static void release(struct ptx_block *b, unsigned id, const struct ptx_insn *i)
+{
+    unsigned result = i->flags & F_RED ? barrier_result(b, id, i) : 0;
+
+    for (unsigned k = 0; k < b->nr_warps; k++)
+        for (unsigned l = 0; l < PTX_LANES; l++) {
+            struct ptx_warp *w = &b->warps[k];
+            if (w->state[l] != L_BARRIER || w->barrier[l] != id)
+                continue;
+            if (i->flags & F_RED)
+                REG(i->d)[l] = result;
+            w->state[l] = L_RUN;
+            w->pc[l]++;
+        }
+    b->arrived[id] = 0;
+}
+
+void ptx_release_barriers(struct ptx_block *b)
+{
+    for (unsigned k = 0; k < b->nr_warps; k++)
+        for (unsigned l = 0; l < PTX_LANES; l++) {
+            struct ptx_warp *w = &b->warps[k];
+            if (w->state[l] != L_BARRIER)
+                continue;
+            const struct ptx_insn *i = &w->kernel->module->code[w->pc[l]];
+            if (b->arrived[w->barrier[l]] >= expected(b, w, l, i))
+                release(b, w->barrier[l], i);
+        }
+}
