@@ -2,6 +2,7 @@
 """Whatever a worker or a client does, everything comes back: the daemon in this process, workers by script."""
 
 import asyncio
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -19,6 +20,7 @@ import pytest
 from orion_virt.config import ServerConfig
 from orion_virt.controller.http import ControllerServer
 from orion_virt.controller.pool import Pool as ControllerPool
+from orion_virt.errors import Unavailable
 from orion_virt.gpu.inventory import Gpu, Inventory
 from orion_virt.server import blocks, workers
 from orion_virt.server.daemon import Daemon
@@ -270,5 +272,53 @@ def test_full_region_refuses_before_anything_is_lost(serve):
         await bench.until(lambda: len(bench.pool.allocations()) == 3)
         for _, writer, _ in open_ones:
             writer.close()
+
+    serve(body)
+
+
+class Hooked:
+    """Stands where the libvirt part is."""
+
+    commands = {}
+
+    def __init__(self):
+        self.heard = []
+
+    def hook(self, *words):
+        self.heard.append(words)
+
+    async def stop(self):
+        pass
+
+
+def test_hook_datagrams(serve):
+    async def body(bench):
+        bench.daemon.domains = hooked = Hooked()
+        path = os.path.join(os.environ["ORION_RUN"], "hook.sock")
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            for raw in [b"started u-1 a name", b"rubbish", b"\xff" * 900, b"", b"release u-2 n"]:
+                sock.sendto(raw, path)
+        await bench.until(lambda: len(hooked.heard) == 2)
+        assert hooked.heard == [("started", "u-1", "a name"), ("release", "u-2", "n")]
+
+    serve(body)
+
+
+def test_listening_on_a_gateway(serve):
+    async def body(bench):
+        with pytest.raises(Unavailable, match="bind_addr does not list 127.0.0.2"):
+            await bench.daemon.listen_on("127.0.0.2")
+        bench.daemon.config = dataclasses.replace(bench.daemon.config, bind_addr=())
+        addr = await bench.daemon.listen_on("127.0.0.2")
+        assert addr == await bench.daemon.listen_on("127.0.0.2") and addr in bench.daemon.server_addrs()
+        assert bench.daemon.controller_addr(addr).startswith("127.0.0.2:")
+        with pytest.raises(Unavailable, match="none of this machine's addresses"):
+            await bench.daemon.listen_on("192.0.2.1")
+        await bench.until(lambda: "127.0.0.2" in bench.pool.servers()[0].addresses)
+        sock, accepting = bench.daemon.guests._listeners.pop("127.0.0.2")
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        sock.close()
 
     serve(body)
