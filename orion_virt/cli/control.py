@@ -20,7 +20,8 @@ def ask(command: str, **fields: Any) -> dict[str, Any]:
     try:
         raw = _exchange(str(path), request)
     except PermissionError:
-        raise errors.Forbidden(f"no permission to use {path}", hint="Use sudo, or join its group (usermod -aG libvirt YOU)") from None
+        raise errors.Forbidden(f"no permission to use {path}",
+                               hint="Use sudo, or join its group (usermod -aG libvirt YOU)") from None
     except TimeoutError:
         raise errors.Unavailable(f"oriond does not answer at {path} within {ANSWER_SECONDS:g} s",
                                  hint="Look at its log: journalctl -u oriond") from None

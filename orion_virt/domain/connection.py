@@ -23,6 +23,8 @@ _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_NETWORK)
 _DOWN = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INVALID_CONN,
          libvirt.VIR_ERR_INTERNAL_ERROR)
 
+_ADDRESS_SOURCES = (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+
 
 @dataclass(frozen=True)
 class View:
@@ -54,7 +56,8 @@ def translate(error: libvirt.libvirtError, what: str) -> OrionError:
     if code in (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_ERR_OPERATION_DENIED):
         return Forbidden(f"{what}: {text}", hint="oriond must run as root or as a member of group libvirt")
     if "No more available PCI slots" in text:
-        return Conflict(f"{what}: {text}", hint="Shut the domain down and start it again: the device is in its definition")
+        return Conflict(f"{what}: {text}",
+                        hint="Shut the domain down and start it again: the device is in its definition")
     if code in _DOWN:
         return Unavailable(f"{what}: {text}", hint="See that libvirtd (or virtqemud) runs: systemctl status libvirtd")
     return Conflict(f"{what}: {text}", hint="libvirt's log says more")
@@ -117,7 +120,9 @@ class Connection:
         try:
             domain = self._raw.lookupByUUIDString(uuid)
             live = definition.parse(domain.XMLDesc(0)) if domain.isActive() else None
-            config = definition.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if domain.isPersistent() else None
+            config = None
+            if domain.isPersistent():
+                config = definition.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
             name, number = domain.name(), domain.ID()
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -147,7 +152,7 @@ class Connection:
 
     def guest_addresses(self, uuid: str) -> list[str]:
         """Addresses of a running guest from DHCP leases, else from its agent; for people."""
-        for source in (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT):
+        for source in _ADDRESS_SOURCES:
             with contextlib.suppress(libvirt.libvirtError):
                 found = self._raw.lookupByUUIDString(uuid).interfaceAddresses(source)
                 listed = [a["addr"] for nic, entry in found.items() if nic != "lo" for a in entry["addrs"] or []]

@@ -91,4 +91,5 @@ def size_in_bytes(text: str, unit: str) -> int:
     try:
         return int(text) * factor
     except ValueError:
-        raise ConfigError(f"{text!r} is no size", hint="Use a number and a unit, e.g. <size unit='M'>128</size>") from None
+        raise ConfigError(f"{text!r} is no size",
+                          hint="Use a number and a unit, e.g. <size unit='M'>128</size>") from None

@@ -31,7 +31,8 @@ def replace(base: str, name: str, size_bytes: int, group: str) -> None:
     room = os.statvfs(base)
     if size_bytes > room.f_blocks * room.f_frsize:
         raise Refusal(f"{base} is smaller than the region {name} ({size_bytes >> 20} MiB); enlarge it "
-                      "(mount -o remount,size=...) or give the domain a smaller one (orion-virt attach DOMAIN --size MIB)")
+                      "(mount -o remount,size=...) or give the domain a smaller one "
+                      "(orion-virt attach DOMAIN --size MIB)")
     fd = _fresh(path)
     try:
         os.fchmod(fd, MODE)  # the umask took bits from the mode given to open
@@ -56,13 +57,15 @@ def _fresh(path: str) -> int:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise Refusal(f"{path} is in the way and cannot be removed ({error.strerror}); remove it: rm -r {path}") from error
+            raise Refusal(f"{path} is in the way and cannot be removed ({error.strerror}); "
+                          f"remove it: rm -r {path}") from error
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
         except FileExistsError:
             continue  # somebody planted it again
         except OSError as error:
-            raise Refusal(f"{path} cannot be created ({error.strerror}); see that {os.path.dirname(path)} is writable") from error
+            raise Refusal(f"{path} cannot be created ({error.strerror}); see that "
+                          f"{os.path.dirname(path)} is writable") from error
     raise Refusal(f"somebody keeps planting {path}; find out who (fuser, lsof), then start the domain again")
 
 

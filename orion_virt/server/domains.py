@@ -26,6 +26,7 @@ from orion_virt.units import MIB, power_of_two_at_least
 
 _log = logging.getLogger("orion.domains")
 RETRY_SECONDS = 2.0
+AGAIN_SECONDS = 10.0
 
 
 class Domains:
@@ -84,7 +85,8 @@ class Domains:
         while True:
             self._lost.clear()
             try:
-                self._conn = await call(Connection.open, self._uri, lambda u: loop.call_soon_threadsafe(self._look_at, u),
+                self._conn = await call(Connection.open, self._uri,
+                                        lambda uuid: loop.call_soon_threadsafe(self._look_at, uuid),
                                         lambda: loop.call_soon_threadsafe(self._lost.set))
                 listed = await call(self._conn.uuids)
             except OrionError as error:
@@ -138,12 +140,15 @@ class Domains:
                 await self._equipper.run(conn, view)
         except OrionError as error:
             self._equipper.problem(uuid, view.name, str(error))
+            if view.active and isinstance(error, Unavailable):
+                asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._look_at, uuid)
 
     # ---- commands ----
 
     def _connected(self) -> Connection:
         if self._disabled:
-            raise Conflict(f"oriond does not follow libvirt: {self._disabled}", hint="Change server.conf, restart oriond")
+            raise Conflict(f"oriond does not follow libvirt: {self._disabled}",
+                           hint="Change server.conf, restart oriond")
         if self._conn is None:
             raise Unavailable(f"oriond has no connection to libvirt: {self._why_down}",
                               hint="See that libvirtd (or virtqemud) runs; oriond connects by itself")
@@ -156,7 +161,8 @@ class Domains:
         uuid = await call(conn.resolve, name)
         view = await call(conn.view, uuid)
         if view is None:
-            raise NotFound(f"there is no domain {name!r}", hint="`virsh list --all` shows the domains that libvirt knows")
+            raise NotFound(f"there is no domain {name!r}",
+                           hint="`virsh list --all` shows the domains that libvirt knows")
         return view
 
     async def _list(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +252,8 @@ class Domains:
             return "not running"
         own = shmem.find_own(view.live)
         if own is not None:
-            return "already attached" if own.size_bytes == size else f"has {own.size_bytes // MIB} MiB until it shuts down"
+            has = f"has {own.size_bytes // MIB} MiB until it shuts down"
+            return "already attached" if own.size_bytes == size else has
         got = await self._equipper.plug(conn, view, size)
         if not got:
             return self._equipper.problems.get(view.uuid, "needs a power cycle")
@@ -256,14 +263,16 @@ class Domains:
         return f"attached, {got // MIB} MiB"
 
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
-        """{"domain", "persistent"?}: unplugs from the running domain; persistent: also from the definition, for good."""
+        """{"domain", "persistent"?}: unplugs from the running domain; persistent: from the definition too, for good."""
         conn = self._connected()
         async with self._one:
             view = await self._find(conn, request)
             persistent = bool(request.get("persistent"))
             if not view.active and not persistent:
                 raise Conflict(f"{view.name} is not running", hint="--persistent takes the device out of its definition")
-            config = await self._detach_config(conn, view) if persistent else "unchanged: it comes back at the next start"
+            config = "unchanged: it comes back at the next start"
+            if persistent:
+                config = await self._detach_config(conn, view)
             live = "not running"
             if view.active:
                 live = "detached" if await self._equipper.unplug(conn, view) else "was not attached"

@@ -43,7 +43,6 @@ class Equipper:
         self.memory = memory
         self.problems: dict[str, str] = {}
         self._said: dict[str, str] = {}
-        self._tried: dict[str, int] = {}
 
     # ---- decisions ----
 
@@ -55,7 +54,10 @@ class Equipper:
 
     def wanted_bytes(self, domain: etree._Element) -> int:
         marked = metadata.read(domain).marked
-        return definition.region_bytes(domain, self._config.region_bytes(marked))
+        n_bytes = definition.region_bytes(domain, self._config.region_bytes(marked))
+        while n_bytes > max(self._regions.budget_bytes, SMALLEST_BYTES):
+            n_bytes //= 2
+        return n_bytes
 
     def problem(self, uuid: str, name: str, text: str) -> None:
         """Shows something in `list`, and says it in the log where it is new."""
@@ -93,8 +95,8 @@ class Equipper:
         if view.uuid not in self.memory.equipped:
             return True
         if self.memory.returned.get(view.uuid, 0) >= 1:
-            self.problem(view.uuid, view.name, "something keeps removing the device from its definition; it is not given "
-                         f"back again (orion-virt attach {view.name} does it)")
+            self.problem(view.uuid, view.name, "something keeps removing the device from its definition; it is not "
+                         f"given back again (orion-virt attach {view.name} does it)")
             return False
         self.memory.returned[view.uuid] = 1
         return True
@@ -111,24 +113,38 @@ class Equipper:
     async def run(self, conn: Connection, view: View) -> None:
         """A running domain gets its device, region and header; idempotent."""
         assert view.live is not None
-        own = shmem.find_own(view.live)
-        if own is None:
-            if self._tried.get(view.uuid) == view.id:
-                self._repeat(view)
-                return
-            self._tried[view.uuid] = view.id
-            if not self.decide(view.live).wanted or await self.plug(conn, view, self.wanted_bytes(view.live)) == 0:
-                return
+        if shmem.find_own(view.live) is None and not await self._first_plug(conn, view):
+            return
+        region = self._adopt(view)
+        await self._begin_life(view, region)
+        await self._fill_header(conn, view, region)
+
+    async def _first_plug(self, conn: Connection, view: View) -> bool:
+        """Plugs the device in, once in each run of the domain: who unplugs it later means it."""
+        assert view.live is not None
+        if view.uuid in self.memory.lives:
+            self._may_not_plug(view)
+            await self.end(view.uuid, view.name, "lost its device")
+        if self.memory.tried.get(view.uuid) == view.id:
+            self._repeat(view)
+            return False
+        self._may_not_plug(view)
+        return self.decide(view.live).wanted and await self.plug(conn, view, self.wanted_bytes(view.live)) > 0
+
+    def _may_not_plug(self, view: View) -> None:
+        """Nothing more is plugged in by itself while this run of the domain lasts."""
+        self.memory.tried[view.uuid] = view.id
+        self.memory.save()
+
+    def _adopt(self, view: View) -> Region:
         try:
-            region = self._regions.adopt(view.uuid)
+            return self._regions.adopt(view.uuid)
         except NotFound as error:
             raise NotFound(f"{error.message}, although the domain runs with it",
                            hint="Somebody removed the file; shut the domain down and start it again") from error
         except Conflict as error:
             raise Conflict(error.message, hint="Was it made without our hook? Install it (hooks/qemu.d/50-orion-virt), "
                            "then shut the domain down and start it again") from error
-        await self._begin_life(view, region)
-        await self._fill_header(conn, view, region)
 
     def _repeat(self, view: View) -> None:
         """Keeps showing why this run of the domain has no device."""
@@ -149,8 +165,8 @@ class Equipper:
     async def _fill_header(self, conn: Connection, view: View, region: Region) -> None:
         addresses = await self._server_addrs(conn, view)
         if not addresses:
-            self.problem(view.uuid, view.name, "no network of it reaches this host; give it a NIC on a libvirt network or "
-                         "bridge, or name an address: <orion:vgpu gateway='...'/> in its metadata, [server] bind_addr")
+            self.problem(view.uuid, view.name, "no network of it reaches this host; give it a NIC on a libvirt network "
+                         "or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         wanted = (tuple(addresses), controller)
         if region.identity is not None and (region.server_addrs, region.controller_addr) == wanted:
@@ -189,7 +205,7 @@ class Equipper:
             self._regions.remove(view.uuid)
             self.problem(view.uuid, view.name, f"needs a power cycle to get its region: {error.message}")
             return 0
-        _log.info("domain %s: a region of %d MiB is plugged in (%s); only a guest that connects proves that it can see it",
+        _log.info("domain %s: a region of %d MiB is plugged in (%s); only a guest that connects proves that it sees it",
                   view.name, n_bytes // MIB, reason)
         return n_bytes
 
@@ -198,7 +214,7 @@ class Equipper:
         element = None if view.live is None else shmem.own_element(view.live)
         if element is None:
             return False
-        self._tried[view.uuid] = view.id
+        self._may_not_plug(view)
         await self._close_channels(view.uuid, "the domain was detached")
         await call(conn.detach_device, view.uuid, text_of(element), LIVE)
         deadline = asyncio.get_running_loop().time() + UNPLUG_SECONDS
@@ -209,7 +225,8 @@ class Equipper:
                 return True
             await asyncio.sleep(0.1)
         self._regions.new_generation(view.uuid)
-        raise Conflict(f"the guest of {view.name} does not release the device", hint="It goes when the domain shuts down")
+        raise Conflict(f"the guest of {view.name} does not release the device",
+                       hint="It goes when the domain shuts down")
 
     async def _close_channels(self, uuid: str, why: str) -> int:
         """Ends a domain's workers and waits for them: they use the region's descriptor."""

@@ -15,20 +15,23 @@ _log = logging.getLogger("orion.domains")
 class Remembered:
     """``detached``: for good, by command. ``equipped``: have our device in their definition. ``returned``: how often
     the device was given back after somebody else had removed it. ``lives``: of each running domain with a region,
-    what tells this run from the next (libvirt's id and the region file's inode)."""
+    what tells this run from the next (libvirt's id and the region file's inode). ``tried``: libvirt's id of the run in
+    which the device was plugged in, or unplugged, already."""
 
     path: Path
     detached: set[str] = field(default_factory=set)
     equipped: set[str] = field(default_factory=set)
     returned: dict[str, int] = field(default_factory=dict)
     lives: dict[str, list[int]] = field(default_factory=dict)
+    tried: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Remembered:
         """From the file; one that is missing or broken means nothing is remembered, and the latter is said."""
         try:
             raw = json.loads(path.read_text())
-            return cls(path, set(raw["detached"]), set(raw["equipped"]), dict(raw["returned"]), dict(raw["lives"]))
+            return cls(path, set(raw["detached"]), set(raw["equipped"]), dict(raw["returned"]), dict(raw["lives"]),
+                       dict(raw["tried"]))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -37,7 +40,7 @@ class Remembered:
 
     def save(self) -> None:
         raw = {"detached": sorted(self.detached), "equipped": sorted(self.equipped),
-               "returned": self.returned, "lives": self.lives}
+               "returned": self.returned, "lives": self.lives, "tried": self.tried}
         fresh = self.path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps(raw, indent=1))
@@ -49,3 +52,4 @@ class Remembered:
         """A domain that libvirt does not know any more; `detached` stays, it may be defined again."""
         self.equipped.discard(uuid)
         self.returned.pop(uuid, None)
+        self.tried.pop(uuid, None)

@@ -9,7 +9,8 @@ from lxml import etree
 from orion_virt.domain import address
 from orion_virt.domain.address import Gateway, Interface
 
-NAT = "<network><forward mode='nat'/><bridge name='virbr0'/><ip address='192.168.122.1' netmask='255.255.255.0'/></network>"
+NAT = ("<network><forward mode='nat'/><bridge name='virbr0'/>"
+       "<ip address='192.168.122.1' netmask='255.255.255.0'/></network>")
 OPEN = NAT.replace("nat", "open")
 ISOLATED = "<network><bridge name='virbr1'/><ip address='10.0.5.1' prefix='24'/></network>"
 SIX = "<network><ip family='ipv6' address='fd00::1' prefix='64'/><ip address='10.0.6.1' prefix='24'/></network>"
@@ -25,7 +26,8 @@ def nic(kind: str, source: str = "", mac: str = "52:54:00:00:00:01") -> str:
 NET = nic("network", "<source network='n' bridge='virbr0'/>")
 
 
-def gateway(nics: str, network: str = "", bridges: dict[str, list[str]] | None = None, explicit: str | None = None) -> Gateway | None:
+def gateway(nics: str, network: str = "", bridges: dict[str, list[str]] | None = None,
+            explicit: str | None = None) -> Gateway | None:
     domain = etree.fromstring(f"<domain><devices>{nics}</devices></domain>")
     networks = {"n": etree.fromstring(network)} if network else {}
     return address.gateway(address.interfaces(domain), networks, bridges or {}, explicit)
@@ -44,7 +46,8 @@ def test_networks(network: str, expected: str | None) -> None:
 def test_bridges() -> None:
     bridge = nic("bridge", "<source bridge='br0'/>")
     assert gateway(bridge) is None
-    assert gateway(bridge, bridges={"br0": ["10.9.0.1", "10.8.0.1"]}) == Gateway("10.9.0.1", "10.9.0.1", "52:54:00:00:00:01")
+    two = gateway(bridge, bridges={"br0": ["10.9.0.1", "10.8.0.1"]})
+    assert two == Gateway("10.9.0.1", "10.9.0.1", "52:54:00:00:00:01")
     found = gateway(nic("network", "<source network='n'/>"), BRIDGED, {"br0": ["10.9.0.1"]})
     assert found is not None and found.address == "10.9.0.1"
 
@@ -53,7 +56,8 @@ def test_slirp_dials_one_address_and_listens_on_another() -> None:
     assert gateway(nic("user")) == Gateway("10.0.2.2", "127.0.0.1", "52:54:00:00:00:01")
 
 
-@pytest.mark.parametrize("nics", ["", nic("direct", "<source dev='eth0' mode='bridge'/>"), nic("hostdev"), nic("vhostuser")])
+@pytest.mark.parametrize("nics", [
+    "", nic("direct", "<source dev='eth0' mode='bridge'/>"), nic("hostdev"), nic("vhostuser")])
 def test_no_way_to_the_host(nics: str) -> None:
     assert gateway(nics) is None
 

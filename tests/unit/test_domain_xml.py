@@ -21,8 +21,8 @@ def golden(name: str) -> etree._Element:
 
 
 def with_devices(xml: str, machine: str = "pc-i440fx-7.2", metadata: str = "") -> etree._Element:
-    return definition.parse(f"<domain><name>vm1</name><uuid>{OTHER.replace('9', '1')}</uuid><metadata>{metadata}</metadata>"
-                            f"<os><type machine='{machine}'>hvm</type></os><devices>{xml}</devices></domain>")
+    return definition.parse(f"<domain><name>vm1</name><uuid>{OTHER.replace('9', '1')}</uuid>"
+                            f"<metadata>{metadata}</metadata><os><type machine='{machine}'>hvm</type></os><devices>{xml}</devices></domain>")
 
 
 def test_device_xml_is_what_libvirt_stores() -> None:
@@ -70,8 +70,9 @@ def test_sizes(text: str, unit: str, expected: int) -> None:
     assert shmem.size_in_bytes(text, unit) == expected
 
 
-@pytest.mark.parametrize("text", ["", "<a>", "<network/>", "<domain><name>x</name></domain>",
-                                  "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><uuid>&x;</uuid></domain>"])
+@pytest.mark.parametrize("text", [
+    "", "<a>", "<network/>", "<domain><name>x</name></domain>",
+    "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><uuid>&x;</uuid></domain>"])
 def test_bad_documents(text: str) -> None:
     with pytest.raises(ProtocolError):
         definition.parse(text)
@@ -99,7 +100,8 @@ def test_host_devices() -> None:
     domain = with_devices(
         "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
         "<address domain='0x0000' bus='0x65' slot='0x00' function='0x1'/></source></hostdev>"
-        "<hostdev mode='subsystem' type='mdev'><source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source></hostdev>"
+        "<hostdev mode='subsystem' type='mdev'><source>"
+        "<address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source></hostdev>"
         "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>")
     assert definition.host_devices(domain) == [
         "/sys/bus/pci/devices/0000:65:00.1/vendor",

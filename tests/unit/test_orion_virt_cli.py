@@ -74,7 +74,8 @@ def test_show(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
 
 
 def test_what_is_asked(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
-    asked = daemon({"ok": True, "domain": "vm1", "uuid": "u1", "size_mib": 64, "config": "c", "live": "l", "path": "/p"})
+    asked = daemon({"ok": True, "domain": "vm1", "uuid": "u1", "size_mib": 64, "config": "c", "live": "l",
+                    "path": "/p"})
     for words in (["attach", "vm1"], ["attach", "vm1", "--size", "64"], ["detach", "vm1"], ["detach", "--persistent", "vm1"],
                   ["region", "create", "--uuid", "u", "--size", "16"], ["region", "remove", "u"]):
         assert run(*words).exit_code == 0
@@ -129,6 +130,7 @@ def test_no_permission(daemon: Callable[[Any], list[dict[str, Any]]], tmp_path: 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-@pytest.mark.parametrize("words", [["attach"], ["attach", "vm1", "--size", "1"], ["attach", "vm1", "--size", "x"], ["nothing"]])
+@pytest.mark.parametrize("words", [
+    ["attach"], ["attach", "vm1", "--size", "1"], ["attach", "vm1", "--size", "x"], ["nothing"]])
 def test_wrong_usage(words: list[str]) -> None:
     assert run(*words).exit_code == 2

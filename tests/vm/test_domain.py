@@ -69,6 +69,9 @@ def test_from_definition_to_end(setup: Setup, guests: Callable[..., Guest], mach
     assert found.controller_addr.decode().startswith(setup.libvirt.gateway)
     assert any(bytes(found.token)) and found.generation
     assert guest_sees_magic(guest)
+    dial = f"for port in 9960 9123; do nc -w 2 {setup.libvirt.gateway} $port </dev/null || exit 1; done"
+    dialled = guest.run(dial)
+    assert dialled.status == 0, f"the guest does not reach oriond or the controller: {dialled.output}"
     shown = setup.oriond.domain("whole")
     assert (shown["device"], shown["state"], shown["problems"]) == ("live", "running", [])
     assert shown["addresses"] and shown["addresses"][0].startswith("10.213.77.")
@@ -140,5 +143,5 @@ def test_oriond_down_at_start(setup: Setup, guests: Callable[..., Guest]) -> Non
         assert guest.run(FIND_DEVICE, user="root").output.strip()
     finally:
         setup.oriond.start()
-    eventually(lambda: read_header(setup, guest) is not None, "oriond does not take up a domain that started without it")
+    eventually(lambda: read_header(setup, guest) is not None, "oriond does not take up a domain started without it")
     assert guest_sees_magic(guest)

@@ -141,7 +141,8 @@ def test_full_shm(setup: Setup, guests: Callable[..., Guest]) -> None:
 
 
 @pytest.mark.parametrize(("machine", "expected"), [("pc", "attached, 128 MiB"), ("q35", "needs a power cycle")])
-def test_a_running_domain_without_the_device(setup: Setup, guests: Callable[..., Guest], machine: str, expected: str) -> None:
+def test_a_running_domain_without_the_device(setup: Setup, guests: Callable[..., Guest], machine: str,
+                                             expected: str) -> None:
     setup.oriond.stop()
     try:
         guest = guests("late", machine=machine)
@@ -151,7 +152,7 @@ def test_a_running_domain_without_the_device(setup: Setup, guests: Callable[...,
         setup.oriond.start()
     eventually(lambda: config_device(setup, "late") is not None, "not in the definition")
     eventually(lambda: setup.oriond.domain("late")["device"] == "live"
-               or any("power cycle" in p for p in setup.oriond.domain("late")["problems"]), "neither plugged in nor said")
+               or any("power cycle" in p for p in setup.oriond.domain("late")["problems"]), "neither plugged nor said")
     assert (live_device(setup, "late") is not None) is (machine == "pc")
     text = setup.oriond.command("attach", "late").stdout
     assert re.search("already attached\n.*already attached" if machine == "pc" else expected, text), text

@@ -121,7 +121,8 @@ class PrivateLibvirt:
         if HOOK.exists():
             shutil.copy(HOOK, hooks / "qemu.d" / HOOK.name)
             (hooks / "qemu.d" / HOOK.name).chmod(0o755)
-        values = {k: v for k, v in self.host.environ.items() if k in ("ORION_ETC", "ORION_RUN", "ORION_LOG", "ORION_STATE")}
+        names = ("ORION_ETC", "ORION_RUN", "ORION_LOG", "ORION_STATE")
+        values = {name: self.host.environ[name] for name in names}
         values["ORION_PYTHONPATH"] = str(REPO)
         values["ORION_QEMU_GROUP"] = self.group
         (hooks / "orion-virt.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
