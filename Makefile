@@ -7,6 +7,7 @@ WARN    := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werr
 CFLAGS  ?= -O2 -g
 COMMON  := -std=gnu11 $(WARN) -fno-common -fvisibility=hidden -fPIC -pthread -Iivshmem/include -Iivshmem/gen
 LIB     := orion_virt/_lib
+BUILD   := $(shell git log -1 --format=%h-%cd --abbrev=7 --date=format:%Y%m%d_%H%M%S 2>/dev/null || echo 0000000-00000000_000000)
 SPEC    := $(shell find orion_virt/spec orion_virt/codegen -name '*.py')
 
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -45,7 +46,7 @@ $(LIB)/simgpu/libcuda.so.1: build/gen.stamp $(wildcard orion_virt/simgpu/*.[ch])
 
 $(LIB)/guest/libcuda.so.1: build/gen.stamp $(wildcard guest-agent/libcuda/*.[ch]) $(HEADERS)
 	@mkdir -p $(@D)
-	$(GUESTCC) $(COMMON) $(CFLAGS) -Iguest-agent/libcuda -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete \
+	$(GUESTCC) $(COMMON) $(CFLAGS) -DOG_BUILD_ID='"$(BUILD)"' -Iguest-agent/libcuda -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete \
 	  -Wl,--version-script=guest-agent/libcuda/gen/libcuda.map -o $@ guest-agent/libcuda/*.c guest-agent/libcuda/gen/*.c -ldl
 
 $(LIB)/ring-dump: $(wildcard ivshmem/tools/*.c) $(HEADERS)
