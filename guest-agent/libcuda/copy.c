@@ -226,7 +226,7 @@ static CUresult record(struct ow_orion_copy_in *row, struct og_place dst, struct
         row->dst = (uint64_t)((uint8_t *)at - (uint8_t *)og_region());
     }
     if (r == CUDA_SUCCESS)
-        r = send_row(row, NULL, true);
+        r = send_row(row, NULL, false);
     if (r == CUDA_SUCCESS && !up)
         r = og_send_orion_host_func(stream, (uint64_t)(uintptr_t)og_shadow_scatter, (uint64_t)(uintptr_t)shadow, 0);
     return r;
