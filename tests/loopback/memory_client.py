@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CUDA process for the memory tests, in plain ctypes: `memory_client.py CASE`; prints OK, what was wrong, or LACKING and OK where the driver
-lacks what the case needs."""
+"""A CUDA process for the memory tests, in plain ctypes: `memory_client.py CASE`.
+
+Prints OK or what was wrong; LACKING before OK where the driver lacks what the case needs.
+"""
 
 from __future__ import annotations
 
@@ -129,6 +131,22 @@ def registered() -> None:
     expect(memory.raw, data, "registered")
     call("cuMemHostUnregister", memory)
     answers("cuMemHostUnregister", 713, memory)
+
+
+def full() -> None:
+    """A full region is out-of-memory, and pageable copies and later allocations go on."""
+    held, p = [], c_void_p()
+    while (result := cu.cuMemHostAlloc(byref(p), c_size_t(16 << 20), 0)) == 0:
+        held.append(p.value)
+    assert result == 2 and held, (result, held)
+    copies()
+    for at in held:
+        call("cuMemFreeHost", c_void_p(at))
+    small = [pinned(100) for _ in range(2000)]
+    assert len(set(small)) == 2000 and all(at % 4096 == 0 for at in small)
+    for at in small:
+        call("cuMemFreeHost", c_void_p(at))
+    call("cuMemFreeHost", c_void_p(pinned(32 << 20)))
 
 
 class Copy2D(ctypes.Structure):
@@ -361,7 +379,7 @@ def threads() -> None:
     assert not wrong_, wrong_
 
 
-CASES = (copies, pinned_copies, registered, planes, streams, quota, wrong, callbacks, graph, managed, pools, vmm,
+CASES = (copies, pinned_copies, registered, full, planes, streams, quota, wrong, callbacks, graph, managed, pools, vmm,
          threads)  # fmt: skip
 
 

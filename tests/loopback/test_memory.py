@@ -8,7 +8,7 @@ import host
 import pytest
 
 CLIENT = Path(__file__).with_name("memory_client.py")
-CASES = "copies pinned_copies registered planes streams quota wrong callbacks graph managed pools vmm threads".split()
+CASES = "copies pinned_copies registered full planes streams quota wrong callbacks graph managed pools vmm threads".split()
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,11 @@ def run(side, case, env=None):
 @pytest.mark.parametrize("case", CASES)
 def test_memory(side, case):
     run(side, case)
+
+
+def test_full_region_names_the_setting(side):
+    done = side.run([sys.executable, str(CLIENT), "full"], timeout=60)
+    assert "shm_buffer_size" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("case", ["copies", "planes", "quota", "wrong", "callbacks", "threads"])
