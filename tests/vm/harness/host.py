@@ -129,7 +129,8 @@ class PrivateHost:
             **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Runs a command inside and waits for it; text in and out."""
         kwargs.setdefault("env", self.environ)
-        return subprocess.run(self.argv(command, cwd), capture_output=True, text=True, timeout=timeout, check=check, **kwargs)
+        return subprocess.run(self.argv(command, cwd), capture_output=True, text=True, timeout=timeout, check=check,
+                              **kwargs)
 
     def popen(self, command: list[str], cwd: str | Path = "/", **kwargs: Any) -> subprocess.Popen[Any]:
         """Starts a command inside. Leaving the host kills it."""
