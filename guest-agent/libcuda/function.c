@@ -217,7 +217,9 @@ static CUresult og_attribute_get(int *value, unsigned attribute, uint64_t handle
         *value = atomic_load_explicit(&a->value[attribute], memory_order_relaxed);
         return CUDA_SUCCESS;
     }
-    r = og_send_orion_function_get(handle, attribute, device, value);
+    r = og_current() ? og_sync_context(false) : CUDA_SUCCESS; /* kernels need no context, functions do */
+    if (r == CUDA_SUCCESS)
+        r = og_send_orion_function_get(handle, attribute, device, value);
     if (r == CUDA_SUCCESS && a) {
         atomic_store_explicit(&a->value[attribute], *value, memory_order_relaxed);
         atomic_fetch_or_explicit(&a->known, 1u << attribute, memory_order_release);
@@ -234,7 +236,9 @@ static CUresult og_attribute_set(uint64_t handle, unsigned attribute, int value,
         return r;
     if (!e)
         return CUDA_ERROR_INVALID_HANDLE;
-    r = og_send_orion_function_set(handle, attribute, device, value);
+    r = og_current() ? og_sync_context(false) : CUDA_SUCCESS;
+    if (r == CUDA_SUCCESS)
+        r = og_send_orion_function_set(handle, attribute, device, value);
     og_entry_changed(e);
     return r;
 }

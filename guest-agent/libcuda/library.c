@@ -54,11 +54,13 @@ static CUresult og_library_load_locked(struct og_library *l)
     return r;
 }
 
-/* On the host before this returns. */
+/* On the host before this returns. Libraries need no context; where there is one the driver may use it. */
 static CUresult og_library_ready(struct og_library *l)
 {
-    CUresult r = CUDA_SUCCESS;
+    CUresult r = og_current() ? og_sync_context(false) : CUDA_SUCCESS;
 
+    if (r != CUDA_SUCCESS)
+        return r;
     pthread_mutex_lock(&l->lock);
     if (!l->loaded)
         r = l->failed != CUDA_SUCCESS ? l->failed : og_library_load_locked(l);

@@ -15,6 +15,47 @@ static struct oh_context {
 
 static bool peers[OC_MAX_DEVICES][OC_MAX_DEVICES]; /* enabled between vGPUs of one card */
 
+/* ---- what a context takes with it ---- */
+static unsigned alive[OC_MAX_DEVICES]; /* contexts of each device; under ending_lock */
+static pthread_mutex_t ending_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void count_context(int device, int change, bool *last_of_device, bool *last)
+{
+    unsigned all = 0;
+
+    pthread_mutex_lock(&ending_lock);
+    alive[device] += (unsigned)change;
+    for (uint32_t i = 0; i < oh_nr_devices; i++)
+        all += alive[i];
+    *last_of_device = !alive[device];
+    *last = !all;
+    pthread_mutex_unlock(&ending_lock);
+}
+
+static void drop_stream(uint64_t id, void *real, void *data, void *context)
+{
+    CUcontext of = NULL;
+
+    (void)data;
+    if (oh_drv.cuStreamGetCtx(real, &of) != CUDA_SUCCESS || of == context)
+        oh_del(OW_KIND_STREAM, id);
+}
+
+static void drop_event(uint64_t id, void *real, void *data, void *unused)
+{
+    (void)real, (void)data, (void)unused;
+    oh_del(OW_KIND_EVENT, id);
+}
+
+/* Handles must not name what the driver frees. Events do not tell their context: they go with the last one. */
+static void drop_all_of(uint64_t id, CUcontext real, bool last)
+{
+    oh_drop_context(id);
+    oh_each(OW_KIND_STREAM, drop_stream, real);
+    if (last)
+        oh_each(OW_KIND_EVENT, drop_event, NULL);
+}
+
 static CUresult make(struct oh_device *d, bool primary, unsigned flags, CUcontext *real)
 {
     CUcontext unused;
@@ -63,7 +104,7 @@ CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_acti
     struct oh_device *d;
     struct oh_context *c;
     CUcontext real = NULL;
-    bool primary;
+    bool primary, unused;
     CUresult r;
 
     (void)bytes, (void)out, (void)out_bytes;
@@ -87,6 +128,7 @@ CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_acti
     c->device = in->device;
     c->primary = in->kind == OH_PRIMARY;
     oh_set_data(OW_KIND_CONTEXT, in->context, c);
+    count_context(in->device, 1, &unused, &unused);
     if (c->primary)
         d->context = real;
     return CUDA_SUCCESS;
@@ -112,6 +154,7 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
 {
     struct oh_context *c;
     CUcontext before = NULL;
+    bool last_of_device, last;
     void *real;
     CUresult r = oh_get(OW_KIND_CONTEXT, in->context, &real);
 
@@ -122,7 +165,8 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     if (!c || in->how > OH_DESTROY || c->primary != (in->how != OH_DESTROY))
         return oh_fault(t, "end %u of a context", in->how);
     oh_fence_drain();
-    oh_drop_context(in->context);
+    count_context(c->device, -1, &last_of_device, &last);
+    drop_all_of(in->context, real, last);
     (void)oh_drv.cuCtxGetCurrent(&before);
     r = c->primary ? end_primary(&oh_devices[c->device], in->how, real) : oh_drv.cuCtxDestroy_v2(real);
     if (before == real) {
@@ -130,6 +174,8 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
         t->device = -1;
     }
     oh_del(OW_KIND_CONTEXT, in->context);
+    if (last_of_device)
+        oh_ledger_drop(c->device);
     if (c->primary) {
         oh_devices[c->device].context = NULL;
         oh_clear_sticky(c->device);

@@ -134,6 +134,8 @@ void oh_end(enum oc_close why, const char *format, ...) __attribute__((format(pr
 void oh_clear_sticky(int device);
 /* Calls f(real, data) for every live handle of `kind`; f may oh_del it. */
 void oh_each(enum ow_kind kind, void (*f)(uint64_t id, void *real, void *data, void *arg), void *arg);
+/* The last context of a device has ended, and with it the client's allocations there. */
+void oh_ledger_drop(int device);
 /* oh_twin.scratch is memory from malloc; orion_thread_exit frees it. */
 
 #endif

@@ -65,10 +65,27 @@ static struct oh_function *learn(bool kernel, void *real, CUresult *r)
     return f;
 }
 
+/* A thread without a context may ask for kernels; a driver that wants one to tell parameters borrows one. */
+static struct oh_function *learn_somewhere(bool kernel, void *real, CUresult *r)
+{
+    struct oh_function *f = learn(kernel, real, r);
+
+    for (uint32_t i = 0; !f && *r == CUDA_ERROR_INVALID_CONTEXT && i < oh_nr_devices; i++) {
+        CUcontext context = oh_devices[i].context, before = NULL;
+
+        if (!context || oh_drv.cuCtxGetCurrent(&before) != CUDA_SUCCESS || before ||
+            oh_drv.cuCtxSetCurrent(context) != CUDA_SUCCESS)
+            continue;
+        f = learn(kernel, real, r);
+        (void)oh_drv.cuCtxSetCurrent(NULL);
+    }
+    return f;
+}
+
 CUresult oh_function_put(enum ow_kind kind, uint64_t id, void *real, uint64_t owner, uint64_t context)
 {
     CUresult r;
-    struct oh_function *f = learn(kind == OW_KIND_KERNEL, real, &r);
+    struct oh_function *f = learn_somewhere(kind == OW_KIND_KERNEL, real, &r);
 
     if (!f) {
         if (r == CUDA_ERROR_NOT_SUPPORTED)
@@ -77,7 +94,6 @@ CUresult oh_function_put(enum ow_kind kind, uint64_t id, void *real, uint64_t ow
     }
     f->owner = owner;
     f->context = context;
-    f->known = true;
     r = oh_put(kind, id, real);
     if (r == CUDA_SUCCESS)
         oh_set_data(kind, id, f);

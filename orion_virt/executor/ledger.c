@@ -158,3 +158,32 @@ void oh_unbook(int device, uint64_t bytes)
     if (device >= 0 && (uint32_t)device < oh_nr_devices)
         atomic_fetch_sub(&oh_devices[device].used_bytes, bytes);
 }
+
+static size_t collect(const struct node *n, int device, uint64_t *to, size_t room)
+{
+    size_t left, here;
+
+    if (!n)
+        return 0;
+    left = collect(n->left, device, to, room);
+    here = n->device == device && n->booked;
+    if (here && left < room)
+        to[left] = n->ptr;
+    return left + here + collect(n->right, device, to + left + here, room > left + here ? room - left - here : 0);
+}
+
+/* Only what is booked: memory mapped into address ranges belongs to no context and lives on. */
+void oh_ledger_drop(int device)
+{
+    uint64_t *all;
+    size_t n;
+
+    pthread_rwlock_rdlock(&lock);
+    n = collect(root, device, NULL, 0);
+    all = calloc(n ? n : 1, sizeof(*all));
+    n = all ? collect(root, device, all, n) : 0;
+    pthread_rwlock_unlock(&lock);
+    for (size_t i = 0; i < n; i++)
+        oh_ledger_del(all[i]);
+    free(all);
+}

@@ -52,7 +52,6 @@ const char *oh_string(const void *in, uint32_t fixed, uint32_t bytes, uint32_t s
 struct oh_function {          /* data of a FUNCTION or KERNEL; constant once it is put */
     uint64_t owner, context;
     uint32_t nr_params, params_bytes;
-    bool known;               /* the driver told the parameters */
     uint16_t offset[];        /* then the sizes */
 };
 OH_MUST_CHECK CUresult oh_function_put(enum ow_kind kind, uint64_t id, void *real, uint64_t owner, uint64_t context);

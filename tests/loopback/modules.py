@@ -151,6 +151,17 @@ def library() -> None:
     call("cuLibraryGetModule", byref(mod), lib)
     call("cuModuleGetFunction", byref(function), mod, b"saxpy")
     check_saxpy(function)
+    other = c_void_p()
+    threading.Thread(target=lambda: call("cuLibraryGetKernel", byref(other), lib, b"saxpy")).start()
+    count, kernels = c_uint(), (c_void_p * 1)()
+    call("cuLibraryGetKernelCount", byref(count), lib)
+    assert count.value == 1
+    call("cuLibraryEnumerateKernels", kernels, 1, lib)
+    assert kernels[0] == kernel.value
+    call("cuModuleGetFunctionCount", byref(count), mod)
+    assert count.value == 1
+    call("cuModuleEnumerateFunctions", kernels, 1, mod)
+    check_saxpy(c_void_p(kernels[0]))
     call("cuModuleUnload", mod, want=800)
     call("cuLibraryUnload", lib)
     launch(kernel, want=400)
