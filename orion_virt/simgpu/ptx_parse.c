@@ -483,6 +483,8 @@ static void link_module(struct ptx_parser *p)
 {
     struct ptx_module *m = p->module;
 
+    m->local_bytes = (m->local_bytes + 15) & ~15u; /* kernels' own variables follow: keep their alignment */
+    m->shared_bytes = (m->shared_bytes + 127) & ~127u;
     for (unsigned i = 0; i < m->nr_functions && !p->failed; i++)
         if (recursive(m, i, 0))
             ptx_fail(p, "function %s calls itself: recursion is not supported by the simulated GPU",

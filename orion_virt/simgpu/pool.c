@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory pools, and allocation and release in stream order. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+struct CUmemPoolHandle_st {
+    struct sim_device *device;
+    uint64_t threshold;
+    int reuse[4];
+    bool built_in;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct CUmemPoolHandle_st *pool_new(struct sim_device *device, bool built_in)
+{
+    struct CUmemPoolHandle_st *p = calloc(1, sizeof(*p));
+
+    if (!p || !sim_register(p, SIM_POOL)) {
+        free(p);
+        return NULL;
+    }
+    p->device = device;
+    p->built_in = built_in;
+    p->reuse[1] = p->reuse[2] = p->reuse[3] = 1;
+    return p;
+}
+
+SIM_API CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice dev)
+{
+    struct sim_device *d = sim_device(dev);
+
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pool || !d)
+        return pool ? CUDA_ERROR_INVALID_DEVICE : CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    if (!d->default_pool)
+        d->default_pool = pool_new(d, true);
+    if (!d->pool)
+        d->pool = d->default_pool;
+    *pool = d->default_pool;
+    pthread_mutex_unlock(&lock);
+    return *pool ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+SIM_API CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice dev)
+{
+    CUresult r = cuDeviceGetDefaultMemPool(pool, dev);
+
+    if (!r)
+        *pool = sim_device(dev)->pool;
+    return r;
+}
+
+SIM_API CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool)
+{
+    if (!sim_device(dev))
+        return CUDA_ERROR_INVALID_DEVICE;
+    if (!sim_valid(pool, SIM_POOL) || pool->device != sim_device(dev))
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_device(dev)->pool = pool;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props)
+{
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pool || !props || !sim_device(props->location.id))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (props->handleTypes)
+        return CUDA_ERROR_NOT_SUPPORTED; /* no sharing between processes */
+    *pool = pool_new(sim_device(props->location.id), false);
+    return *pool ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)
+{
+    if (!sim_valid(pool, SIM_POOL) || pool->built_in)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (pool->device->pool == pool)
+        pool->device->pool = pool->device->default_pool;
+    sim_unregister(pool); /* its allocations live on, and point here: the struct stays */
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep)
+{
+    (void)keep;
+    return sim_valid(pool, SIM_POOL) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE; /* nothing is held back */
+}
+
+SIM_API CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute what, void *value)
+{
+    if (!sim_valid(pool, SIM_POOL) || !value || (int)what < 1 || (int)what > 8)
+        return CUDA_ERROR_INVALID_VALUE;
+    if ((int)what <= 3)
+        pool->reuse[what] = *(int *)value;
+    else if ((int)what == 4)
+        pool->threshold = *(uint64_t *)value;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute what, void *value)
+{
+    if (!sim_valid(pool, SIM_POOL) || !value || (int)what < 1 || (int)what > 8)
+        return CUDA_ERROR_INVALID_VALUE;
+    if ((int)what <= 3)
+        *(int *)value = pool->reuse[what];
+    else
+        *(uint64_t *)value = (int)what == 4 ? pool->threshold : pool->device->used_bytes;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, size_t nr)
+{
+    return sim_valid(pool, SIM_POOL) && (map || !nr) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool pool, CUmemLocation *location)
+{
+    if (!flags || !location || !sim_valid(pool, SIM_POOL))
+        return CUDA_ERROR_INVALID_VALUE;
+    *flags = (CUmemAccess_flags)3; /* all memory is the host's */
+    return CUDA_SUCCESS;
+}
+
+static void set_owner(struct sim_range *r, void *arg)
+{
+    r->owner = arg;
+}
+
+SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *p, size_t bytes, CUmemoryPool pool, CUstream stream)
+{
+    struct CUstream_st *s;
+    CUresult r = sim_stream(stream, &s);
+    uint64_t at;
+
+    if (r)
+        return r;
+    if (!p || !bytes || !sim_valid(pool, SIM_POOL))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (s->capture) {
+        pthread_mutex_lock(&sim_lock);
+        r = s->capture ? sim_capture_refuse(s) : CUDA_SUCCESS; /* memory nodes are not simulated */
+        pthread_mutex_unlock(&sim_lock);
+        return r;
+    }
+    r = sim_space_alloc(s->ctx, pool->device, bytes, SIM_MEM_POOL, 0, &at);
+    if (r == CUDA_ERROR_OUT_OF_MEMORY && !sim_context_wait(s->ctx)) /* frees may be on their way */
+        r = sim_space_alloc(s->ctx, pool->device, bytes, SIM_MEM_POOL, 0, &at);
+    if (r)
+        return r;
+    sim_space_update(at, set_owner, pool);
+    *p = at;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemAllocAsync(CUdeviceptr *p, size_t bytes, CUstream stream)
+{
+    struct CUstream_st *s;
+    CUmemoryPool pool;
+    CUresult r = sim_stream(stream, &s);
+
+    if (!r)
+        r = cuDeviceGetMemPool(&pool, s->ctx->device->ordinal);
+    return r ? r : cuMemAllocFromPoolAsync(p, bytes, pool, stream);
+}
+
+SIM_API CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream)
+{
+    struct sim_work work = { .kind = SIM_WORK_FREE, .address = p };
+    struct sim_range range;
+    struct CUstream_st *s;
+    CUresult r = sim_stream(stream, &s);
+
+    if (r || !p)
+        return r;
+    if (!sim_space_find(p, &range) || range.start != p || (range.kind != SIM_MEM_POOL && range.kind != SIM_MEM_DEVICE))
+        return CUDA_ERROR_INVALID_VALUE;
+    return sim_submit(s, &work);
+}
+
+/* ---- memory operations of streams ---- */
+
+static CUresult value(CUstream stream, CUdeviceptr at, uint64_t v, unsigned flags, bool wide, bool wait)
+{
+    struct sim_work work = { .kind = SIM_WORK_VALUE,
+                             .val = { .address = at, .value = v, .flags = flags, .wide = wide, .wait = wait } };
+    struct CUstream_st *s;
+    CUresult r = sim_stream(stream, &s);
+
+    if (r)
+        return r;
+    if (at % (wide ? 8 : 4) || sim_space_extent(at) < (wide ? 8u : 4u))
+        return CUDA_ERROR_INVALID_VALUE;
+    return sim_submit(s, &work);
+}
+
+SIM_API CUresult cuStreamWriteValue32_v2(CUstream s, CUdeviceptr at, cuuint32_t v, unsigned flags)
+{
+    return value(s, at, v, flags, false, false);
+}
+
+SIM_API CUresult cuStreamWriteValue64_v2(CUstream s, CUdeviceptr at, cuuint64_t v, unsigned flags)
+{
+    return value(s, at, v, flags, true, false);
+}
+
+SIM_API CUresult cuStreamWaitValue32_v2(CUstream s, CUdeviceptr at, cuuint32_t v, unsigned flags)
+{
+    return value(s, at, v, flags, false, true);
+}
+
+SIM_API CUresult cuStreamWaitValue64_v2(CUstream s, CUdeviceptr at, cuuint64_t v, unsigned flags)
+{
+    return value(s, at, v, flags, true, true);
+}
