@@ -309,6 +309,31 @@ def devices() -> None:
     call("cuGetErrorString", 12345, byref(text), want=1)
 
 
+def fault() -> None:
+    """An illegal address is told at the next wait, then by every call, until the device is reset."""
+    retain()
+    mod, bad, pointer = c_void_p(), c_void_p(), c_uint64()
+    call("cuModuleLoadData", byref(mod), SAXPY)
+    call("cuModuleGetFunction", byref(bad), mod, b"saxpy")
+    launch(bad, c_uint64(16), c_uint64(16), c_float(1), c_uint(1))
+    call("cuCtxSynchronize", want=700)
+    call("cuMemAlloc_v2", byref(pointer), c_size_t(4096), want=700)
+    launch(bad, c_uint64(16), c_uint64(16), c_float(1), c_uint(1), want=700)
+    call("cuDevicePrimaryCtxReset_v2", 0)
+    module()
+
+
+def quota() -> None:
+    """A reset gives back what was allocated: three times most of the vGPU's memory."""
+    pointer, total = c_uint64(), c_size_t()
+    for _ in range(3):
+        retain()
+        call("cuDeviceTotalMem_v2", byref(total), 0)
+        call("cuMemAlloc_v2", byref(pointer), c_size_t(total.value * 3 // 4))
+        call("cuMemAlloc_v2", byref(pointer), c_size_t(total.value * 3 // 4), want=2)
+        call("cuDevicePrimaryCtxReset_v2", 0)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
     print("done")

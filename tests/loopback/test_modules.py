@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("modules.py")
-WHAT = "devices module attributes library errors contexts reset threads large".split()
+WHAT = "devices module attributes library errors contexts reset threads large fault quota".split()
 
 
 @pytest.mark.parametrize("what", WHAT)
