@@ -88,7 +88,8 @@ bool og_is_device(uint64_t p)
 
     if (p >= OC_DEVICE_LOW && p < OC_DEVICE_HIGH)
         return true;
-    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0)
+    /* Not connected: a forked child, whose copy of the lock may be held for ever. */
+    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0 || atomic_load(&og_life) != OG_CONNECTED)
         return false;
     pthread_mutex_lock(&lock);
     at = at_locked(p);

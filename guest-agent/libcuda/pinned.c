@@ -97,7 +97,8 @@ bool og_host_find(const void *p, uint64_t bytes, struct og_host_range *found)
     bool hit = false;
     size_t at;
 
-    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0)
+    /* Not connected: a forked child, whose copy of the lock may be held for ever. */
+    if (atomic_load_explicit(&nr_live, memory_order_acquire) == 0 || atomic_load(&og_life) != OG_CONNECTED)
         return false;
     pthread_mutex_lock(&lock);
     at = range_at_locked(start);

@@ -64,70 +64,77 @@ static uint32_t memory_type(const struct facts *f)
     return f->host && !f->managed ? OC_MEMORY_HOST : OC_MEMORY_DEVICE;
 }
 
+/* Bytes of an attribute's value. */
+static size_t width_of(unsigned attribute)
+{
+    switch (attribute) {
+    case MEMORY_TYPE:
+    case SYNC_MEMOPS:
+    case DEVICE_ORDINAL:
+    case ACCESS_FLAGS:
+        return 4;
+    case IS_MANAGED:
+    case LEGACY_IPC:
+    case MAPPED:
+    case GPUDIRECT_RDMA:
+    case HW_DECOMPRESS:
+        return 1;
+    default:
+        return 8;
+    }
+}
+
+static uint64_t number_of(const struct facts *f, unsigned attribute)
+{
+    switch (attribute) {
+    case CONTEXT:
+        return f->context;
+    case MEMORY_TYPE:
+        return memory_type(f);
+    case DEVICE_POINTER:
+        return f->device_sees ? f->ptr : 0;
+    case HOST_POINTER:
+        return f->host ? f->ptr : 0;
+    case BUFFER_ID:
+    case MEMORY_BLOCK_ID:
+        return f->id;
+    case DEVICE_ORDINAL:
+        return (uint32_t)f->device;
+    case RANGE_START:
+    case MAPPING_BASE:
+        return f->start;
+    case RANGE_SIZE:
+    case MAPPING_SIZE:
+        return f->bytes;
+    case IS_MANAGED:
+        return f->managed;
+    case MAPPED:
+        return f->mapped;
+    case ACCESS_FLAGS:
+        return f->device_sees ? 3 : 0; /* PROT_READWRITE */
+    case MEMPOOL_HANDLE:
+        return f->pool;
+    default: /* SYNC_MEMOPS, IPC, RDMA, decompression, handle types: none */
+        return 0;
+    }
+}
+
 /* The value of an attribute in `bytes` bytes; false: this pointer has none. */
 static bool value_of(const struct facts *f, unsigned attribute, uint64_t *value, size_t *bytes)
 {
-    *bytes = 8;
-    *value = 0;
+    *bytes = width_of(attribute);
+    *value = number_of(f, attribute);
     switch (attribute) {
-    case CONTEXT:
-        *value = f->context;
-        return f->known;
-    case MEMORY_TYPE:
-        *bytes = 4;
-        *value = memory_type(f);
-        return f->known;
     case DEVICE_POINTER:
-        *value = f->device_sees ? f->ptr : 0;
         return f->device_sees;
     case HOST_POINTER:
-        *value = f->host ? f->ptr : 0;
         return f->host;
-    case BUFFER_ID:
-        *value = f->id;
-        return f->known;
-    case DEVICE_ORDINAL:
-        *bytes = 4;
-        *value = (uint32_t)f->device;
-        return f->known;
-    case RANGE_START:
-    case MAPPING_BASE:
-        *value = f->start;
-        return f->known;
-    case RANGE_SIZE:
-    case MAPPING_SIZE:
-        *value = f->bytes;
-        return f->known;
-    case SYNC_MEMOPS:
-        *bytes = 4;
-        return f->known;
-    case IS_MANAGED:
-        *bytes = 1;
-        *value = f->managed;
-        return f->known;
     case MAPPED:
-        *bytes = 1;
-        *value = f->mapped;
         return true;
-    case ACCESS_FLAGS:
-        *bytes = 4;
-        *value = f->device_sees ? 3 : 0; /* PROT_READWRITE */
-        return f->known;
-    case MEMPOOL_HANDLE:
-        *value = f->pool;
-        return f->known;
-    case MEMORY_BLOCK_ID:
-        *value = f->id;
-        return f->known;
-    case LEGACY_IPC:
-    case GPUDIRECT_RDMA:
-    case HW_DECOMPRESS:
-        *bytes = 1;
-        return f->known;
-    case HANDLE_TYPES:
-        return f->known;
-    default:
+    case P2P_TOKENS:
         return false;
+    default:
+        return f->known;
     }
 }
 

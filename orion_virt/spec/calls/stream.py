@@ -5,8 +5,8 @@ from orion_virt.spec.schema import *  # noqa: F403
 from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
-    call(600, "cuStreamCreate", out("phStream", STREAM), inp("Flags", UINT), hand="client", makes="phStream", flags="Flags:1",
-        since=2000),
+    call(600, "cuStreamCreate", out("phStream", STREAM), inp("Flags", UINT), hand="client", makes="phStream",
+        flags="Flags:1", since=2000),
     call(601, "cuStreamCreateWithPriority", out("phStream", STREAM), inp("flags", UINT), inp("priority", INT),
         hand="client", makes="phStream", flags="flags:1", since=5050),
     local("cuStreamDestroy", inp("hStream", STREAM), since=2000),
