@@ -360,7 +360,7 @@ void ptx_instruction(struct ptx_parser *p)
     size_t len;
 
     guard(p, &insn.pred, &insn.pred_neg);
-    insn.line = p->lex.line;
+    insn.line = p->insn_line = p->lex.line;
     p->insn_text = p->lex.text;
     p->insn_len = p->lex.len;
     if (p->failed)
@@ -372,7 +372,7 @@ void ptx_instruction(struct ptx_parser *p)
         return;
     ptx_next(&p->lex);
     if (name_is(p, len, "call"))
-        return ptx_call(p, insn.pred, insn.pred_neg);
+        return (void)(p->insn_line = 0), ptx_call(p, insn.pred, insn.pred_neg);
     fill(&insn, &d);
     if (!(name_is(p, len, "mov") && clock_read(p, &insn))) {
         unsigned nr = operands(p, o, 6, name_is(p, len, "slct") || name_is(p, len, "set") ? d.types[0]
@@ -382,4 +382,5 @@ void ptx_instruction(struct ptx_parser *p)
     }
     if (!p->failed)
         *ptx_emit(p) = insn;
+    p->insn_line = 0;
 }

@@ -140,6 +140,7 @@ struct ptx_parser {
     unsigned nr_labels;
     const char *insn_text;           /* of the instruction being decoded, for errors */
     size_t insn_len;
+    uint32_t insn_line;              /* 0: not in an instruction */
     char *error;
     size_t error_bytes;
     bool failed;

@@ -14,7 +14,8 @@ void ptx_fail(struct ptx_parser *p, const char *format, ...)
     if (p->failed)
         return;
     p->failed = true;
-    n = snprintf(p->error, p->error_bytes, "PTX line %u%s%s: ", p->lex.line, p->f ? ", kernel " : "",
+    n = snprintf(p->error, p->error_bytes, "PTX line %u%s%s: ",
+                 p->insn_line ? p->insn_line : p->lex.line, p->f ? ", kernel " : "",
                  p->f ? p->f->name : "");
     va_start(args, format);
     if (n > 0 && (size_t)n < p->error_bytes)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory, streams, events, capture and errors of the simulated driver."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+import numpy as np
+from cuda.bindings import driver
+
+FILL = r"""extern "C" __global__ void fill(int *p, int v, int n) { int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) p[i] = v; }
+extern "C" __global__ void add(int *p, int n) { int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) p[i] += 1; }
+extern "C" __global__ void slow(int *p, int n) { int s = *p; for (int i = 0; i < n; i++) s = s * 5 + i; *p = s | 1; }
+extern "C" __global__ void wild(int *p, long long off) { p[off] = 1; }"""
+CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def test_device(gpu, ok):
+    assert ok(driver.cuDriverGetVersion()) == 13000
+    assert ok(driver.cuDeviceGetCount()) == 2
+    assert ok(driver.cuDeviceGetName(64, 0)).startswith(b"Orion Simulated GPU\0")
+    assert ok(driver.cuDeviceTotalMem(0)) == 512 << 20
+    assert ok(driver.cuMemGetInfo()) == (512 << 20, 512 << 20)
+    assert int(driver.cuDeviceGet(7)[0]) == 101
+
+
+def test_out_of_memory_and_return(gpu, ok):
+    assert int(driver.cuMemAlloc(513 << 20)[0]) == 2
+    p = ok(driver.cuMemAlloc(400 << 20))
+    assert int(driver.cuMemAlloc(200 << 20)[0]) == 2
+    ok(driver.cuMemFree(p))
+    ok(driver.cuMemFree(ok(driver.cuMemAlloc(500 << 20))))
+    assert int(driver.cuMemFree(p)[0]) == 1
+    assert ok(driver.cuMemGetInfo())[0] == 512 << 20
+
+
+def test_small_allocations_do_not_overlap(gpu, ok):
+    sizes = np.random.default_rng(0).integers(1, 20000, 200)
+    pointers = [int(ok(driver.cuMemAlloc(int(n)))) for n in sizes]
+    spans = sorted(zip(pointers, sizes))
+    assert all(a + n <= b for (a, n), (b, _) in zip(spans, spans[1:]))
+    assert all(p % 256 == 0 and 0x2A0000000000 <= p < 0x300000000000 for p in pointers)
+    for p in pointers:
+        ok(driver.cuMemFree(p))
+    assert ok(driver.cuMemGetInfo())[0] == 512 << 20
+
+
+def test_copies_beyond_an_allocation_are_refused(gpu):
+    p, host = gpu.put(np.zeros(100, np.uint8)), np.zeros(200, np.uint8)
+    assert int(driver.cuMemcpyHtoD(p, host.ctypes.data, 200)[0]) == 1
+    assert int(driver.cuMemcpyDtoH(host.ctypes.data, p + 50, 51)[0]) == 1
+    assert int(driver.cuMemsetD8(p, 0, 101)[0]) == 1
+
+
+def test_pageable_source_is_read_before_the_call_returns(gpu, ok):
+    a = np.arange(1 << 16, dtype=np.int32)
+    p = ok(driver.cuMemAlloc(a.nbytes))
+    s = ok(driver.cuStreamCreate(0))
+    want = a.copy()
+    ok(driver.cuMemcpyHtoDAsync(p, a.ctypes.data, a.nbytes, s))
+    a[:] = 0
+    ok(driver.cuStreamSynchronize(s))
+    np.testing.assert_array_equal(gpu.get(int(p), a), want)
+
+
+def test_illegal_address_is_sticky_and_reset_heals(gpu, ok):
+    f, p = gpu.function(FILL, "wild"), gpu.put(np.zeros(4, np.int32))
+    gpu.launch(f, (1,), (1,), p, np.int64(1 << 30))
+    assert int(driver.cuCtxSynchronize()[0]) == 700
+    assert int(driver.cuMemAlloc(4)[0]) == 700
+    ok(driver.cuDevicePrimaryCtxReset(0))
+    ok(driver.cuCtxSetCurrent(ok(driver.cuDevicePrimaryCtxRetain(0))))
+    ok(driver.cuMemAlloc(4))
+
+
+def test_misaligned_address(gpu):
+    f = gpu.function(FILL, "wild")
+    gpu.launch(f, (1,), (1,), gpu.put(np.zeros(4, np.int32)) + 2, np.int64(0))
+    assert int(driver.cuCtxSynchronize()[0]) == 716
+
+
+def test_event_orders_two_streams(gpu, ok):
+    a, b = ok(driver.cuStreamCreate(1)), ok(driver.cuStreamCreate(1))
+    p = gpu.put(np.ones(1, np.int32))
+    out = ok(driver.cuMemHostAlloc(4, 0))
+    start, end = ok(driver.cuEventCreate(0)), ok(driver.cuEventCreate(0))
+    ok(driver.cuEventRecord(start, a))
+    gpu.launch(gpu.function(FILL, "slow"), (1,), (1,), p, np.int32(100000), stream=a)
+    ok(driver.cuEventRecord(end, a))
+    assert int(driver.cuEventQuery(end)[0]) == 600
+    ok(driver.cuStreamWaitEvent(b, end, 0))
+    ok(driver.cuMemcpyDtoHAsync(out, p, 4, b))
+    ok(driver.cuStreamSynchronize(b))
+    assert ctypes.c_int.from_address(int(out)).value not in (0, 1)
+    assert ok(driver.cuEventElapsedTime(start, end)) > 0.1
+
+
+def test_legacy_stream_waits_for_blocking_streams(gpu, ok):
+    s, order = ok(driver.cuStreamCreate(0)), []
+    slow = CALLBACK(lambda _: (time.sleep(0.1), order.append("blocking")))
+    quick = CALLBACK(lambda _: order.append("legacy"))
+    ok(driver.cuLaunchHostFunc(s, driver.CUhostFn(ctypes.cast(slow, ctypes.c_void_p).value), 0))
+    ok(driver.cuLaunchHostFunc(0, driver.CUhostFn(ctypes.cast(quick, ctypes.c_void_p).value), 0))
+    gpu.sync()
+    assert order == ["blocking", "legacy"]
+
+
+def test_capture_fork_and_replay(gpu, ok):
+    a, b = ok(driver.cuStreamCreate(1)), ok(driver.cuStreamCreate(1))
+    e1, e2 = ok(driver.cuEventCreate(2)), ok(driver.cuEventCreate(2))
+    add, n = gpu.function(FILL, "add"), np.int32(64)
+    p, q = gpu.put(np.zeros(64, np.int32)), gpu.put(np.zeros(64, np.int32))
+    ok(driver.cuStreamBeginCapture(a, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL))
+    gpu.launch(add, (1,), (64,), p, n, stream=a)
+    ok(driver.cuEventRecord(e1, a))
+    ok(driver.cuStreamWaitEvent(b, e1, 0))
+    ok(driver.cuMemcpyDtoDAsync(q, p, 256, b))
+    ok(driver.cuEventRecord(e2, b))
+    ok(driver.cuStreamWaitEvent(a, e2, 0))
+    gpu.launch(add, (1,), (64,), p, n, stream=a)
+    graph = ok(driver.cuStreamEndCapture(a))
+    assert ok(driver.cuGraphGetNodes(graph, 10))[1] == 3
+    run = ok(driver.cuGraphInstantiate(graph, 0))
+    np.testing.assert_array_equal(gpu.get(p, np.zeros(64, np.int32)), 0)
+    for _ in range(3):
+        ok(driver.cuGraphLaunch(run, a))
+    gpu.sync()
+    np.testing.assert_array_equal(gpu.get(p, np.zeros(64, np.int32)), 6)
+    np.testing.assert_array_equal(gpu.get(q, np.zeros(64, np.int32)), 5)
+
+
+def test_capture_refuses_what_would_block(gpu, ok):
+    s = ok(driver.cuStreamCreate(1))
+    ok(driver.cuStreamBeginCapture(s, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL))
+    assert int(driver.cuStreamSynchronize(s)[0]) == 900
+    assert int(driver.cuStreamEndCapture(s)[0]) == 901
+    ok(driver.cuStreamSynchronize(s))
+
+
+def test_pool_allocations(gpu, ok):
+    s = ok(driver.cuStreamCreate(1))
+    for _ in range(20):
+        p = ok(driver.cuMemAllocAsync(100 << 20, s))
+        ok(driver.cuMemsetD8Async(p, 1, 1000, s))
+        ok(driver.cuMemFreeAsync(p, s))
+    ok(driver.cuStreamSynchronize(s))
+    assert ok(driver.cuMemGetInfo())[0] == 512 << 20
+
+
+def test_threads_share_the_device(gpu, ok):
+    add, n, failures = gpu.function(FILL, "add"), np.int32(64), []
+
+    def work() -> None:
+        try:
+            ok(driver.cuCtxSetCurrent(gpu.context))
+            s, p = ok(driver.cuStreamCreate(0)), gpu.put(np.zeros(64, np.int32))
+            for _ in range(20):
+                gpu.launch(add, (1,), (64,), p, n, stream=int(s))
+            ok(driver.cuStreamSynchronize(s))
+            np.testing.assert_array_equal(gpu.get(p, np.zeros(64, np.int32)), 20)
+            ok(driver.cuStreamDestroy(s))
+        except BaseException as e:  # noqa: BLE001 - reported by the main thread
+            failures.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+    assert not failures, failures[0]
+
+
+def test_errors_of_modules(gpu, capfd):
+    assert int(driver.cuModuleLoadData(b"hello")[0]) == 218
+    bad = b".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry k() {\n .reg .b32 %r<3>;\n frob.s32 %r1, %r2;\n ret;\n}\n\0"
+    assert int(driver.cuModuleLoadData(bad)[0]) == 218
+    assert "line 6, kernel k: instruction 'frob.s32'" in capfd.readouterr().err
+    assert int(driver.cuModuleGetFunction(driver.CUmodule(0x1234), b"x")[0]) == 400
