@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Module images: PTX text, machine code, and fat binaries that hold either, compressed or not. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,27 +87,38 @@ static CUresult take_text(const void *text, size_t bytes, struct sim_image *out)
     return CUDA_SUCCESS;
 }
 
+/* The system's libzstd, where there is one; 0: damaged, or no library (*error says so). */
+static size_t zstd_block(const uint8_t *in, size_t in_bytes, uint8_t *out, size_t room, char *error, size_t error_bytes)
+{
+    void *library = dlopen("libzstd.so.1", RTLD_LAZY | RTLD_LOCAL);
+    size_t (*decompress)(void *, size_t, const void *, size_t) = NULL;
+
+    if (library)
+        *(void **)&decompress = dlsym(library, "ZSTD_decompress");
+    if (decompress)
+        return decompress(out, room, in, in_bytes);
+    snprintf(error, error_bytes, "the PTX in this fat binary is compressed with Zstandard: install libzstd, or compile "
+             "with nvcc -Xfatbin --compress-mode=speed");
+    return 0;
+}
+
 static CUresult take_ptx_entry(const struct fat_entry *e, const uint8_t *data, struct sim_image *out, char *error,
                                size_t error_bytes)
 {
     CUresult r;
     uint8_t *plain;
+    size_t got;
 
-    if (e->flags & FLAG_ZSTD) {
-        snprintf(error, error_bytes, "the PTX in this fat binary is compressed with Zstandard, which the simulated "
-                 "GPU cannot read; compile with nvcc --compress-mode=none");
-        return CUDA_ERROR_INVALID_PTX;
-    }
-    if (!(e->flags & FLAG_LZ4))
+    if (!(e->flags & (FLAG_LZ4 | FLAG_ZSTD)))
         return take_text(data, e->bytes, out);
     if (e->plain_bytes > MAX_PTX || e->compressed_bytes > e->bytes || !(plain = malloc(e->plain_bytes + 1)))
         return CUDA_ERROR_INVALID_IMAGE;
-    if (lz4_block(data, e->compressed_bytes, plain, e->plain_bytes) != e->plain_bytes) {
-        snprintf(error, error_bytes, "the compressed PTX in this fat binary is damaged");
-        r = CUDA_ERROR_INVALID_PTX;
-    } else {
-        r = take_text(plain, e->plain_bytes, out);
-    }
+    snprintf(error, error_bytes, "the compressed PTX in this fat binary is damaged");
+    got = e->flags & FLAG_ZSTD ? zstd_block(data, e->compressed_bytes, plain, e->plain_bytes, error, error_bytes)
+                               : lz4_block(data, e->compressed_bytes, plain, e->plain_bytes);
+    r = got == e->plain_bytes ? take_text(plain, e->plain_bytes, out) : CUDA_ERROR_INVALID_PTX;
+    if (!r)
+        *error = 0;
     free(plain);
     return r;
 }

@@ -97,6 +97,7 @@ uint64_t sim_space_extent(uint64_t address);       /* accessible bytes from addr
 CUresult sim_space_add(const struct sim_range *range); /* a range that the caller owns; HOST_MEMORY_ALREADY_REGISTERED */
 bool sim_space_del(uint64_t start, enum sim_memory kind);
 bool sim_space_update(uint64_t start, void (*change)(struct sim_range *r, void *arg), void *arg);
+bool sim_space_replace(uint64_t start, const struct sim_range *range); /* same addresses, another kind */
 void sim_space_drop(struct CUctx_st *ctx);         /* all memory of a context that ends */
 uint64_t sim_space_reserve(uint64_t bytes, uint64_t align, uint64_t hint); /* PROT_NONE; 0: none left */
 bool sim_space_book(struct sim_device *device, uint64_t bytes);

@@ -328,6 +328,22 @@ bool sim_space_update(uint64_t start, void (*change)(struct sim_range *r, void *
     return r != NULL;
 }
 
+bool sim_space_replace(uint64_t start, const struct sim_range *range)
+{
+    struct sim_range *r;
+    uint64_t id;
+
+    pthread_rwlock_wrlock(&lock);
+    r = find_locked(start);
+    if (r) {
+        id = r->id;
+        *r = *range;
+        r->id = id;
+    }
+    pthread_rwlock_unlock(&lock);
+    return r != NULL;
+}
+
 void sim_space_drop(struct CUctx_st *ctx)
 {
     pthread_rwlock_wrlock(&lock);

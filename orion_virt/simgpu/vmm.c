@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Virtual memory management: reservations, physical memory (a memfd) and mappings of it. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+struct physical {
+    int fd, refs;                 /* the handle's and one for each mapping */
+    size_t bytes;
+    struct sim_device *device;
+    CUmemAllocationProp prop;
+};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct physical *physical(CUmemGenericAllocationHandle handle)
+{
+    struct physical *p = (struct physical *)(uintptr_t)handle;
+
+    return sim_valid(p, SIM_VMM) ? p : NULL;
+}
+
+static void put(struct physical *p)
+{
+    pthread_mutex_lock(&lock);
+    bool last = !--p->refs;
+    pthread_mutex_unlock(&lock);
+    if (!last)
+        return;
+    sim_space_unbook(p->device, p->bytes);
+    close(p->fd);
+    free(p);
+}
+
+SIM_API CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
+                                               CUmemAllocationGranularity_flags option)
+{
+    (void)option;
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!granularity || !prop || !sim_device(prop->location.id))
+        return CUDA_ERROR_INVALID_VALUE;
+    *granularity = SIM_GRANULE;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemAddressReserve(CUdeviceptr *p, size_t bytes, size_t align, CUdeviceptr hint,
+                                     unsigned long long flags)
+{
+    struct sim_range r = { .bytes = bytes, .kind = SIM_MEM_RESERVED, .mapped = bytes };
+    CUresult result;
+
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!p || !bytes || bytes % SIM_GRANULE || flags || align & (align - 1))
+        return CUDA_ERROR_INVALID_VALUE;
+    r.start = sim_space_reserve(bytes, align, hint);
+    if (!r.start)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    result = sim_space_add(&r);
+    if (!result)
+        *p = r.start;
+    return result;
+}
+
+SIM_API CUresult cuMemAddressFree(CUdeviceptr p, size_t bytes)
+{
+    struct sim_range r;
+
+    if (!sim_space_find(p, &r) || r.start != p || r.bytes != bytes || r.kind != SIM_MEM_RESERVED)
+        return CUDA_ERROR_INVALID_VALUE; /* also while something is mapped in it */
+    return sim_space_del(p, SIM_MEM_RESERVED) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                             unsigned long long flags)
+{
+    struct sim_device *d = prop ? sim_device(prop->location.id) : NULL;
+    struct physical *p;
+
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!handle || !d || !bytes || bytes % SIM_GRANULE || flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!sim_space_book(d, bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    p = calloc(1, sizeof(*p));
+    if (p)
+        p->fd = memfd_create("orion-sim", MFD_CLOEXEC);
+    if (!p || p->fd < 0 || ftruncate(p->fd, (off_t)bytes) || !sim_register(p, SIM_VMM)) {
+        if (p && p->fd >= 0)
+            close(p->fd);
+        free(p);
+        sim_space_unbook(d, bytes);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    p->refs = 1;
+    p->bytes = bytes;
+    p->device = d;
+    p->prop = *prop;
+    *handle = (CUmemGenericAllocationHandle)(uintptr_t)p;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
+{
+    struct physical *p = physical(handle);
+
+    if (!p)
+        return CUDA_ERROR_INVALID_VALUE;
+    sim_unregister(p);
+    put(p);
+    return CUDA_SUCCESS;
+}
+
+/* Only whole reservations are mapped: what frameworks' growing segments do piecewise is refused by name. */
+SIM_API CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                          unsigned long long flags)
+{
+    struct physical *p = physical(handle);
+    struct sim_range r;
+
+    if (!p || flags || !bytes || bytes % SIM_GRANULE || offset || bytes > p->bytes || at % SIM_GRANULE)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!sim_space_find(at, &r) || r.kind != SIM_MEM_RESERVED || at - r.start + bytes > r.bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r.start != at || r.bytes != bytes) {
+        sim_say("cuMemMap of a part of a reservation is not simulated; map whole reservations");
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    struct sim_range mapping = { .start = at, .bytes = bytes, .kind = SIM_MEM_MAPPED, .device = p->device, .owner = p };
+    if (mmap((void *)(uintptr_t)at, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, p->fd, 0) == MAP_FAILED)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    p->refs++;
+    pthread_mutex_unlock(&lock);
+    return sim_space_replace(at, &mapping) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuMemUnmap(CUdeviceptr at, size_t bytes)
+{
+    struct sim_range r;
+
+    if (!sim_space_find(at, &r) || r.start != at || r.bytes != bytes || r.kind != SIM_MEM_MAPPED)
+        return CUDA_ERROR_INVALID_VALUE;
+    struct CUctx_st *ctx = sim_current();
+    if (sim_context_valid(ctx))
+        sim_context_wait(ctx);
+    struct sim_range reserved = { .start = at, .bytes = bytes, .kind = SIM_MEM_RESERVED, .mapped = bytes };
+    mmap((void *)(uintptr_t)at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    sim_space_replace(at, &reserved);
+    put(r.owner);
+    return CUDA_SUCCESS;
+}
+
+static void set_access(struct sim_range *r, void *arg)
+{
+    r->access = *(int *)arg;
+}
+
+SIM_API CUresult cuMemSetAccess(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *desc, size_t nr)
+{
+    struct sim_range r;
+    int access = nr && desc ? (int)desc[0].flags : 0;
+
+    if (!desc || !nr || !sim_space_find(at, &r) || r.kind != SIM_MEM_MAPPED || r.start != at || r.bytes != bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    mprotect((void *)(uintptr_t)at, bytes, access == 3 ? PROT_READ | PROT_WRITE : access ? PROT_READ : PROT_NONE);
+    sim_space_update(at, set_access, &access);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr at)
+{
+    struct sim_range r;
+
+    if (!flags || !location || !sim_space_find(at, &r) || r.kind != SIM_MEM_MAPPED)
+        return CUDA_ERROR_INVALID_VALUE;
+    *flags = (unsigned long long)r.access;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmemGenericAllocationHandle handle)
+{
+    struct physical *p = physical(handle);
+
+    if (!prop || !p)
+        return CUDA_ERROR_INVALID_VALUE;
+    *prop = p->prop;
+    return CUDA_SUCCESS;
+}
