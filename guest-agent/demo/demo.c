@@ -157,6 +157,7 @@ int main(int argc, char **argv)
     CUcontext c;
     CUmodule m;
 
+    setvbuf(stdout, NULL, _IOLBF, 0); /* in order with what the library says on stderr */
     clock_gettime(CLOCK_REALTIME, &t);
     srand((unsigned)t.tv_nsec);
     load();

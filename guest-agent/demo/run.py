@@ -6,7 +6,6 @@ Everything lives in namespaces and a temporary directory of its own; kernel and 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -19,27 +18,64 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / "tests")]
 
-from orion_virt.errors import OrionError, Unavailable  # noqa: E402
+from orion_virt.errors import Forbidden, OrionError, Unavailable  # noqa: E402
 from vm.harness import Guest, GuestConfig, Oriond, PrivateHost, PrivateLibvirt, Share, guest_cache  # noqa: E402
+from vm.harness.kernel import fetch  # noqa: E402
+from vm.harness.probe import kvm_boots  # noqa: E402
 from vm.harness.root import guest_root  # noqa: E402
 
-KVM_PROBE_SECONDS = 12
 STEPS = 7
+NEEDED_MEMORY_MIB = 1200  # guest, its region, QEMU, libvirtd, oriond and a worker
+NEEDED_DISK_MIB = 1300  # kernel and guest root
 LIB = REPO / "orion_virt" / "_lib"
+DOMAIN = "orion-demo"
+SAY_EVERY_SECONDS = 5
 
 
 class Steps:
-    """Numbered progress lines with the time that each step took."""
+    """Numbered progress lines with the time since the start."""
 
     def __init__(self) -> None:
-        self._number, self._begin = 0, time.monotonic()
+        self._number, self._begin, self._said = 0, time.monotonic(), 0.0
 
     def __call__(self, text: str) -> None:
         self._number += 1
-        print(f"[{self._number}/{STEPS}] {time.monotonic() - self._begin:5.1f} s  {text}", flush=True)
+        self._said = time.monotonic()
+        print(f"[{self._number}/{STEPS}] {self._said - self._begin:5.1f} s  {text}", flush=True)
 
     def note(self, text: str) -> None:
         print(f"                {text}", flush=True)
+
+    def progress(self, text: str) -> None:
+        """One of many lines: shown every few seconds."""
+        if time.monotonic() - self._said >= SAY_EVERY_SECONDS:
+            self._said = time.monotonic()
+            self.note(f"... {text}")
+
+
+def check_machine(cache: Path, memory_mib: int, disk_mib: int) -> None:
+    """What would fail later and less clearly. Raises OrionError."""
+    if os.geteuid() != 0:
+        raise Forbidden("root is needed for a private libvirt and namespaces", hint="run `make demo`, which uses sudo")
+    if not (LIB / "install-client").exists():
+        raise Unavailable("nothing is built", hint="run `make demo`, which builds first")
+    if memory_mib < NEEDED_MEMORY_MIB:
+        raise Unavailable(f"{NEEDED_MEMORY_MIB} MiB of memory are needed, {memory_mib} are available", hint="end something else")
+    if disk_mib < NEEDED_DISK_MIB and not (cache / "root" / "done").exists():
+        raise Unavailable(f"{NEEDED_DISK_MIB} MiB of disk are needed in {cache}, {disk_mib} are free",
+                          hint="free some, or set ORION_CACHE to a directory elsewhere")
+    with PrivateHost(shm_mib=16):  # says what is missing: tools, libvirt's directories, the right to make namespaces
+        pass
+
+
+def available_memory_mib() -> int:
+    found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
+    return int(found[1]) >> 10 if found else 0
+
+
+def available_disk_mib(cache: Path) -> int:
+    there = next(p for p in (cache, *cache.parents) if p.exists())
+    return shutil.disk_usage(there).free >> 20
 
 
 def choose_driver() -> tuple[str, str]:
@@ -51,24 +87,6 @@ def choose_driver() -> tuple[str, str]:
     if found.returncode:
         return "simulated", "simulated GPU: the NVIDIA driver does not start"
     return "nvidia", "NVIDIA GPU of this host"
-
-
-def kvm_boots(cache: Path) -> tuple[bool, str]:
-    """Whether a stock kernel reaches user space under KVM within seconds, and what was seen."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False, "software emulation: no /dev/kvm"
-    with PrivateHost(shm_mib=64, cache=cache, kvm=True) as host:
-        libvirt = PrivateLibvirt(host)
-        libvirt.start(network=False)
-        guest = Guest(libvirt, GuestConfig("kvm-probe", kind="kvm", network=False), cache)
-        try:
-            guest.define()
-            guest.start(timeout=KVM_PROBE_SECONDS)
-        except OrionError:
-            return False, f"software emulation: under KVM a stock kernel did not reach user space in {KVM_PROBE_SECONDS} s"
-        finally:
-            guest.destroy()
-    return True, "KVM"
 
 
 def wait_for_device(oriond: Oriond, guest: Guest) -> None:
@@ -100,65 +118,72 @@ def allocation_agrees(output: str, oriond: Oriond) -> str:
     said = re.search(r"Client exits with allocation ID ([0-9a-f-]{36})", output)
     if not said:
         raise Unavailable(f"the guest printed no allocation ID:\n{output}")
-    logs = oriond.output() + "".join(p.read_text(errors="replace") for p in (oriond.host.state / "orion" / "log").rglob("*")
-                                     if p.is_file())
-    if said[1] not in logs:
-        raise Unavailable(f"the controller's log does not know allocation {said[1]}")
+    end = time.monotonic() + 5
+    while not re.search(rf"released.*{said[1]}|{said[1]}.*released", oriond.output()):
+        if time.monotonic() > end:
+            raise Unavailable(f"the controller's log does not know allocation {said[1]}:\n{oriond.output()[-2000:]}")
+        time.sleep(0.1)
     return said[1]
 
 
 def demo(step: Steps) -> None:
     """The whole run; OrionError says what went wrong and what to do."""
     cache = guest_cache()
-    driver, why = choose_driver()
-    step("Kernel and guest root of the distribution (downloaded once)")
-    root = guest_root(cache)
+    check_machine(cache, available_memory_mib(), available_disk_mib(cache))
+    step(f"Kernel and guest root of the distribution, kept in {cache}")
+    kernel = fetch(cache)
+    root = guest_root(cache, step.progress)
     step("Can this machine's KVM boot a stock kernel?")
-    kvm, how = kvm_boots(cache)
-    step.note(f"using {how}")
-    step.note(f"using the {why}")
+    kvm, why = kvm_boots(kernel, cache)
+    step.note(f"using {'KVM' if kvm else 'software emulation'}: {why}")
+    driver, how = choose_driver()
+    step.note(f"using the {how}")
     step("Private libvirtd, controller and oriond")
     with PrivateHost(shm_mib=1024, cache=cache, kvm=kvm) as host:
         libvirt = PrivateLibvirt(host)
         libvirt.start()
-        oriond = Oriond(host, f"[server]\ndriver = {driver}\n")
+        oriond = Oriond(host, f"[server]\ndriver = {driver}\n[controller]\ncontroller_addr = 0.0.0.0:9123\n")
         oriond.start()
         client = libvirt.open_directory("client")
         shutil.copy(LIB / "install-client", client / "install-client")
-        guest = Guest(libvirt, GuestConfig("orion-demo", kind="kvm" if kvm else "qemu", root=root,
+        guest = Guest(libvirt, GuestConfig(DOMAIN, kind="kvm" if kvm else "qemu", root=root,
                                            shares=(Share(client, "/client"),)), cache)
-        step("virsh define, virsh start: the daemon adds the device, the hook makes its memory")
-        guest.define()
-        wait_for_device(oriond, guest)
-        guest.start()
-        row = guest.libvirt.virsh("domifaddr", "orion-demo").stdout.strip()
-        step.note(f"virsh domifaddr: {' '.join(row.split())}; gateway {libvirt.gateway}")
-        step("install-client in the guest")
-        install(guest)
-        step("A CUDA program as an ordinary user of the guest, without a driver")
-        output = compute(guest, oriond)
-        print("".join(f"    {line}\n" for line in output.splitlines()), end="")
-        allocation = allocation_agrees(output, oriond)
-        step.note(f"the controller's log has the same allocation {allocation}")
+        run(step, guest, oriond)
         guest.destroy()
         oriond.stop()
     step("Done, everything is removed")
 
 
+def run(step: Steps, guest: Guest, oriond: Oriond) -> None:
+    """From the definition of the domain to the program's result."""
+    step("virsh define, virsh start: the daemon adds the device, the hook makes its memory")
+    guest.define()
+    wait_for_device(oriond, guest)
+    guest.start()
+    row = guest.libvirt.virsh("domifaddr", DOMAIN).stdout.split()
+    step.note(f"the guest is up at {row[-1] if row else '?'}, its gateway is {guest.libvirt.gateway}")
+    step("install-client in the guest")
+    install(guest)
+    step("A CUDA program as an ordinary user of the guest, without a driver")
+    output = compute(guest, oriond)
+    print("".join(f"    {line}\n" for line in output.splitlines()), end="")
+    step.note(f"the controller's log has the same allocation {allocation_agrees(output, oriond)}")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Entry point; one clear error on stderr, exit 1, when something is missing."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(130))
-    if not (LIB / "install-client").exists():
-        raise SystemExit("demo: nothing is built; run `make demo`, which builds first")
+        signal.signal(number, interrupted)
     try:
         demo(Steps())
     except OrionError as error:
-        hint = f"\nWhat to do: {error.hint}" if error.hint else ""
-        raise SystemExit(f"demo: {error}{hint}") from None
+        raise SystemExit(f"demo: {error}") from None
     except KeyboardInterrupt:
-        with contextlib.suppress(BrokenPipeError):
-            print("demo: interrupted, everything is removed", file=sys.stderr)
+        print("demo: interrupted, everything is removed", file=sys.stderr)
         raise SystemExit(130) from None
 
 

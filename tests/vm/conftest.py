@@ -6,16 +6,14 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from orion_virt.errors import OrionError
-from vm.harness import Guest, GuestConfig, Oriond, PrivateHost, PrivateLibvirt
-from vm.harness.libvirtd import REPO
+from vm.harness import Guest, GuestConfig, Oriond, PrivateHost, PrivateLibvirt, guest_cache
 from vm.stage import Setup, eventually
 
-CACHE = Path(os.environ.get("ORION_CACHE") or REPO / ".cache") / "vm"
+CACHE = guest_cache()
 SHM_MIB = 1024
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from orion_virt.errors import NotFound, Unavailable
 
+from .cache import filling
+
 META_PACKAGES = ("linux-image-amd64", "linux-image-virtual", "linux-image-generic")
 FETCH_SECONDS = 600
 
@@ -29,17 +31,18 @@ class Kernel:
 def fetch(cache: Path) -> Kernel:
     """The cached kernel, or a newly downloaded one. Raises Unavailable with the remedy."""
     home = cache / "kernel"
-    if (home / "done").exists():
-        return _find(home)
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        for package in _packages():
-            _unpack(package, Path(scratch), home)
-    for image in (home / "boot").glob("vmlinuz-*"):
-        image.chmod(0o644)
-    found = _find(home)
-    (home / "done").touch()
-    return found
+    with filling(cache):
+        if not (home / "done").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+            with tempfile.TemporaryDirectory(dir=cache) as scratch:
+                for package in _packages():
+                    _unpack(package, Path(scratch), home)
+            for image in (home / "boot").glob("vmlinuz-*"):
+                image.chmod(0o644)
+            _find(home)
+            (home / "done").touch()
+    return _find(home)
 
 
 def _find(home: Path) -> Kernel:

@@ -5,34 +5,53 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from orion_virt.errors import NotFound, Unavailable
 
-BOOTSTRAP_SECONDS = 900
+from .cache import filling
+
 NEEDED_MIB = 600
 
 
-def guest_root(cache: Path) -> Path:
-    """The root directory; Unavailable with the remedy when it cannot be made."""
+def guest_root(cache: Path, say: Callable[[str], None] = lambda line: None) -> Path:
+    """The root directory; `say` gets debootstrap's lines. Unavailable with the remedy when it cannot be made."""
     root = cache / "root"
-    if (root / "done").exists():
-        return root / "fs"
+    with filling(cache):
+        if not (root / "done").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir()
+            _bootstrap(root / "fs", say)
+            (root / "done").touch()
+    return root / "fs"
+
+
+def _bootstrap(target: Path, say: Callable[[str], None]) -> None:
     if not shutil.which("debootstrap"):
         raise NotFound("debootstrap is not installed", hint="apt-get install debootstrap")
-    cache.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(cache).free < NEEDED_MIB << 20:
-        raise Unavailable(f"{NEEDED_MIB} MiB of disk are needed in {cache}", hint="free some, or set ORION_CACHE")
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
+    if shutil.disk_usage(target.parent).free < NEEDED_MIB << 20:
+        raise Unavailable(f"{NEEDED_MIB} MiB of disk are needed in {target.parent}", hint="free some, or set ORION_CACHE")
     release = _release()
-    argv = ["debootstrap", "--variant=minbase", release, str(root / "fs"), *_mirror(release)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=BOOTSTRAP_SECONDS, check=False)
-    if done.returncode:
-        raise Unavailable(f"debootstrap failed: {(done.stdout + done.stderr)[-400:]}", hint="is the package archive in reach?")
-    shutil.rmtree(root / "fs" / "var" / "cache" / "apt" / "archives", ignore_errors=True)
-    (root / "done").touch()
-    return root / "fs"
+    # In namespaces of its own what debootstrap mounts and starts is gone with it, however we end.
+    argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
+            "debootstrap", "--variant=minbase", release, str(target), *_mirror(release)]
+    last: deque[str] = deque(maxlen=4)
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                last.append(line)
+                say(line.strip().removeprefix("I: "))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise Unavailable(f"debootstrap failed: {''.join(last).strip()}", hint="is the package archive in reach?")
+    shutil.rmtree(target / "var" / "cache" / "apt" / "archives", ignore_errors=True)
+    # QEMU's user reads the files for the guest; there are no secrets among them.
+    subprocess.run(["chmod", "-R", "a+rX", str(target)], check=True)
 
 
 def _release() -> str:
