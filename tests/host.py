@@ -72,7 +72,7 @@ class Host:
     @property
     def server_env(self):
         """Environment of oriond, orion-virt and orion-check."""
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(("ORION_", "CUDA_"))}
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(("ORION_", "CUDA_")) or k == "ORION_STATS"}
         return keep | self._dirs() | {"PYTHONPATH": str(ROOT)}
 
     @property

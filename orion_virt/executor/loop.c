@@ -91,6 +91,7 @@ static void defer(struct twin *tw, const struct oc_cmd *h, CUresult r)
 static bool execute(struct twin *tw, const struct oc_cmd *h)
 {
     const struct oh_op *op = h->op < OW_NR_OPS && oh_ops[h->op].run ? &oh_ops[h->op] : NULL;
+    uint64_t begin = oh_stats_on ? oh_now_ns() : 0;
     uint32_t bytes = 0;
     bool held = true;
     CUresult r;
@@ -98,6 +99,8 @@ static bool execute(struct twin *tw, const struct oc_cmd *h)
     tw->unlocked = false;
     tw->fault[0] = 0;
     r = dispatch(tw, h, op, &bytes);
+    if (oh_stats_on)
+        oh_stats_note(h->op, h->flags & OC_CMD_REPLY, oh_now_ns() - begin);
     if (r == OH_FAULT) {
         oh_end(OC_CLOSED_PROTOCOL, "%s of guest thread %u (sequence %llu): %s", op ? op->name : "command",
                h->thread, (unsigned long long)h->seq, tw->fault[0] ? tw->fault : "malformed");

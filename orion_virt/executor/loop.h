@@ -50,6 +50,13 @@ bool oh_twins_wait_gone(uint32_t ms);
 uint32_t oh_twins_alive(void);
 void oh_twin_reset(struct twin *tw);     /* its guest thread has ended */
 
+/* ---- stats.c ---- */
+extern bool oh_stats_on;
+void oh_stats_setup(void);
+void oh_stats_note(uint32_t op, bool waited, uint64_t ns);
+void oh_stats_wake(void);
+void oh_stats_report(void);
+
 /* ---- loop.c ---- */
 void oh_loop_run(struct twin *tw);       /* with the baton; returns when it is elsewhere or the channel ends */
 

@@ -140,6 +140,7 @@ EXPORT int oh_run(const struct oh_config *config)
     oh_config = *config;
     oh_config.log_path[sizeof(oh_config.log_path) - 1] = 0;
     oh_log_open(oh_config.log_path);
+    oh_stats_setup();
     err = start();
     if (err) {
         oh_log("channel not started: %s", oh_last_error());
@@ -154,5 +155,6 @@ EXPORT int oh_run(const struct oh_config *config)
     /* Memory stays mapped: threads inside the driver may still use it until the process ends. */
     if (!oh_twins_wait_gone(TWINS_GRACE_MS))
         oh_log("%u thread(s) still inside the driver", oh_twins_alive());
+    oh_stats_report();
     return why;
 }

@@ -58,6 +58,7 @@ static bool wait_turn(struct twin *tw, struct oh_spin *s)
             continue;
         }
         atomic_store(&tw->sleeping, 1); /* full: before the last look; pairs with oh_twin_wake */
+        oh_stats_wake();
         while (!oh_baton_mine(tw) && !atomic_load(&oh_ending) && atomic_load(&tw->sleeping))
             futex(&tw->sleeping, FUTEX_WAIT, 1, NULL);
         atomic_store(&tw->sleeping, 0);
