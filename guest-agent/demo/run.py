@@ -142,7 +142,7 @@ def demo(step: Steps) -> None:
     with PrivateHost(shm_mib=1024, cache=cache, kvm=kvm) as host:
         libvirt = PrivateLibvirt(host)
         libvirt.start()
-        oriond = Oriond(host, f"[server]\ndriver = {driver}\n[controller]\ncontroller_addr = 0.0.0.0:9123\n")
+        oriond = Oriond(host, f"[server]\ndriver = {driver}\n")
         oriond.start()
         client = libvirt.open_directory("client")
         shutil.copy(LIB / "install-client", client / "install-client")

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
+import os
 import signal
 import sys
+import threading
 
 import click
 
@@ -15,7 +16,7 @@ from orion_virt.controller.http import ControllerServer
 from orion_virt.controller.pool import Pool
 from orion_virt.errors import ConfigError, OrionError, Unavailable
 
-_PR_SET_PDEATHSIG = 1
+_log = logging.getLogger("orion.controller")
 
 
 def _bind(listen: str, pool: Pool, secret: str) -> ControllerServer:
@@ -31,16 +32,32 @@ def _bind(listen: str, pool: Pool, secret: str) -> ControllerServer:
         ) from error
 
 
-def serve(listen: str) -> None:
+def _also_at_stdin(pool: Pool, secret: str, port: int) -> None:
+    """Serves the same pool at every address that comes in a line; the end of the input is the end of us."""
+    for line in sys.stdin:
+        try:
+            server = _bind(config.join_addr(line.strip(), port), pool, secret)
+        except OrionError as error:
+            _log.error("%s", error)
+            continue
+        _log.info("listening on %s", config.join_addr(line.strip(), port))
+        threading.Thread(target=server.serve_forever, args=(3600,), daemon=True).start()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def serve(listen: str, also_at_stdin: bool) -> None:
     """Runs until SIGTERM or SIGINT."""
-    server = _bind(listen, Pool(), credential.load(paths.credential()))
+    pool, secret = Pool(), credential.load(paths.credential())
+    server = _bind(listen, pool, secret)
 
     def stop(*_: object) -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    logging.getLogger("orion.controller").info("listening on %s", listen)
+    _log.info("listening on %s", listen)
+    if also_at_stdin:
+        threading.Thread(target=_also_at_stdin, args=(pool, secret, server.server_port), daemon=True).start()
     try:
         server.serve_forever(poll_interval=3600)
     finally:
@@ -50,14 +67,12 @@ def serve(listen: str) -> None:
 @click.command()
 @click.option("--listen", default="0.0.0.0:9123", show_default=True, help="Address and port to serve on.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
-@click.option("--die-with-parent", is_flag=True, hidden=True)
-def main(listen: str, log_level: str, die_with_parent: bool) -> None:
+@click.option("--also-at-stdin", is_flag=True, hidden=True)
+def main(listen: str, log_level: str, also_at_stdin: bool) -> None:
     """Grants vGPUs to clients and keeps account of them."""
     logging.basicConfig(level=log_level, format="%(asctime)s [%(levelname)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
-    if die_with_parent:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
-        serve(listen)
+        serve(listen, also_at_stdin)
     except OrionError as error:
         click.echo(f"[Error] {error}", err=True)
         sys.exit(error.exit_code)

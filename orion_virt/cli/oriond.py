@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.errors import OrionError
 from orion_virt.gpu import inventory
 from orion_virt.server import daemon, logs
+from orion_virt.server.embedded import EmbeddedController
 
 
 def _check(config: ServerConfig) -> None:
@@ -25,20 +25,9 @@ def _check(config: ServerConfig) -> None:
         click.echo(f"[Warning] {warning}", err=True)
 
 
-async def _run(config: ServerConfig) -> None:
+async def _run(config: ServerConfig, controller: EmbeddedController | None) -> None:
     found = await asyncio.to_thread(inventory.take, config.driver)
-    await daemon.Daemon(config, found, daemon.load_secret()).run()
-
-
-def _stop_controller(controller: subprocess.Popen[bytes] | None) -> None:
-    if controller is None:
-        return
-    controller.terminate()
-    try:
-        controller.wait(5)
-    except subprocess.TimeoutExpired:
-        controller.kill()
-        controller.wait()
+    await daemon.Daemon(config, found, daemon.load_secret(), controller).run()
 
 
 def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None:
@@ -50,10 +39,11 @@ def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None
         for warning in config.warnings:
             logging.getLogger("orion.config").warning("%s", warning)
         if with_controller:
-            controller = daemon.start_controller(config.controller_addr)
-        asyncio.run(_run(config))
+            controller = EmbeddedController(config.controller_addr)
+        asyncio.run(_run(config, controller))
     finally:
-        _stop_controller(controller)
+        if controller is not None:
+            controller.stop()
         lock.close()
 
 

@@ -10,8 +10,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import uuid as uuids
 from typing import Any
 
@@ -25,6 +23,7 @@ from orion_virt.region.regions import Regions
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
+from orion_virt.server.embedded import EmbeddedController, is_loopback
 from orion_virt.server.guests import Guests
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server.workers import Pool, user_ids
@@ -65,8 +64,10 @@ class Lock:
 class Daemon:
     """The whole of oriond, in one event loop. Also the `Host` of the libvirt part."""
 
-    def __init__(self, config: ServerConfig, inventory: Inventory, secret: str) -> None:
+    def __init__(self, config: ServerConfig, inventory: Inventory, secret: str,
+                 controller: EmbeddedController | None = None) -> None:
         self.config = config
+        self._controller = controller
         self.inventory = inventory
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
@@ -105,7 +106,7 @@ class Daemon:
     async def start(self) -> None:
         (paths.log() / "session").mkdir(parents=True, exist_ok=True)
         for ip in self.config.bind_addr or ("127.0.0.1",):
-            self.guests.listen(ip)
+            self._listen(ip)
         self.regions.restore()
         self.channels_part.start()
         self.pool.warm_up()
@@ -159,9 +160,15 @@ class Daemon:
                 raise Unavailable(
                     f"[server] bind_addr does not list {address}", hint="Add it there, or set bind_addr = auto"
                 )
-        elif self.guests.listen(address):
+        elif self._listen(address):
             self.accounts.renew()
         return join_addr(address, self.config.listen_port)
+
+    def _listen(self, ip: str) -> bool:
+        is_new = self.guests.listen(ip)
+        if is_new and self._controller is not None:
+            self._controller.also_at(ip)
+        return is_new
 
     def server_addrs(self) -> list[str]:
         return [join_addr(ip, self.config.listen_port) for ip in self.guests.addresses()]
@@ -172,7 +179,7 @@ class Daemon:
         here = split_addr(server_addr, self.config.listen_port)
         assert pair is not None
         host, port = pair
-        local = host in _WILDCARDS or host == "localhost" or host.startswith("127.") or host == "::1"
+        local = host in _WILDCARDS or is_loopback(host)
         return join_addr(here[0] if local and here is not None else host, port)
 
     def close_channels(self, uuid: str, reason: str) -> int:
@@ -271,12 +278,6 @@ def _address_towards(addr: str) -> str:
             sock.connect(to)
             return str(sock.getsockname()[0])
     return "127.0.0.1"
-
-
-def start_controller(addr: str) -> subprocess.Popen[bytes]:
-    """An orion-controller of our own, which ends with us."""
-    argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", addr, "--die-with-parent"]
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
 
 def load_secret() -> str:

@@ -41,8 +41,6 @@ def setup() -> Iterator[Setup]:
 SETTINGS = """\
 [server]
 driver = simulated
-[controller]
-controller_addr = 0.0.0.0:9123
 """
 
 

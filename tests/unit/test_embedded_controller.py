@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A controller that oriond started serves where it is told to, and ends with oriond."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from host import ROOT, free_port, wait_for
+
+
+def answers(ip: str, port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{ip}:{port}/info", timeout=2) as reply:
+            return b"api_version" in reply.read()
+    except OSError:
+        return False
+
+
+def test_further_addresses_and_the_end(tmp_path: Path) -> None:
+    port = free_port()
+    argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", f"127.0.0.1:{port}", "--also-at-stdin"]
+    env = {f"ORION_{n}": str(tmp_path) for n in ("ETC", "RUN", "LOG", "STATE")} | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stderr
+        assert wait_for(lambda: answers("127.0.0.1", port))
+        assert not answers("127.0.0.2", port)
+        process.stdin.write("203.0.113.7\n127.0.0.2\n")  # the first is not this machine's
+        process.stdin.flush()
+        assert wait_for(lambda: answers("127.0.0.2", port))
+        process.stdin.close()
+        assert process.wait(10) == 0
+        assert "cannot listen on 203.0.113.7" in process.stderr.read()
