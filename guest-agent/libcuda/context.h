@@ -5,6 +5,8 @@
 
 #include "client.h"
 
+#define OG_LIMITS 16u
+
 struct og_context {
     uint64_t handle;
     int device;
@@ -15,6 +17,8 @@ struct og_context {
     unsigned api_version;
     _Atomic uint64_t number;  /* of this incarnation, from 1; 0 while not active */
     _Atomic uint32_t life;    /* counts incarnations, tags og_thread.host_ctx */
+    _Atomic uint64_t limit[OG_LIMITS]; /* value + 1 as the host told it in this incarnation, 0: not asked */
+    uint64_t limits_number;   /* the incarnation that limit[] belongs to */
 };
 
 /* NULL: not a context. */

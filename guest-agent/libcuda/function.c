@@ -179,8 +179,10 @@ static void og_attrs_forget(struct og_entry *e)
     for (unsigned i = 0; i < OC_MAX_DEVICES; i++) {
         struct og_attrs *a = atomic_load_explicit(&e->attrs[i], memory_order_acquire);
 
-        if (a)
+        if (a) {
             atomic_store(&a->known, 0);
+            atomic_store(&a->set, 0);
+        }
     }
     for (unsigned i = 0; i < OG_SHAPES; i++)
         atomic_store_explicit(&e->shapes[i], 0, memory_order_relaxed);
@@ -227,19 +229,36 @@ static CUresult og_attribute_get(int *value, unsigned attribute, uint64_t handle
     return r;
 }
 
+/* Libraries set the same value before every launch: only the first one crosses. */
+static bool og_attribute_is(const struct og_attrs *a, unsigned attribute, int value)
+{
+    return a && attribute < OG_ATTRS && (atomic_load_explicit(&a->set, memory_order_acquire) >> attribute & 1) &&
+           atomic_load_explicit(&a->wanted[attribute], memory_order_relaxed) == value;
+}
+
 static CUresult og_attribute_set(uint64_t handle, unsigned attribute, int value, int device)
 {
     struct og_entry *e = og_entry(handle);
+    int at = device < 0 ? og_self()->device : device;
+    struct og_attrs *a = NULL;
     CUresult r = og_check_init();
 
     if (r != CUDA_SUCCESS)
         return r;
     if (!e)
         return CUDA_ERROR_INVALID_HANDLE;
+    if (at >= 0 && at < og_nr_devices())
+        a = og_attrs(e, at);
+    if (og_attribute_is(a, attribute, value))
+        return CUDA_SUCCESS;
     r = og_current() ? og_sync_context(false) : CUDA_SUCCESS;
     if (r == CUDA_SUCCESS)
         r = og_send_orion_function_set(handle, attribute, device, value);
     og_entry_changed(e);
+    if (r == CUDA_SUCCESS && a && attribute < OG_ATTRS) {
+        atomic_store_explicit(&a->wanted[attribute], value, memory_order_relaxed);
+        atomic_fetch_or_explicit(&a->set, 1u << attribute, memory_order_release);
+    }
     return r;
 }
 

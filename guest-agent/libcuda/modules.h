@@ -53,6 +53,8 @@ void og_jit_results(const struct og_jit *jit, uint64_t image);
 struct og_attrs {
     _Atomic uint32_t known;   /* bit n: value[n] holds */
     _Atomic int value[OG_ATTRS];
+    _Atomic uint32_t set;     /* bit n: the application set wanted[n] last, and the host took it */
+    _Atomic int wanted[OG_ATTRS];
 };
 struct og_occupancy {
     uint64_t key[3];
