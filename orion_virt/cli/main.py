@@ -10,6 +10,7 @@ import click
 
 from orion_virt.cli.attach import attach
 from orion_virt.cli.detach import detach
+from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.region import region
 from orion_virt.cli.show import show
@@ -42,7 +43,7 @@ def main() -> None:
     """
 
 
-for command in (attach, detach, list_domains, region, show):
+for command in (attach, detach, hook, list_domains, region, show):
     main.add_command(command)
 
 if __name__ == "__main__":

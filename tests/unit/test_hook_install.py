@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`orion-virt hook install`: what it writes is a hook that runs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from orion_virt.cli import hook as module
+from orion_virt.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def no_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No libvirtd of this machine is signalled."""
+    monkeypatch.setattr(module, "PID_FILES", ())
+
+
+def test_installed_hook_runs_and_lets_an_unknown_operation_pass(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    script = tmp_path / "qemu.d" / "50-orion-virt"
+    ran = subprocess.run(["/usr/bin/python3", "-I", str(script), "guest", "stopped", "end", "-"], input=b"<domain/>",
+                         capture_output=True, timeout=20, check=False)
+    assert (ran.returncode, ran.stdout) == (0, b"")
+    assert b"ModuleNotFoundError" not in ran.stderr
+
+
+def test_remove_leaves_nothing(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
+    assert CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path)]).exit_code == 0
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_no_permission_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "qemu.d"))
+
+    monkeypatch.setattr(module.shutil, "copyfile", refuse)
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
+    assert done.exit_code == 7
+    assert "run it as root" in done.output.lower()
