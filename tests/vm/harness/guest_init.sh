@@ -42,7 +42,7 @@ for share in $(option shares | tr , ' '); do # tag:path:ro|rw
     tag=${share%%:*} mode=${share##*:} path=${share#*:}
     path=${path%:*}
     mkdir -p "$root$path"
-    mount_9p "$tag" "$root$path" "$mode" || echo "orion-guest: no share $tag"
+    { [ "$mode" = rw ] || mode=ro,cache=mmap; mount_9p "$tag" "$root$path" "$mode"; } || echo "orion-guest: no share $tag"
 done
 grep -q '^root:' $root/etc/passwd 2>/dev/null || echo 'root:x:0:0:root:/root:/bin/sh' >>$root/etc/passwd
 grep -q '^guest:' $root/etc/passwd || echo 'guest:x:1000:1000:guest:/home/guest:/bin/sh' >>$root/etc/passwd
