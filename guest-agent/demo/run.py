@@ -6,6 +6,8 @@ Everything lives in namespaces and a temporary directory of its own; kernel and 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -18,7 +20,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / "tests")]
 
-from orion_virt.errors import Forbidden, OrionError, Unavailable  # noqa: E402
+from orion_virt.errors import Forbidden, NotFound, OrionError, Unavailable  # noqa: E402
 from vm.harness import Guest, GuestConfig, Oriond, PrivateHost, PrivateLibvirt, Share, guest_cache  # noqa: E402
 from vm.harness.kernel import fetch  # noqa: E402
 from vm.harness.probe import kvm_boots  # noqa: E402
@@ -29,7 +31,9 @@ NEEDED_MEMORY_MIB = 1200  # guest, its region, QEMU, libvirtd, oriond and a work
 NEEDED_DISK_MIB = 1300  # kernel and guest root
 LIB = REPO / "orion_virt" / "_lib"
 DOMAIN = "orion-demo"
+TOOLS = ("qemu-system-x86_64", "libvirtd", "virsh", "dnsmasq", "debootstrap", "unshare", "setpriv")
 SAY_EVERY_SECONDS = 5
+PR_SET_PDEATHSIG = 1
 
 
 class Steps:
@@ -59,6 +63,9 @@ def check_machine(cache: Path, memory_mib: int, disk_mib: int) -> None:
         raise Forbidden("root is needed for a private libvirt and namespaces", hint="run `make demo`, which uses sudo")
     if not (LIB / "install-client").exists():
         raise Unavailable("nothing is built", hint="run `make demo`, which builds first")
+    missing = [tool for tool in TOOLS if not shutil.which(tool)]
+    if missing:
+        raise NotFound(f"not installed: {', '.join(missing)}", hint="run `make demo`, which installs what is missing")
     if memory_mib < NEEDED_MEMORY_MIB:
         raise Unavailable(f"{NEEDED_MEMORY_MIB} MiB of memory are needed, {memory_mib} are available", hint="end something else")
     if disk_mib < NEEDED_DISK_MIB and not (cache / "root" / "done").exists():
@@ -178,13 +185,15 @@ def main() -> None:
     """Entry point; one clear error on stderr, exit 1, when something is missing."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # make or sudo was killed
     try:
         demo(Steps())
     except OrionError as error:
         raise SystemExit(f"demo: {error}") from None
-    except KeyboardInterrupt:
-        print("demo: interrupted, everything is removed", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError):
+            print("demo: interrupted, everything is removed", file=sys.stderr, flush=True)
+        os._exit(130)  # no further write to a terminal that may be gone
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ from .kernel import Kernel
 
 KVM_PROBE_SECONDS = 10
 REACHED = "orion-guest:"  # what the guest's init writes
+KVM = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TOO_SLOW = f"under KVM a stock kernel did not reach user space in {KVM_PROBE_SECONDS} s"
 
 
 def kvm_boots(kernel: Kernel, cache: Path) -> tuple[bool, str]:
     """Whether to use KVM, and why (not)."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False, "there is no /dev/kvm to use"
+    if not KVM.is_char_device() or not os.access(KVM, os.R_OK | os.W_OK):
+        return False, f"there is no {KVM} to use"
     initrd = build(kernel, cache)
     key = hashlib.sha256(f"{initrd} {BOOT_ID.read_text()}".encode()).hexdigest()[:16]
     verdict = cache / f"kvm-{key}"
