@@ -3,6 +3,22 @@
 
 import host
 import pytest
+import skips
+
+# What is quick comes first, so that a mistake shows early.
+ORDER = ("style", "unit", "spec", "c", "simgpu", "loopback", "vm")
+
+
+def pytest_configure(config):
+    if (gate := skips.gate()) is not None:
+        config.pluginmanager.register(gate, "skip-gate")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        return next((at for at, folder in enumerate(ORDER) if f"tests/{folder}/" in item.nodeid), len(ORDER))
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+""".ci/setup with stand-ins for what would change this machine: what it asks, installs and says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Each writes its name and arguments into the file `calls`.
+STAND_INS = {
+    "apt-get": 'case "$*" in *"$FAILS"*) [ -z "$FAILS" ] || exit 100 ;; esac',
+    "dpkg-query": 'for p in $MISSING; do case "$*" in *" $p") exit 1 ;; esac; done; echo "install ok installed"',
+    "id": "echo 1000",
+    "sudo": '[ "$1" != tee ] || cat >/dev/null; case "$1" in env) shift 2; exec "$@" ;; apt-get) exec "$@" ;; esac',
+    "uname": "echo ${MACHINE:-x86_64}",
+    "df": r'printf "h\nx 1 1 ${FREE:-9000000} 1%% /\n"',
+}
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a copy of the script whose virtual environment is up to date."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "setup", tmp_path / ".ci")
+    (tmp_path / "bin").mkdir()
+    for name, body in STAND_INS.items():
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{body}\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    stamp = subprocess.run("cat setup.cfg pyproject.toml | cksum | cut -d' ' -f1", shell=True, cwd=tmp_path, text=True,
+                           capture_output=True, check=True).stdout.strip()
+    (tmp_path / ".venv" / f"installed-{stamp}").touch()
+
+    def run(stdin: int = subprocess.DEVNULL, **variables: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MISSING": "", "FAILS": "", **variables}
+        return subprocess.run([shutil.which("dash") or "sh", tmp_path / ".ci" / "setup"], stdin=stdin, env=env, text=True,
+                              capture_output=True, timeout=60, check=False)
+
+    return run
+
+
+def installed(folder: Path) -> list[str]:
+    calls = folder / "calls"
+    return [line for line in calls.read_text().splitlines() if line.startswith("apt-get install")] if calls.exists() else []
+
+
+def test_nothing_is_missing(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = setup()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not installed(tmp_path)
+
+
+def test_only_what_is_missing(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = setup(MISSING="seabios zstd", YES="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "These packages will be installed with apt-get: seabios zstd\n"
+    assert [line.split()[-2:] for line in installed(tmp_path)] == [["seabios", "zstd"]]
+    calls = (tmp_path / "calls").read_text()
+    if not Path("/usr/sbin/policy-rc.d").exists():  # no service that comes with a package is started
+        assert calls.index("sudo tee /usr/sbin/policy-rc.d") < calls.index("apt-get install")
+        assert calls.index("apt-get install") < calls.index("sudo rm -f /usr/sbin/policy-rc.d")
+
+
+def test_continuous_integration_is_not_asked(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    assert setup(MISSING="zstd", CI="true").returncode == 0
+    assert installed(tmp_path)
+
+
+def test_no_terminal_to_ask_on(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = setup(MISSING="zstd")
+    assert done.returncode == 1 and "YES=1" in done.stderr
+    assert not installed(tmp_path)
+
+
+@pytest.mark.parametrize(("answer", "status"), [(b"n\n", 1), (b"y\n", 0)])
+def test_the_question(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, answer: bytes,
+                      status: int) -> None:
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, answer)
+        done = setup(stdin=theirs, MISSING="zstd")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == status and "Do you want to continue [n/y] ?" in done.stdout
+    assert bool(installed(tmp_path)) == (status == 0)
+
+
+@pytest.mark.parametrize(("variables", "said"), [
+    ({"MISSING": "zstd", "FAILS": "update"}, "is there a network?"),
+    ({"MISSING": "zstd", "FAILS": "install"}, "could not install: zstd"),
+    ({"MACHINE": "aarch64"}, "this one is aarch64"),
+    ({"FREE": "1000"}, "3 GB of disk are needed"),
+])
+def test_one_clear_error(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, variables: dict[str, str],
+                         said: str) -> None:
+    done = setup(YES="1", **variables)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    calls = (tmp_path / "calls").read_text()
+    assert calls.count("sudo tee /usr/sbin/policy") == min(1, calls.count("sudo rm -f /usr/sbin/policy"))
