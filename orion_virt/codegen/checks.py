@@ -27,6 +27,8 @@ static inline uint64_t oh_rows_bytes(uint64_t width, uint64_t pitch, uint64_t ro
 
     if (rows == 0 || width == 0)
         return 0;
+    if (pitch < width) /* a driver may take it for packed rows */
+        pitch = width;
     return __builtin_add_overflow(oh_array_bytes(pitch, rows - 1), width, &bytes) ? UINT64_MAX : bytes;
 }
 

@@ -75,6 +75,8 @@ def _locals(call: Call, ins: list[Param]) -> list[str]:
         lines += _local(call, p)
     if call.ledger and call.ledger[0] == "-":
         lines.append("    struct oh_entry entry;")
+    if call.frees:
+        lines.append("    void *taken, *data;")
     return [*lines, "    CUresult r;"]
 
 
@@ -172,8 +174,9 @@ def _span(span: Span) -> str:
 
 
 def _before(call: Call) -> list[str]:
-    # after a one-way call the client has forgotten the handle, whatever the driver will say
-    lines = [_forget(call)] if call.frees and call.order is ASYNC else []
+    # first of all: two threads must not both have the driver free it; and after a one-way call the client has
+    # forgotten the handle, whatever the driver will say
+    lines = _forget(call) if call.frees else []
     if call.books or (call.ledger and call.ledger[0] == "+"):
         lines += ["    if (t->device < 0)", "        return CUDA_ERROR_INVALID_CONTEXT;"]
     if call.books and call.books[0] == "+":
@@ -189,6 +192,12 @@ def _before(call: Call) -> list[str]:
 def _failed(call: Call) -> list[str]:
     if call.ledger and call.ledger[0] == "-":
         return ["    if (r != CUDA_SUCCESS) {", "        oh_entry_restore(&entry);", "        return r;", "    }"]
+    if call.frees and call.order is not ASYNC:
+        made = _param(call, call.frees)
+        name = f"OW_KIND_{made.type.handle}, in->{made.name}"
+        lines = ["    if (r != CUDA_SUCCESS) {", f"        if (oh_put({name}, taken) != CUDA_SUCCESS)"]
+        lines += ["            return OH_FAULT;", f"        oh_set_data({name}, data);", "        return r;", "    }"]
+        return lines
     if not (call.books and call.books[0] == "+"):
         return ["    if (r != CUDA_SUCCESS)", "        return r;"]
     undo = f"        oh_unbook(t->device, in->{call.books[1:]});"
@@ -205,14 +214,13 @@ def _after(call: Call) -> list[str]:
         made = _param(call, call.makes)
         lines += [f"    r = oh_put(OW_KIND_{made.type.handle}, in->{made.name}, (void *)(uintptr_t)v_{made.name});"]
         lines += ["    if (r != CUDA_SUCCESS)", "        return r;"]
-    if call.frees and call.order is not ASYNC:
-        lines.append(_forget(call))
     return lines
 
 
-def _forget(call: Call) -> str:
-    kind = _param(call, call.frees or "").type.handle
-    return f"    oh_del(OW_KIND_{kind}, in->{call.frees});"
+def _forget(call: Call) -> list[str]:
+    param = _param(call, call.frees or "")
+    taken = f"oh_take(OW_KIND_{param.type.handle}, in->{call.frees}, &taken, &data)"
+    return [f"    if (!{taken})", f"        return {param.type.invalid};"]
 
 
 def _param(call: Call, name: str) -> Param:

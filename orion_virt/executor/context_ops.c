@@ -165,6 +165,8 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     if (!c || in->how > OH_DESTROY || c->primary != (in->how != OH_DESTROY))
         return oh_fault(t, "end %u of a context", in->how);
     oh_fence_drain();
+    if (!oh_take(OW_KIND_CONTEXT, in->context, &real, (void **)&c)) /* another thread ends it */
+        return CUDA_ERROR_INVALID_CONTEXT;
     count_context(c->device, -1, &last_of_device, &last);
     drop_all_of(in->context, real, last);
     (void)oh_drv.cuCtxGetCurrent(&before);
@@ -173,7 +175,6 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
         (void)oh_drv.cuCtxSetCurrent(NULL);
         t->device = -1;
     }
-    oh_del(OW_KIND_CONTEXT, in->context);
     if (last_of_device)
         oh_ledger_drop(c->device);
     if (c->primary) {

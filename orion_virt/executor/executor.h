@@ -71,6 +71,9 @@ struct oh_twin {                 /* host thread of one guest thread */
     void *scratch;               /* for family code */
 };
 
+/* A driver function that the host's driver, or the simulated one, may lack. */
+#define OH_CALL(function, ...) (oh_drv.function ? oh_drv.function(__VA_ARGS__) : CUDA_ERROR_NOT_SUPPORTED)
+
 /* ---- loop.c ---- */
 typedef CUresult oh_dispatch_fn(struct oh_twin *t, const void *in, uint32_t bytes, void *out, uint32_t *out_bytes);
 struct oh_op {
@@ -93,6 +96,8 @@ void oh_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 OH_MUST_CHECK CUresult oh_get(enum ow_kind kind, uint64_t id, void **real);
 OH_MUST_CHECK CUresult oh_put(enum ow_kind kind, uint64_t id, void *real); /* OH_FAULT when taken or out of range */
 void oh_del(enum ow_kind kind, uint64_t id);
+/* Deletes and tells what it was: of two threads that destroy one handle, one is told true. */
+OH_MUST_CHECK bool oh_take(enum ow_kind kind, uint64_t id, void **real, void **data);
 uint64_t oh_find(enum ow_kind kind, void *real); /* client's id of a driver handle, 0: unknown */
 void oh_set_data(enum ow_kind kind, uint64_t id, void *data);
 void *oh_data(enum ow_kind kind, uint64_t id);

@@ -139,7 +139,7 @@ CUresult oh_orion_function_name(struct oh_twin *t, const struct ow_orion_functio
 
     (void)t, (void)bytes;
     if (r == CUDA_SUCCESS)
-        r = oh_is_kernel(in->function) ? oh_drv.cuKernelGetName(&name, real) : oh_drv.cuFuncGetName(&name, real);
+        r = oh_is_kernel(in->function) ? OH_CALL(cuKernelGetName, &name, real) : OH_CALL(cuFuncGetName, &name, real);
     if (r != CUDA_SUCCESS || !name)
         return r != CUDA_SUCCESS ? r : CUDA_ERROR_NOT_FOUND;
     out->total = (uint32_t)strnlen(name, 64u << 10);
@@ -213,9 +213,10 @@ CUresult oh_orion_function_cache(struct oh_twin *t, const struct ow_orion_functi
     if (r != CUDA_SUCCESS)
         return r;
     if (!oh_is_kernel(in->function))
-        return in->what ? oh_drv.cuFuncSetSharedMemConfig(real, in->config) : oh_drv.cuFuncSetCacheConfig(real, in->config);
+        return in->what ? OH_CALL(cuFuncSetSharedMemConfig, real, in->config)
+                        : OH_CALL(cuFuncSetCacheConfig, real, in->config);
     r = device_of(t, in->device, &dev);
-    return r == CUDA_SUCCESS ? oh_drv.cuKernelSetCacheConfig(real, in->config, dev) : r;
+    return r == CUDA_SUCCESS ? OH_CALL(cuKernelSetCacheConfig, real, in->config, dev) : r;
 }
 
 CUresult oh_orion_function_load(struct oh_twin *t, const struct ow_orion_function_load_in *in, uint32_t bytes,
@@ -228,9 +229,9 @@ CUresult oh_orion_function_load(struct oh_twin *t, const struct ow_orion_functio
 
     (void)t, (void)bytes;
     if (r == CUDA_SUCCESS && in->query)
-        r = oh_drv.cuFuncIsLoaded(&state, real);
+        r = OH_CALL(cuFuncIsLoaded, &state, real);
     else if (r == CUDA_SUCCESS)
-        r = oh_drv.cuFuncLoad(real);
+        r = OH_CALL(cuFuncLoad, real);
     out->state = state;
     *out_bytes = sizeof(*out);
     return r;

@@ -59,7 +59,7 @@ static CUresult memset_params(const uint8_t *blob, uint32_t bytes, struct params
     if (bytes < sizeof(*m) || (m->element_bytes != 1 && m->element_bytes != 2 && m->element_bytes != 4))
         return CUDA_ERROR_INVALID_VALUE;
     width = oh_array_bytes(m->width, m->element_bytes);
-    if (!m->width || !m->height || !oh_touches(m->dst, oh_rows_bytes(width, m->height > 1 ? m->pitch : width,
+    if (!m->width || !m->height || (m->height > 1 && m->pitch < width) || !oh_touches(m->dst, oh_rows_bytes(width, m->height > 1 ? m->pitch : width,
                                                                      m->height)))
         return CUDA_ERROR_INVALID_VALUE;
     p->set = (CUDA_MEMSET_NODE_PARAMS){ .dst = m->dst, .pitch = m->pitch, .value = m->value,

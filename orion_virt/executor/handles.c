@@ -136,17 +136,27 @@ CUresult oh_put(enum ow_kind kind, uint64_t id, void *real)
     return r;
 }
 
-void oh_del(enum ow_kind kind, uint64_t id)
+bool oh_take(enum ow_kind kind, uint64_t id, void **real, void **data)
 {
     struct entry *e;
 
     pthread_mutex_lock(&lock);
     e = live(kind, id);
     if (e) {
+        *real = atomic_load(&e->real);
+        *data = atomic_load(&e->data);
         atomic_store(&e->id, 0);
         unlink_entry(tables[kind], e);
     }
     pthread_mutex_unlock(&lock);
+    return e != NULL;
+}
+
+void oh_del(enum ow_kind kind, uint64_t id)
+{
+    void *real, *data;
+
+    (void)!oh_take(kind, id, &real, &data);
 }
 
 uint64_t oh_find(enum ow_kind kind, void *real)

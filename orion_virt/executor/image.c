@@ -28,11 +28,11 @@ struct oh_image {
     uint32_t kind, nr, given;
     struct oh_piece *pieces; /* nr of them */
     CUresult failed;         /* told by the load */
-    bool held;
+    unsigned users;          /* the guest's number counts as one; [lock] */
     struct oh_wrapper wrapper;
     const void **fatbins;
     char *log[2];
-    uint32_t log_bytes[2], wall, threads;
+    uint32_t log_room[2], log_bytes[2], wall, threads;
     struct oh_image *next;
 };
 
@@ -41,31 +41,22 @@ static uint32_t nr_images;
 static uint64_t images_bytes;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list; an image itself is one guest thread's */
 
+/* With a reference. */
 static struct oh_image *find(uint64_t id)
 {
     struct oh_image *image;
 
     pthread_mutex_lock(&lock);
-    for (image = images; image && image->id != id; image = image->next)
+    for (image = id ? images : NULL; image && image->id != id; image = image->next)
         ;
+    if (image)
+        image->users++;
     pthread_mutex_unlock(&lock);
-    return id ? image : NULL;
+    return image;
 }
 
 static void destroy(struct oh_image *image)
 {
-    struct oh_image **p;
-
-    pthread_mutex_lock(&lock);
-    for (p = &images; *p && *p != image; p = &(*p)->next)
-        ;
-    if (*p) {
-        *p = image->next;
-        nr_images--;
-    }
-    for (uint32_t i = 0; i < image->given; i++)
-        images_bytes -= image->pieces[i].data ? image->pieces[i].bytes : 0;
-    pthread_mutex_unlock(&lock);
     for (uint32_t i = 0; i < image->given; i++)
         free(image->pieces[i].data);
     free(image->pieces);
@@ -75,6 +66,36 @@ static void destroy(struct oh_image *image)
     free(image);
 }
 
+void oh_image_put(struct oh_image *image)
+{
+    struct oh_image **p;
+    bool last;
+
+    if (!image)
+        return;
+    pthread_mutex_lock(&lock);
+    last = --image->users == 0;
+    for (p = &images; last && *p && *p != image; p = &(*p)->next)
+        ;
+    if (last && *p) {
+        *p = image->next;
+        nr_images--;
+        for (uint32_t i = 0; i < image->given; i++)
+            images_bytes -= image->pieces[i].data ? image->pieces[i].bytes : 0;
+    }
+    pthread_mutex_unlock(&lock);
+    if (last)
+        destroy(image);
+}
+
+static bool known(uint64_t id)
+{
+    struct oh_image *image = find(id);
+
+    oh_image_put(image);
+    return image != NULL;
+}
+
 CUresult oh_orion_image_begin(struct oh_twin *t, const struct ow_orion_image_begin_in *in, uint32_t bytes,
                               struct ow_orion_image_begin_out *out, uint32_t *out_bytes)
 {
@@ -82,7 +103,7 @@ CUresult oh_orion_image_begin(struct oh_twin *t, const struct ow_orion_image_beg
 
     (void)bytes, (void)out, (void)out_bytes;
     if (!in->image || in->kind > OH_WRAPPER_V2 || !in->pieces || in->pieces > OH_PIECES_MAX ||
-        (in->pieces > 1 && in->kind != OH_WRAPPER_V2) || find(in->image))
+        (in->pieces > 1 && in->kind != OH_WRAPPER_V2) || known(in->image))
         return oh_fault(t, "image of kind %u with %u pieces", in->kind, in->pieces);
     image = nr_images < OH_IMAGES_MAX ? calloc(1, sizeof(*image)) : NULL;
     if (image)
@@ -94,6 +115,7 @@ CUresult oh_orion_image_begin(struct oh_twin *t, const struct ow_orion_image_beg
     image->id = in->image;
     image->kind = in->kind;
     image->nr = in->pieces;
+    image->users = 1;
     pthread_mutex_lock(&lock);
     image->next = images;
     images = image;
@@ -114,15 +136,10 @@ static uint8_t *room_for(uint64_t bytes)
     return data;
 }
 
-CUresult oh_orion_image_piece(struct oh_twin *t, const struct ow_orion_image_piece_in *in, uint32_t bytes,
-                              struct ow_orion_image_piece_out *out, uint32_t *out_bytes)
+static CUresult add_piece(struct oh_twin *t, const struct ow_orion_image_piece_in *in, struct oh_image *image)
 {
-    struct oh_image *image = find(in->image);
     struct oh_piece *piece;
 
-    (void)bytes, (void)out, (void)out_bytes;
-    if (!image)
-        return CUDA_SUCCESS;
     if (image->given == image->nr || !in->bytes)
         return oh_fault(t, "piece %u of an image of %u", image->given + 1, image->nr);
     piece = &image->pieces[image->given++];
@@ -133,16 +150,22 @@ CUresult oh_orion_image_piece(struct oh_twin *t, const struct ow_orion_image_pie
     return CUDA_SUCCESS;
 }
 
-CUresult oh_orion_image_data(struct oh_twin *t, const struct ow_orion_image_data_in *in, uint32_t bytes,
-                             struct ow_orion_image_data_out *out, uint32_t *out_bytes)
+CUresult oh_orion_image_piece(struct oh_twin *t, const struct ow_orion_image_piece_in *in, uint32_t bytes,
+                              struct ow_orion_image_piece_out *out, uint32_t *out_bytes)
 {
     struct oh_image *image = find(in->image);
+    CUresult r = image ? add_piece(t, in, image) : CUDA_SUCCESS;
+
+    (void)bytes, (void)out, (void)out_bytes;
+    oh_image_put(image);
+    return r;
+}
+
+static CUresult add_data(struct oh_twin *t, const struct ow_orion_image_data_in *in, struct oh_image *image)
+{
     struct oh_piece *piece;
 
-    (void)out, (void)out_bytes;
-    if (in->data_bytes > bytes - sizeof(*in))
-        return oh_fault(t, "%u bytes of an image in a command of %u", in->data_bytes, bytes);
-    if (!image || image->failed != CUDA_SUCCESS)
+    if (image->failed != CUDA_SUCCESS)
         return CUDA_SUCCESS;
     piece = image->given ? &image->pieces[image->given - 1] : NULL;
     if (!piece || in->offset != piece->filled || in->data_bytes > piece->bytes - piece->filled)
@@ -152,29 +175,35 @@ CUresult oh_orion_image_data(struct oh_twin *t, const struct ow_orion_image_data
     return CUDA_SUCCESS;
 }
 
+CUresult oh_orion_image_data(struct oh_twin *t, const struct ow_orion_image_data_in *in, uint32_t bytes,
+                             struct ow_orion_image_data_out *out, uint32_t *out_bytes)
+{
+    struct oh_image *image;
+    CUresult r;
+
+    (void)out, (void)out_bytes;
+    if (in->data_bytes > bytes - sizeof(*in))
+        return oh_fault(t, "%u bytes of an image in a command of %u", in->data_bytes, bytes);
+    image = find(in->image);
+    r = image ? add_data(t, in, image) : CUDA_SUCCESS;
+    oh_image_put(image);
+    return r;
+}
+
 CUresult oh_orion_image_drop(struct oh_twin *t, const struct ow_orion_image_drop_in *in, uint32_t bytes,
                              struct ow_orion_image_drop_out *out, uint32_t *out_bytes)
 {
     struct oh_image *image = find(in->image);
 
     (void)t, (void)bytes, (void)out, (void)out_bytes;
-    if (image && image->held)
-        image->id = 0;
-    else if (image)
-        destroy(image);
+    if (!image)
+        return CUDA_SUCCESS;
+    pthread_mutex_lock(&lock);
+    image->users -= image->id ? 1 : 0; /* the number's; ours is still there */
+    image->id = 0;
+    pthread_mutex_unlock(&lock);
+    oh_image_put(image);
     return CUDA_SUCCESS;
-}
-
-void oh_image_hold(struct oh_image *image)
-{
-    image->held = true;
-}
-
-void oh_image_unhold(struct oh_image *image)
-{
-    image->held = false;
-    if (!image->id)
-        destroy(image);
 }
 
 /* The wrapper as the driver knows it, at our addresses. */
@@ -196,22 +225,29 @@ static bool put_together(struct oh_image *image)
     return true;
 }
 
+static CUresult check(struct oh_image *image)
+{
+    bool (*ok)(const uint8_t *, uint64_t) = image->kind == OH_RAW ? oh_image_piece_ok : oh_image_wrapped_ok;
+
+    if (image->failed != CUDA_SUCCESS)
+        return image->failed;
+    if (image->given != image->nr)
+        return CUDA_ERROR_INVALID_IMAGE;
+    for (uint32_t i = 0; i < image->nr; i++)
+        if (image->pieces[i].filled != image->pieces[i].bytes || !ok(image->pieces[i].data, image->pieces[i].bytes))
+            return CUDA_ERROR_INVALID_IMAGE;
+    return put_together(image) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 struct oh_image *oh_image_get(uint64_t id, CUresult *r)
 {
     struct oh_image *image = find(id);
 
-    *r = image ? image->failed : CUDA_ERROR_OUT_OF_MEMORY;
-    if (*r != CUDA_SUCCESS)
-        return NULL;
-    *r = CUDA_ERROR_INVALID_IMAGE;
-    if (image->given != image->nr)
-        return NULL;
-    for (uint32_t i = 0; i < image->nr; i++)
-        if (image->pieces[i].filled != image->pieces[i].bytes ||
-            !oh_image_piece_ok(image->pieces[i].data, image->pieces[i].bytes))
-            return NULL;
-    *r = put_together(image) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-    return *r == CUDA_SUCCESS ? image : NULL;
+    *r = image ? check(image) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (*r == CUDA_SUCCESS)
+        return image;
+    oh_image_put(image);
+    return NULL;
 }
 
 const void *oh_image_code(const struct oh_image *image)
@@ -221,6 +257,9 @@ const void *oh_image_code(const struct oh_image *image)
 
 /* ---- options and what they bring back ---- */
 enum { JIT_THREADS = 1, JIT_WALL = 2, JIT_INFO = 3, JIT_INFO_BYTES = 4, JIT_ERROR = 5, JIT_ERROR_BYTES = 6 };
+#define JIT_LAST 36u /* of those whose values are known to be numbers */
+/* 17 to 19 and 25 to 28: lists of names and addresses with their lengths */
+#define JIT_POINTERS (1ull << JIT_INFO | 1ull << JIT_ERROR | 7ull << 17 | 15ull << 25)
 
 static void jit_add(struct oh_jit *jit, CUjit_option option, void *value)
 {
@@ -237,14 +276,16 @@ CUresult oh_jit_get(struct oh_jit *jit, struct oh_image *image, const uint64_t *
         unsigned option = (unsigned)(packed[i] >> 32), which = option == JIT_ERROR_BYTES;
         uint32_t value = (uint32_t)packed[i];
 
-        /* options that are pointers never come from the guest */
-        if (option == JIT_INFO || option == JIT_ERROR || option == 17 || option == 18 || option == 25 || option == 27)
+        if (option > JIT_LAST || (JIT_POINTERS >> option & 1))
             return CUDA_ERROR_INVALID_VALUE;
-        if ((option == JIT_INFO_BYTES || option == JIT_ERROR_BYTES) && !image->log[which]) {
+        if (option == JIT_INFO_BYTES || option == JIT_ERROR_BYTES) {
             value = value < OH_LOG_MAX ? value : OH_LOG_MAX;
-            image->log[which] = value ? calloc(1, value) : NULL;
+            if (!value || image->log[which]) /* one log of each kind, and never a length without its buffer */
+                continue;
+            image->log[which] = calloc(1, value);
             if (!image->log[which])
                 continue;
+            image->log_room[which] = value;
             jit_add(jit, which ? JIT_ERROR : JIT_INFO, image->log[which]);
         }
         jit_add(jit, option, (void *)(uintptr_t)value);
@@ -258,9 +299,9 @@ void oh_jit_keep(struct oh_jit *jit, struct oh_image *image)
         uint32_t value = (uint32_t)(uintptr_t)jit->value[i];
 
         if (jit->option[i] == JIT_INFO_BYTES)
-            image->log_bytes[0] = value < OH_LOG_MAX ? value : OH_LOG_MAX;
+            image->log_bytes[0] = value < image->log_room[0] ? value : image->log_room[0];
         else if (jit->option[i] == JIT_ERROR_BYTES)
-            image->log_bytes[1] = value < OH_LOG_MAX ? value : OH_LOG_MAX;
+            image->log_bytes[1] = value < image->log_room[1] ? value : image->log_room[1];
         else if (jit->option[i] == JIT_WALL)
             image->wall = value;
         else if (jit->option[i] == JIT_THREADS)
@@ -287,6 +328,7 @@ CUresult oh_orion_image_log(struct oh_twin *t, const struct ow_orion_image_log_i
     } else {
         out->value = in->which == 2 ? image->wall : image->threads;
     }
+    oh_image_put(image);
     out->data_bytes = n;
     *out_bytes = (uint32_t)sizeof(*out) + n;
     return CUDA_SUCCESS;

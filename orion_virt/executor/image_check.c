@@ -108,6 +108,21 @@ static bool oh_archive_ok(const uint8_t *p, uint64_t bytes)
     return at > 8;
 }
 
+/* A text that ends inside, for the driver's compiler to judge. Whatever starts with a byte that no text starts with the
+ * driver would take for a structure of its own, with pointers in it (0x466243b1), and follow them. */
+static bool oh_text_ok(const uint8_t *p, uint64_t bytes)
+{
+    return p[bytes - 1] == 0 && (p[0] == 0 || (p[0] >= '\t' && p[0] < 0x7f));
+}
+
+bool oh_image_wrapped_ok(const uint8_t *p, uint64_t bytes)
+{
+    uint32_t magic = 0;
+
+    memcpy(&magic, p, bytes < sizeof(magic) ? bytes : sizeof(magic));
+    return magic == OH_FATBIN_MAGIC && oh_fatbin_ok(p, bytes);
+}
+
 bool oh_image_piece_ok(const uint8_t *p, uint64_t bytes)
 {
     uint32_t magic = 0;
@@ -122,5 +137,5 @@ bool oh_image_piece_ok(const uint8_t *p, uint64_t bytes)
         return oh_fatbin_ok(p, bytes);
     if (magic == OH_ARCHIVE_MAGIC && bytes >= 8 && !memcmp(p, "!<arch>\n", 8))
         return oh_archive_ok(p, bytes);
-    return p[bytes - 1] == 0; /* a text; the driver's compiler judges it */
+    return oh_text_ok(p, bytes);
 }

@@ -23,32 +23,33 @@ CUresult oh_orion_library_load(struct oh_twin *t, const struct ow_orion_library_
     image = oh_image_get(in->image, &r);
     if (image)
         r = oh_jit_get(&jit, image, (const uint64_t *)(in + 1), in->count);
+    if (r == CUDA_SUCCESS) {
+        r = oh_drv.cuLibraryLoadData(&library, oh_image_code(image), jit.option, jit.value, jit.nr, &option, &yes, 1);
+        oh_jit_keep(&jit, image);
+    }
+    if (r == CUDA_SUCCESS) {
+        r = oh_code_put(OW_KIND_LIBRARY, in->library, library, 0, image);
+        if (r != CUDA_SUCCESS)
+            oh_drv.cuLibraryUnload(library);
+    }
     if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_drv.cuLibraryLoadData(&library, oh_image_code(image), jit.option, jit.value, jit.nr, &option, &yes, 1);
-    oh_jit_keep(&jit, image);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_code_put(OW_KIND_LIBRARY, in->library, library, 0, image);
-    if (r == CUDA_SUCCESS)
-        oh_image_hold(image);
-    else
-        oh_drv.cuLibraryUnload(library);
+        oh_image_put(image);
     return r;
 }
 
 CUresult oh_orion_library_unload(struct oh_twin *t, const struct ow_orion_library_unload_in *in, uint32_t bytes,
                                  struct ow_orion_library_unload_out *out, uint32_t *out_bytes)
 {
+    struct oh_code *code;
     void *library;
-    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+    CUresult r;
 
     (void)t, (void)bytes, (void)out, (void)out_bytes;
-    if (r != CUDA_SUCCESS)
-        return r;
+    if (!oh_take(OW_KIND_LIBRARY, in->library, &library, (void **)&code))
+        return CUDA_ERROR_INVALID_HANDLE;
     oh_drop_owned(in->library);
     r = oh_drv.cuLibraryUnload(library);
-    oh_code_del(OW_KIND_LIBRARY, in->library);
+    oh_code_free(code);
     return r;
 }
 

@@ -10,10 +10,11 @@
 
 #define BURST_LINES 500u   /* a guest can cause lines: more than this only slowly */
 #define LINES_A_SECOND 20u
+#define LINES_IN_ALL 20000u /* of one channel: whatever a guest provokes for however long */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int log_fd = STDERR_FILENO;
-static uint32_t tokens = BURST_LINES, dropped;
+static uint32_t tokens = BURST_LINES, dropped, written;
 static uint64_t refilled_ns;
 static char last_error[512];
 
@@ -40,11 +41,12 @@ static bool token(void)
         tokens = more > BURST_LINES - tokens ? BURST_LINES : tokens + (uint32_t)more;
         refilled_ns = now;
     }
-    if (!tokens) {
+    if (!tokens || written == LINES_IN_ALL) {
         dropped++;
         return false;
     }
     tokens--;
+    written++;
     return true;
 }
 
@@ -102,7 +104,7 @@ __attribute__((visibility("default"))) const char *oh_last_error(void)
 
 void oh_end(enum oc_close why, const char *format, ...)
 {
-    char text[400];
+    char text[400], last[420];
     int open_ = OC_OPEN;
     va_list ap;
 
@@ -112,7 +114,10 @@ void oh_end(enum oc_close why, const char *format, ...)
     vsnprintf(text, sizeof(text), format, ap);
     va_end(ap);
     oh_set_error("%s", text);
-    oh_log("channel ends: %s", text);
+    snprintf(last, sizeof(last), "channel ends: %s", text);
+    pthread_mutex_lock(&lock);
+    line(last); /* whatever was logged before */
+    pthread_mutex_unlock(&lock);
     oh_watch_interrupt();
     oh_twins_wake_all();
 }

@@ -8,9 +8,6 @@
 #include "executor.h"
 #include "gen/ops.h"
 
-/* A driver function that the host's driver, or the simulated one, may lack. */
-#define OH_CALL(function, ...) (oh_drv.function ? oh_drv.function(__VA_ARGS__) : CUDA_ERROR_NOT_SUPPORTED)
-
 /* ---- copy.c ---- */
 /* One side of a copy, checked: the address that the driver gets. */
 struct oh_place {

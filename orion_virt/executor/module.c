@@ -2,9 +2,39 @@
 /* Modules: load, functions, globals, unload; and what dies with a module or a context. */
 #include <stdlib.h>
 
+#include "loop.h"
 #include "modules.h"
 
 #define OH_MAX_ENUMERATED (1u << 20)
+#define RETIRED_NS 10000000000u
+
+/* What another guest thread's command may be looking at in this moment is freed much later. */
+static void retire(void *p)
+{
+    static struct retired {
+        void *p;
+        uint64_t at_ns;
+        struct retired *next;
+    } *first, **last = &first;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct retired *new = p ? calloc(1, sizeof(*new)) : NULL, *old;
+    uint64_t now = oh_now_ns();
+
+    if (!new)
+        return;
+    new->p = p;
+    new->at_ns = now;
+    pthread_mutex_lock(&lock);
+    *last = new;
+    last = &new->next;
+    while (first != new && now - first->at_ns > RETIRED_NS) {
+        old = first;
+        first = old->next;
+        free(old->p);
+        free(old);
+    }
+    pthread_mutex_unlock(&lock);
+}
 
 const char *oh_string(const void *in, uint32_t fixed, uint32_t bytes, uint32_t string_bytes)
 {
@@ -42,18 +72,14 @@ CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t librar
     return r;
 }
 
-void oh_code_del(enum ow_kind kind, uint64_t id)
+void oh_code_free(struct oh_code *code)
 {
-    struct oh_code *code = oh_data(kind, id);
-
-    oh_del(kind, id);
     if (!code)
         return;
     for (uint32_t i = 0; i < code->nr_globals; i++)
         oh_ledger_del(code->globals[i]);
-    if (code->image)
-        oh_image_unhold(code->image);
-    free(code);
+    oh_image_put(code->image);
+    retire(code);
 }
 
 void oh_code_global(struct oh_code *code, int device, uint64_t ptr, uint64_t bytes)
@@ -79,11 +105,10 @@ static void drop_function(uint64_t id, void *real, void *data, void *arg)
     struct oh_function *f = data;
     const struct drop *d = arg;
 
-    (void)real;
     if (!f || (d->owner && f->owner != d->owner) || (d->context && f->context != d->context))
         return;
-    oh_del(d->kind, id);
-    free(f);
+    if (oh_take(d->kind, id, &real, &data))
+        retire(data);
 }
 
 static void drop_kernel(uint64_t id, void *real, void *data, void *arg)
@@ -104,11 +129,11 @@ static void drop_module(uint64_t id, void *real, void *data, void *arg)
     const struct drop *d = arg;
     struct drop functions = { id, 0, OW_KIND_FUNCTION };
 
-    (void)real;
     if (!code || (d->owner && code->library != d->owner) || (d->context && code->context != d->context))
         return;
     oh_each(OW_KIND_FUNCTION, drop_function, &functions);
-    oh_code_del(OW_KIND_MODULE, id);
+    if (oh_take(OW_KIND_MODULE, id, &real, &data))
+        oh_code_free(data);
 }
 
 void oh_drop_owned(uint64_t owner)
@@ -143,10 +168,11 @@ CUresult oh_orion_module_load(struct oh_twin *t, const struct ow_orion_module_lo
     image = oh_image_get(in->image, &r);
     if (image)
         r = oh_jit_get(&jit, image, (const uint64_t *)(in + 1), in->count);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_drv.cuModuleLoadDataEx(&module, oh_image_code(image), jit.nr, jit.option, jit.value);
-    oh_jit_keep(&jit, image);
+    if (r == CUDA_SUCCESS) {
+        r = oh_drv.cuModuleLoadDataEx(&module, oh_image_code(image), jit.nr, jit.option, jit.value);
+        oh_jit_keep(&jit, image);
+    }
+    oh_image_put(image);
     if (r != CUDA_SUCCESS)
         return r;
     r = oh_code_put(OW_KIND_MODULE, in->module, module, 0, NULL);
@@ -158,17 +184,16 @@ CUresult oh_orion_module_load(struct oh_twin *t, const struct ow_orion_module_lo
 CUresult oh_orion_module_unload(struct oh_twin *t, const struct ow_orion_module_unload_in *in, uint32_t bytes,
                                 struct ow_orion_module_unload_out *out, uint32_t *out_bytes)
 {
-    void *module;
     struct oh_code *code;
-    CUresult r = oh_get(OW_KIND_MODULE, in->module, &module);
+    void *module;
+    CUresult r;
 
     (void)t, (void)bytes, (void)out, (void)out_bytes;
-    if (r != CUDA_SUCCESS)
-        return r;
-    code = oh_data(OW_KIND_MODULE, in->module);
+    if (!oh_take(OW_KIND_MODULE, in->module, &module, (void **)&code))
+        return CUDA_ERROR_INVALID_HANDLE;
     oh_drop_owned(in->module);
     r = code && code->library ? CUDA_SUCCESS : oh_drv.cuModuleUnload(module);
-    oh_code_del(OW_KIND_MODULE, in->module);
+    oh_code_free(code);
     return r;
 }
 

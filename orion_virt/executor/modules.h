@@ -11,15 +11,16 @@
 /* ---- image_check.c: nothing of the guest reaches the driver's parsers with headers out of bounds ---- */
 /* An ELF, fatbin, archive or text whose headers stay inside. `p[bytes - 1]` of a text is NUL. */
 bool oh_image_piece_ok(const uint8_t *p, uint64_t bytes);
+/* What the driver's wrapper struct may point at: a fatbin alone. */
+bool oh_image_wrapped_ok(const uint8_t *p, uint64_t bytes);
 
 /* ---- image.c ---- */
 struct oh_image;
-/* The image that the guest sent under `id`, complete, checked and put together; NULL: *r says why. */
+/* The image that the guest sent under `id`, complete, checked and put together; NULL: *r says why. It stays, whatever
+ * the guest's other threads drop, until oh_image_put; a library keeps it for as long as it lives. */
 struct oh_image *oh_image_get(uint64_t id, CUresult *r);
+void oh_image_put(struct oh_image *image); /* NULL: nothing */
 const void *oh_image_code(const struct oh_image *image);
-/* A library keeps its image: the driver reads it for as long as the library lives. */
-void oh_image_hold(struct oh_image *image);
-void oh_image_unhold(struct oh_image *image);
 
 /* Options of a load as the driver wants them, with room for what it answers. */
 struct oh_jit {
@@ -41,7 +42,7 @@ struct oh_code {              /* data of a MODULE or LIBRARY */
 /* The context that the calling twin has current, as the client calls it; 0: none. */
 uint64_t oh_current_context(void);
 OH_MUST_CHECK CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t library, struct oh_image *image);
-void oh_code_del(enum ow_kind kind, uint64_t id);
+void oh_code_free(struct oh_code *code); /* what oh_take gave */
 /* A variable of the image: becomes the client's memory. */
 void oh_code_global(struct oh_code *code, int device, uint64_t ptr, uint64_t bytes);
 /* A string that follows the fixed part of a command; NULL: not terminated, or missing. */

@@ -54,9 +54,9 @@ CUresult oh_orion_occupancy_cluster(struct oh_twin *t, const struct ow_orion_occ
     c.attrs = attrs;
     c.numAttrs = nr;
     if (in->what == 0)
-        r = oh_drv.cuOccupancyMaxPotentialClusterSize(&value, real, &c);
+        r = OH_CALL(cuOccupancyMaxPotentialClusterSize, &value, real, &c);
     else
-        r = oh_drv.cuOccupancyMaxActiveClusters(&value, real, &c);
+        r = OH_CALL(cuOccupancyMaxActiveClusters, &value, real, &c);
     out->value = value;
     *out_bytes = sizeof(*out);
     return r;

@@ -13,6 +13,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define EXIT_SIGBUS 77      /* status of a worker whose region was truncated under it */
+#define EXIT_SIGSEGV 78     /* status of a worker whose guest gave memory back that its work still used */
 #define TWINS_GRACE_MS 300u /* for threads inside the driver, before the process ends anyway */
 
 EXPORT int oh_config_bytes(void); /* lets the shell check that it fills the same struct */
@@ -76,25 +77,44 @@ EXPORT int oh_load_driver(const char *path)
 }
 
 /* Only async-signal-safe calls from here. */
+static void last_words(const char *line, size_t bytes, const char *reason, int status)
+{
+    struct oh_control m = { .kind = OH_CLOSED, .a = OC_CLOSED_WORKER };
+
+    memcpy(m.text, reason, strnlen(reason, sizeof(m.text) - 1));
+    if (write(oh_log_fd(), line, bytes) < 0)
+        _exit(status);
+    send(oh_config.control_fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+    _exit(status);
+}
+
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
     static const char text[] = "SIGBUS: the region was truncated or has lost its memory; this worker ends\n";
-    struct oh_control m = { .kind = OH_CLOSED, .a = OC_CLOSED_WORKER, .text = "the region was truncated" };
 
-    (void)sig;
-    (void)info;
-    (void)context;
-    if (write(oh_log_fd(), text, sizeof(text) - 1) < 0)
-        _exit(EXIT_SIGBUS);
-    send(oh_config.control_fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
-    _exit(EXIT_SIGBUS);
+    (void)sig, (void)info, (void)context;
+    last_words(text, sizeof(text) - 1, "the region was truncated", EXIT_SIGBUS);
 }
 
-static int catch_sigbus(void)
+/* Region memory that was given back stays reserved: work still queued on it, a graph's node for one, ends here. What
+ * else goes wrong is the driver's or ours: by default, with the signal as status. */
+static void on_sigsegv(int sig, siginfo_t *info, void *context)
 {
-    struct sigaction a = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+    static const char text[] = "SIGSEGV: region memory was used after it was given back; this worker ends\n";
+    uint64_t at = (uintptr_t)info->si_addr;
 
-    return sigaction(SIGBUS, &a, NULL) ? -errno : 0;
+    (void)context;
+    if (at >= oh_config.base && at - oh_config.base < oh_config.region_bytes)
+        last_words(text, sizeof(text) - 1, "region memory was used after it was given back", EXIT_SIGSEGV);
+    signal(sig, SIG_DFL); /* the instruction runs again */
+}
+
+static int catch_faults(void)
+{
+    struct sigaction bus = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+    struct sigaction segv = { .sa_sigaction = on_sigsegv, .sa_flags = SA_SIGINFO };
+
+    return sigaction(SIGBUS, &bus, NULL) || sigaction(SIGSEGV, &segv, NULL) ? -errno : 0;
 }
 
 /* Line 0 was written by the daemon, but the guest could have changed it: check what we use. */
@@ -115,7 +135,7 @@ static int start(void)
     oh_spin_setup();
     err = oh_devices_start();
     if (!err)
-        err = catch_sigbus();
+        err = catch_faults();
     if (!err)
         err = oh_watch_open();
     if (!err)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation with seeded random payloads, against the real worker and the simulated GPU under sanitizers."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import fuzz
+import pytest
+import wire
+from guest import CONTEXT, REPLY
+from host import LIB, ROOT
+from sandbox import Sandbox
+
+from orion_virt import layout
+
+SECONDS = float(os.environ.get("ORION_FUZZ_SECONDS", "20"))
+SEED = int(os.environ.get("ORION_FUZZ_SEED", "20"))
+SANITIZE = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-fsanitize=address,undefined",
+            "-pthread", "-Iivshmem/include", "-Iivshmem/gen"]  # fmt: skip
+OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0:exitcode=99:handle_segv=0:handle_sigbus=0:allocator_may_return_null=1",
+           "UBSAN_OPTIONS": "print_stacktrace=1"}  # fmt: skip
+# They end everything that later commands could reach, or need an order that chance seldom finds.
+RARE = ("orion_ctx_end", "orion_ctx_activate", "orion_image_begin", "orion_image_piece", "orion_image_data", "orion_thread_exit")
+pytestmark = pytest.mark.skipif(not (LIB / "libexecutor.so").exists(), reason="run `make build` first")
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Executor and simulated GPU under Address- and UndefinedBehaviourSanitizer: arguments of a Sandbox."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    executor = sorted((ROOT / "orion_virt/executor").glob("*.c")) + sorted((ROOT / "orion_virt/executor/gen").glob("*.c"))
+    simulated = sorted((ROOT / "orion_virt/simgpu").glob("*.c"))
+    for name, sources, include in (("libexecutor.so", executor, "executor"), ("libcuda.so.1", simulated, "simgpu")):
+        command = ["cc", *SANITIZE, f"-Iorion_virt/{include}", *map(str, sources), "-o", str(folder / name), "-ldl", "-lm"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[:3000]
+    libraries = [subprocess.run(["cc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+                 for name in ("libasan.so", "libubsan.so")]  # fmt: skip
+    return {"executor": folder / "libexecutor.so", "driver": folder / "libcuda.so.1",
+            "env": OPTIONS | {"LD_PRELOAD": " ".join(libraries)}}  # fmt: skip
+
+
+def prepare(box: Sandbox, seed: int) -> fuzz.Source:
+    """A context, memory, a grant, and one of each handle that is cheap to make."""
+    box.start_context()
+    devptrs = [box.alloc(1 << 20), box.alloc(1 << 16)]
+    grants = [box.ask("orion_grant", bytes=2 << 20)["off"], box.block]
+    return fuzz.Source(seed, devptrs, grants)
+
+
+def send_image(box: Sandbox, pick: random.Random) -> None:
+    """A whole image, now and then with a few wrong bytes."""
+    image, data = 1 + pick.randrange(4), bytearray(fuzz.PTX)
+    while pick.random() < 0.3:
+        data[pick.randrange(len(data) - 1)] = pick.randrange(256)
+    box.send("orion_image_drop", image=image)
+    box.send("orion_image_begin", image=image, kind=0, pieces=1)
+    box.send("orion_image_piece", image=image, bytes=len(data))
+    box.send("orion_image_data", image=image, offset=0, bytes=len(data), data=bytes(data))
+
+
+def round_of(box: Sandbox, seed: int, until: float, last: list[str]) -> int:
+    """Sends until the worker ends the channel or time is up; the number of commands, and in `last` the last of them."""
+    source, sent = prepare(box, seed), 0
+    calls = [c for c in wire.spec().crossing if c.name not in fuzz.SKIPPED]
+    pick = random.Random(seed)
+    while time.monotonic() < until and sent < 3000:
+        call = pick.choice(calls)
+        if call.name in RARE and pick.random() < 0.98:
+            continue
+        thread = pick.choice((0, 0, 0, 1, 2))
+        if pick.random() < 0.05:
+            send_image(box, pick)
+        seq = box.post(call.op, fuzz.payload(source, call, pick.random() < 0.9995), thread, REPLY)
+        last[:] = [*last[-11:], f"{call.name} of {thread}"]
+        sent += 1
+        if not seq or (thread == 0 and box.answer(seq) is None):
+            break
+        if pick.random() < 0.05:
+            box.send("orion_set_current", pick.choice((0, 1, 2)), context=CONTEXT)
+    return sent
+
+
+def judge(box: Sandbox, seed: int, last: list[str]) -> None:
+    """Ended by protocol or by us: no signal, no report of a sanitizer."""
+    status, said = box.end()
+    log = box.log()
+    about = f"seed {seed}: status {status}, {said!r}; last commands {last}\n{log[-6000:]}"
+    assert "ERROR: AddressSanitizer" not in log and "runtime error" not in log, about
+    assert status in (0, layout.CLOSED_PROTOCOL), about
+
+
+def test_random_payloads_end_a_channel_at_worst(sanitized: dict[str, object], tmp_path: Path) -> None:
+    until, seed, total = time.monotonic() + SECONDS, SEED, 0
+    while time.monotonic() < until:
+        with Sandbox(tmp_path / str(seed), **sanitized) as box:  # type: ignore[arg-type]
+            last: list[str] = []
+            total += round_of(box, seed, until, last)
+            judge(box, seed, last)
+        seed += 1
+    assert total > 200, total
