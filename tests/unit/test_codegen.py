@@ -166,6 +166,7 @@ def test_golden_body_of_a_call_that_frees() -> None:
 {
     const struct ow_cuDrop_in *in = payload;
     void *v_hEvent = NULL;
+    void *taken, *data;
     CUresult r;
 
     (void)t;
@@ -177,10 +178,15 @@ def test_golden_body_of_a_call_that_frees() -> None:
     r = oh_get(OW_KIND_EVENT, in->hEvent, &v_hEvent);
     if (r != CUDA_SUCCESS)
         return r;
+    if (!oh_take(OW_KIND_EVENT, in->hEvent, &taken, &data))
+        return CUDA_ERROR_INVALID_HANDLE;
     r = oh_drv.cuDrop(v_hEvent);
-    if (r != CUDA_SUCCESS)
+    if (r != CUDA_SUCCESS) {
+        if (oh_put(OW_KIND_EVENT, in->hEvent, taken) != CUDA_SUCCESS)
+            return OH_FAULT;
+        oh_set_data(OW_KIND_EVENT, in->hEvent, data);
         return r;
-    oh_del(OW_KIND_EVENT, in->hEvent);
+    }
     return CUDA_SUCCESS;
 }
 """
@@ -191,8 +197,8 @@ def test_one_way_free_forgets_the_handle_whatever_the_driver_says() -> None:
     """The client gives the number out again at once; a stale entry would then look like a forged handle."""
     spec = spec_of(call(601, "cuDrop", inp("hEvent", EVENT), frees="hEvent", order=ASYNC))
     text = dispatch.dispatch_c(spec, spec.families[0]) or ""
-    assert text.count("oh_del(") == 1
-    assert text.index("oh_get(") < text.index("oh_del(") < text.index("oh_drv.cuDrop(")
+    assert text.count("oh_take(") == 1 and "oh_put(" not in text
+    assert text.index("oh_get(") < text.index("oh_take(") < text.index("oh_drv.cuDrop(")
 
 
 def test_golden_wire_struct() -> None:
