@@ -6,6 +6,7 @@
 enum { OH_PRIMARY = 0, OH_CREATED = 1 };                  /* kind of orion_ctx_activate */
 enum { OH_RELEASE_PRIMARY = 0, OH_RESET = 1, OH_DESTROY = 2 }; /* how of orion_ctx_end */
 #define OH_CTX_FLAGS 0xffu
+#define OH_MAX_CONTEXTS 16u /* of one vGPU: each takes some hundred MiB of the card that no quota counts */
 
 /* Data of a CONTEXT handle: device, and whether it is the vGPU's primary one. */
 static struct oh_context {
@@ -19,12 +20,24 @@ static bool peers[OC_MAX_DEVICES][OC_MAX_DEVICES]; /* enabled between vGPUs of o
 static unsigned alive[OC_MAX_DEVICES]; /* contexts of each device; under ending_lock */
 static pthread_mutex_t ending_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void count_context(int device, int change, bool *last_of_device, bool *last)
+/* Before a context is made; false: there are enough. */
+static bool count_new(int device)
+{
+    bool may;
+
+    pthread_mutex_lock(&ending_lock);
+    may = alive[device] < OH_MAX_CONTEXTS;
+    alive[device] += may;
+    pthread_mutex_unlock(&ending_lock);
+    return may;
+}
+
+static void count_ended(int device, bool *last_of_device, bool *last)
 {
     unsigned all = 0;
 
     pthread_mutex_lock(&ending_lock);
-    alive[device] += (unsigned)change;
+    alive[device]--;
     for (uint32_t i = 0; i < oh_nr_devices; i++)
         all += alive[i];
     *last_of_device = !alive[device];
@@ -114,21 +127,24 @@ CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_acti
     if (in->kind == OH_PRIMARY && d->context)
         return oh_fault(t, "the primary context of device %d is active", in->device);
     primary = in->kind == OH_PRIMARY && d->primary;
+    if (!count_new(in->device))
+        return CUDA_ERROR_OUT_OF_MEMORY;
     r = make(d, primary, in->flags & OH_CTX_FLAGS, &real);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = equip(real);
-    if (r == CUDA_SUCCESS)
-        r = oh_put(OW_KIND_CONTEXT, in->context, real);
+    if (r == CUDA_SUCCESS) {
+        r = equip(real);
+        if (r == CUDA_SUCCESS)
+            r = oh_put(OW_KIND_CONTEXT, in->context, real);
+        if (r != CUDA_SUCCESS)
+            unmake(d, primary, real);
+    }
     if (r != CUDA_SUCCESS) {
-        unmake(d, primary, real);
+        count_ended(in->device, &unused, &unused);
         return r;
     }
     c = &context_of[in->device][in->kind];
     c->device = in->device;
     c->primary = in->kind == OH_PRIMARY;
     oh_set_data(OW_KIND_CONTEXT, in->context, c);
-    count_context(in->device, 1, &unused, &unused);
     if (c->primary)
         d->context = real;
     return CUDA_SUCCESS;
@@ -167,7 +183,7 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     oh_fence_drain();
     if (!oh_take(OW_KIND_CONTEXT, in->context, &real, (void **)&c)) /* another thread ends it */
         return CUDA_ERROR_INVALID_CONTEXT;
-    count_context(c->device, -1, &last_of_device, &last);
+    count_ended(c->device, &last_of_device, &last);
     drop_all_of(in->context, real, last);
     (void)oh_drv.cuCtxGetCurrent(&before);
     r = c->primary ? end_primary(&oh_devices[c->device], in->how, real) : oh_drv.cuCtxDestroy_v2(real);

@@ -166,24 +166,53 @@ static CUcontext some_context(void)
     return NULL;
 }
 
+/* Makes some context current, *old is to be set again; false: there is none. */
+static bool borrow_context(CUcontext *old)
+{
+    CUcontext use = some_context();
+
+    *old = NULL;
+    if (!use || !oh_drv.cuCtxSetCurrent || oh_drv.cuCtxGetCurrent(old) != CUDA_SUCCESS)
+        return false;
+    return *old == use || oh_drv.cuCtxSetCurrent(use) == CUDA_SUCCESS;
+}
+
+static void return_context(CUcontext old)
+{
+    CUcontext now = NULL;
+
+    if (oh_drv.cuCtxGetCurrent(&now) == CUDA_SUCCESS && now != old)
+        oh_drv.cuCtxSetCurrent(old);
+}
+
+/* Waits for copies that use it; the guest's thread may have no context. */
+static void unregister(const struct extent *e)
+{
+    CUcontext old;
+    CUresult r;
+
+    if (!e->registered || !oh_drv.cuMemHostUnregister || !borrow_context(&old))
+        return;
+    r = oh_drv.cuMemHostUnregister(address(e->off));
+    return_context(old);
+    if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED) /* the end of a context took it with it */
+        oh_log("the driver keeps region memory at offset 0x%llx registered: error %d", (unsigned long long)e->off, (int)r);
+}
+
 static void register_one(uint64_t off)
 {
-    CUcontext old = NULL, use = some_context();
+    CUcontext old;
     CUresult r = CUDA_SUCCESS;
     uint32_t i;
 
-    if (!use || !oh_drv.cuCtxSetCurrent)
+    if (!borrow_context(&old))
         return;
-    oh_drv.cuCtxGetCurrent(&old);
-    if (old != use)
-        oh_drv.cuCtxSetCurrent(use);
     pthread_rwlock_wrlock(&lock);
     i = find_locked(off);
     if (have_context && i < nr_extents && extents[i].off == off)
         r = register_locked(&extents[i]);
     pthread_rwlock_unlock(&lock);
-    if (old != use)
-        oh_drv.cuCtxSetCurrent(old);
+    return_context(old);
     if (r != CUDA_SUCCESS)
         oh_log("grant at region offset 0x%llx is not registered with the driver (error %d): copies are slower",
                (unsigned long long)off, (int)r);
@@ -253,8 +282,7 @@ CUresult oh_extents_release(uint64_t off, uint64_t bytes)
 
     if (!take(off, bytes, &e))
         return CUDA_ERROR_INVALID_VALUE;
-    if (e.registered && oh_drv.cuMemHostUnregister)
-        oh_drv.cuMemHostUnregister(address(off)); /* waits for copies that use it */
+    unregister(&e);
     memset(address(off), 0, bytes); /* the next owner is another process; holes would leave DMA on old pages */
     unmap(off, bytes);
     if (oh_config.region_fd >= 0)

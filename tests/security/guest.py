@@ -108,18 +108,18 @@ class Ring:
         result, n_bytes = struct.unpack_from("<iI", self.memory, slot + 8)
         return result, bytes(self.memory[slot + 16 : slot + 16 + n_bytes])
 
-    def call(self, name: str, thread: int = 0, **values: object) -> int | None:
+    def call(self, name: str, thread: int = 0, /, **values: object) -> int | None:
         """A round trip; the CUresult, None when the channel ended."""
         got = self.answer(self.post(wire.op_of(name), wire.pack(name, **values), thread, REPLY), thread)
         return None if got is None else got[0]
 
-    def ask(self, name: str, thread: int = 0, **values: object) -> dict[str, int]:
+    def ask(self, name: str, thread: int = 0, /, **values: object) -> dict[str, int]:
         """A round trip that must succeed; the answer's fields."""
         got = self.answer(self.post(wire.op_of(name), wire.pack(name, **values), thread, REPLY), thread)
         assert got is not None and got[0] == 0, (name, got)
         return wire.unpack(name, got[1])
 
-    def send(self, name: str, thread: int = 0, **values: object) -> int:
+    def send(self, name: str, thread: int = 0, /, **values: object) -> int:
         """One way."""
         return self.post(wire.op_of(name), wire.pack(name, **values), thread)
 

@@ -174,6 +174,15 @@ def test_a_flood_of_grants_takes_what_is_free_and_gives_it_back(victim: Host) ->
         assert "shm_buffer_size" in guest.log() and len(guest.log()) < 20_000
 
 
+def test_contexts_are_counted(victim: Host) -> None:
+    with Guest(victim) as guest:
+        results = [guest.call("orion_ctx_activate", context=wire.handle("CONTEXT", 10 + i), device=0, kind=1) for i in range(20)]
+        assert results == [0] * 16 + [OUT_OF_MEMORY] * 4
+        assert guest.call("orion_ctx_end", context=wire.handle("CONTEXT", 12), how=2) == 0
+        assert guest.call("orion_ctx_end", context=wire.handle("CONTEXT", 12), how=2) == 201
+        assert guest.call("orion_ctx_activate", context=wire.handle("CONTEXT", 40), device=0, kind=1) == 0
+
+
 def one_handle_calls() -> list[tuple[str, str, str]]:
     """(call, parameter, kind) of every handle that goes in, but for those that may be NULL."""
     return [(call.name, p.name, p.type.handle) for call in wire.spec().crossing for p in call.params

@@ -153,7 +153,7 @@ def test_host_functions_that_nobody_runs_hold_nobody_up(victim: Host) -> None:
         for kind in (0, 1, 7):
             guest.call("orion_host_func", stream=0, fn=1, data=1, kind=kind)
         guest.post(wire.op_of("cuStreamSynchronize"), wire.pack("cuStreamSynchronize", hStream=0), 0, REPLY)
-        assert guest.call("orion_ping", thread=1, value=1) == 0
+        assert guest.call("orion_ping", 1, value=1) == 0
     start = time.monotonic()
     assert wait_for(lambda: all(c["channel"] != guest.channel for c in victim.status()["channels"]), 5)
     assert time.monotonic() - start < 3
@@ -162,7 +162,7 @@ def test_host_functions_that_nobody_runs_hold_nobody_up(victim: Host) -> None:
 def test_every_slot_has_a_thread_and_no_more(victim: Host) -> None:
     with Guest(victim) as guest:
         for thread in range(layout.NR_SLOTS):
-            assert guest.call("orion_ping", thread=thread, value=1) == 0
+            assert guest.call("orion_ping", thread, value=1) == 0
         guest.post(wire.op_of("orion_ping"), struct.pack("<Q", 1), layout.NR_SLOTS, REPLY)
         ends(guest, "malformed command")
 

@@ -40,7 +40,7 @@ def layout_of(fields: list[tuple[str, str]]) -> tuple[dict[str, tuple[int, str]]
     return found, (at + 7) // 8 * 8
 
 
-def pack(name: str, **values: object) -> bytes:
+def pack(name: str, /, **values: object) -> bytes:
     """The payload of a call. A buffer or string is given as bytes, None for NULL; `then` follows everything."""
     call = call_of(name)
     fields, size = layout_of(in_fields(call))
