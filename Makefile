@@ -10,7 +10,8 @@ LIB     := orion_virt/_lib
 BUILD   := $(shell git log -1 --format=%h-%cd --abbrev=7 --date=format:%Y%m%d_%H%M%S 2>/dev/null || echo 0000000-00000000_000000)
 SPEC    := $(shell find orion_virt/spec orion_virt/codegen -name '*.py')
 
-SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
+# Root leaves no files of its own in a user's checkout.
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS='-p no:cacheprovider')
 # What the demo and the tests build with: the tools that .ci/setup put into .venv.
 VENV    := .venv/bin/python
 

@@ -77,6 +77,8 @@ def test_the_cache_is_where_qemu_can_read(tmp_path: Path, monkeypatch: pytest.Mo
         if above.stat().st_uid == os.getuid() and str(above).startswith("/tmp/"):
             above.chmod(0o755)
     assert caches.guest_cache() == tmp_path / ".cache" / "vm"
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)  # a user's checkout stays free of root's files
+    assert caches.guest_cache() == caches.FALLBACK
     monkeypatch.setenv("ORION_CACHE", str(tmp_path))
     assert caches.guest_cache() == tmp_path
     tmp_path.chmod(0o700)

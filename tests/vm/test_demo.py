@@ -66,8 +66,9 @@ def demo(setup: Setup) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
-        started.append(setup.host.popen([sys.executable, str(SCRIPT)], cwd=REPO, stdout=subprocess.PIPE, text=True,
-                                        stderr=subprocess.STDOUT, start_new_session=True, stdin=subprocess.DEVNULL))
+        argv = ["env", "--default-signal=INT", sys.executable, str(SCRIPT)]  # it is ignored where we run in the background
+        started.append(setup.host.popen(argv, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        start_new_session=True, stdin=subprocess.DEVNULL))
         return started[-1]
 
     yield start

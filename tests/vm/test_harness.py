@@ -43,8 +43,8 @@ def processes(word: str) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left(number: int, setup: Setup) -> None:
-    program = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=REPO, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
+    argv = ["env", "--default-signal=INT", sys.executable, "-c", PROGRAM]  # it is ignored where we run in the background
+    program = subprocess.Popen(argv, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert program.stdout
     with program, program.stdout:
         state = Path(program.stdout.readline().strip())

@@ -17,11 +17,11 @@ FALLBACK = Path("/var/cache/orion-virt")
 
 
 def guest_cache() -> Path:
-    """ORION_CACHE, else .cache/vm of the checkout if QEMU's own user can get there, else one in /var/cache."""
+    """ORION_CACHE, else .cache/vm of the checkout if that is ours and QEMU's own user can get there, else /var/cache."""
     named = os.environ.get("ORION_CACHE")
     if not named:
         own = REPO / ".cache" / "vm"
-        return own if is_open(own) else FALLBACK
+        return own if is_open(own) and REPO.stat().st_uid == os.geteuid() else FALLBACK
     if not named.startswith("/"):
         raise Unavailable(f"ORION_CACHE={named!r} is not valid", hint="Accepted: an absolute path")
     if not is_open(Path(named)):
