@@ -20,12 +20,14 @@ all: build
 demo:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
+	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) $(VENV) guest-agent/demo/run.py
 
 # No test that a plain machine can run is left out; one that skips for another reason than those listed fails the run.
 test:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
+	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q $(TESTS)
 
 build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/ring-dump $(LIB)/install-client
