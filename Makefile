@@ -28,7 +28,7 @@ test:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
 	@$(VENV) -m compileall -q orion_virt
-	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q $(TESTS)
+	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
 
 build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/ring-dump $(LIB)/install-client
 gen: build/gen.stamp

@@ -99,3 +99,9 @@ def test_the_tree_speaks_of_the_project_only() -> None:
     bad = [f"{name_of(p)}: {m[0]}" for p in tracked(".py", ".c", ".h", ".md", ".cu", ".sh", "Makefile", ".cfg", ".toml", ".in")
            if p != Path(__file__) for m in [words.search(p.read_text())] if m]
     assert not bad
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports them by their base names."""
+    names = [p.name for p in tracked(".py") if p.name.startswith("test_")]
+    assert sorted(set(names)) == sorted(names)
