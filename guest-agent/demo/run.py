@@ -60,17 +60,17 @@ class Steps:
 def check_machine(cache: Path, memory_mib: int, disk_mib: int) -> None:
     """What would fail later and less clearly. Raises OrionError."""
     if os.geteuid() != 0:
-        raise Forbidden("root is needed for a private libvirt and namespaces", hint="run `make demo`, which uses sudo")
+        raise Forbidden("root is needed for a private libvirt and namespaces", hint="Run `make demo`, which uses sudo")
     if not (LIB / "install-client").exists():
-        raise Unavailable("nothing is built", hint="run `make demo`, which builds first")
+        raise Unavailable("nothing is built", hint="Run `make demo`, which builds first")
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
     if missing:
-        raise NotFound(f"not installed: {', '.join(missing)}", hint="run `make demo`, which installs what is missing")
+        raise NotFound(f"not installed: {', '.join(missing)}", hint="Run `make demo`, which installs what is missing")
     if memory_mib < NEEDED_MEMORY_MIB:
-        raise Unavailable(f"{NEEDED_MEMORY_MIB} MiB of memory are needed, {memory_mib} are available", hint="end something else")
+        raise Unavailable(f"{NEEDED_MEMORY_MIB} MiB of memory are needed, {memory_mib} are available", hint="End something else")
     if disk_mib < NEEDED_DISK_MIB and not (cache / "root" / "done").exists():
         raise Unavailable(f"{NEEDED_DISK_MIB} MiB of disk are needed in {cache}, {disk_mib} are free",
-                          hint="free some, or set ORION_CACHE to a directory elsewhere")
+                          hint="Free some, or set ORION_CACHE to a directory elsewhere")
     with PrivateHost(shm_mib=16):  # says what is missing: tools, libvirt's directories, the right to make namespaces
         pass
 
@@ -89,10 +89,11 @@ def choose_driver() -> tuple[str, str]:
     """(driver of server.conf, why)."""
     if not Path("/dev/nvidia0").exists():
         return "simulated", "simulated GPU: this host has no NVIDIA GPU (/dev/nvidia0)"
-    found = subprocess.run([sys.executable, "-m", "orion_virt.gpu.probe"], cwd=REPO, capture_output=True, text=True,
-                           timeout=60, check=False)
+    argv = ["timeout", "60", sys.executable, "-m", "orion_virt.gpu.probe"]
+    found = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, check=False)
     if found.returncode:
-        return "simulated", "simulated GPU: the NVIDIA driver does not start"
+        said = re.search(r'"error": "(.+?)"', found.stdout)
+        return "simulated", f"simulated GPU: the NVIDIA driver does not start ({said[1] if said else 'no answer'})"
     return "nvidia", "NVIDIA GPU of this host"
 
 
@@ -140,7 +141,7 @@ def demo(step: Steps) -> None:
     step(f"Kernel and guest root of the distribution, kept in {cache}")
     kernel = fetch(cache)
     root = guest_root(cache, step.progress)
-    step("Can this machine's KVM boot a stock kernel?")
+    step("Can this machine's KVM boot a stock kernel? (one trial, at most 10 s)")
     kvm, why = kvm_boots(kernel, cache)
     step.note(f"using {'KVM' if kvm else 'software emulation'}: {why}")
     driver, how = choose_driver()
@@ -188,12 +189,12 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # make or sudo was killed
     try:
         demo(Steps())
-    except OrionError as error:
-        raise SystemExit(f"demo: {error}") from None
     except (KeyboardInterrupt, BrokenPipeError):
         with contextlib.suppress(BrokenPipeError):
             print("demo: interrupted, everything is removed", file=sys.stderr, flush=True)
         os._exit(130)  # no further write to a terminal that may be gone
+    except (OrionError, OSError, subprocess.SubprocessError) as error:
+        raise SystemExit(f"demo: {error}") from None
 
 
 if __name__ == "__main__":

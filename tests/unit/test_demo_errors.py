@@ -37,9 +37,9 @@ def check(tmp_path: Path) -> Callable[..., None]:
 
 @pytest.mark.parametrize(("options", "said"), [
     ({"memory_mib": 300}, "1200 MiB of memory are needed, 300 are available. "),
-    ({"disk_mib": 300}, "300 are free. free some, or set ORION_CACHE"),
+    ({"disk_mib": 300}, "300 are free. Free some, or set ORION_CACHE"),
     ({"TOOLS": ("sh", "no-such-tool")}, "not installed: no-such-tool. "),
-    ({"LIB": Path("/nowhere")}, "nothing is built. run `make demo`"),
+    ({"LIB": Path("/nowhere")}, "nothing is built. Run `make demo`"),
 ])
 def test_what_is_missing(check: Callable[..., None], options: dict[str, object], said: str) -> None:
     if os.geteuid() != 0:

@@ -37,10 +37,11 @@ chgrp guest $d/resource2* && chmod 0660 $d/resource2*; done"""
 
 def make(bundle: Path) -> None:
     """Collects what `run` needs into BUNDLE.tar.xz (some 25 MB)."""
+    from vm.harness.cache import guest_cache
     from vm.harness.initramfs import build
     from vm.harness.kernel import fetch
 
-    cache = Path(os.environ.get("ORION_CACHE") or REPO / ".cache") / "vm"
+    cache = guest_cache()
     kernel = fetch(cache)
     qemu = shutil.which("qemu-system-x86_64")
     if not qemu:

@@ -96,7 +96,7 @@ class Guest:
 
     def _connect(self, deadline: float) -> None:
         if len(str(self._port)) > SOCKET_LIMIT:
-            raise Unavailable(f"{self._port} is too long for a socket", hint="use a shorter domain name")
+            raise Unavailable(f"{self._port} is too long for a socket", hint="Use a shorter domain name")
         while True:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:

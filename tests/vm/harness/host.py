@@ -67,7 +67,7 @@ class PrivateHost:
 
     def _check(self) -> None:
         if os.geteuid() != 0:
-            raise Forbidden("a private libvirt needs root", hint="run it with sudo")
+            raise Forbidden("a private libvirt needs root", hint="Run it with sudo")
         for tool in ("unshare", "nsenter", "mount", "ip"):
             if not shutil.which(tool):
                 raise NotFound(f"{tool} is not installed", hint="apt-get install util-linux mount iproute2")
@@ -86,7 +86,7 @@ class PrivateHost:
         if self._init.stdout.readline().strip() != "ready":
             said = self._init.stderr.read().strip()
             raise Unavailable(f"this machine gives us no namespaces of our own ({said})",
-                              hint="in a container, run it with --privileged")
+                              hint="In a container, run it with --privileged")
         children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
         self.pid = int(children[0])
 

@@ -48,21 +48,21 @@ def fetch(cache: Path) -> Kernel:
 def _find(home: Path) -> Kernel:
     images = sorted((home / "boot").glob("vmlinuz-*"))
     if not images:
-        raise NotFound(f"no kernel in {home}", hint=f"remove {home} and try again")
+        raise NotFound(f"no kernel in {home}", hint=f"Remove {home} and try again")
     version = images[-1].name.removeprefix("vmlinuz-")
     for prefix in ("lib/modules", "usr/lib/modules"):
         if (home / prefix / version).is_dir():
             return Kernel(images[-1], home / prefix / version, version)
-    raise NotFound(f"no modules of kernel {version} in {home}", hint=f"remove {home} and try again")
+    raise NotFound(f"no modules of kernel {version} in {home}", hint=f"Remove {home} and try again")
 
 
 def _apt(*args: str, cwd: Path | None = None) -> str:
     if not shutil.which(args[0]):
-        raise Unavailable(f"{args[0]} is not installed", hint="a Debian or Ubuntu host is needed to fetch a kernel")
+        raise Unavailable(f"{args[0]} is not installed", hint="A Debian or Ubuntu host is needed to fetch a kernel")
     done = subprocess.run(args, cwd=cwd, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     if done.returncode:
         raise Unavailable(f"`{' '.join(args)}` failed: {done.stderr.strip()[-300:]}",
-                          hint="run apt-get update, and see that the network and the disk have room")
+                          hint="Run apt-get update, and see that the network and the disk have room")
     return done.stdout
 
 
@@ -79,14 +79,14 @@ def _packages() -> list[str]:
             modules = f"linux-modules-{version}"
             known = subprocess.run(["apt-cache", "show", modules], capture_output=True, check=False, timeout=60)
             return names[:1] + ([modules] if known.returncode == 0 else [])
-    raise Unavailable("no distribution kernel package is known to apt", hint="run apt-get update")
+    raise Unavailable("no distribution kernel package is known to apt", hint="Run apt-get update")
 
 
 def _unpack(package: str, scratch: Path, home: Path) -> None:
     _apt("apt-get", "download", "-o", "APT::Sandbox::User=root", package, cwd=scratch)
     debs = list(scratch.glob(f"{package}_*.deb"))
     if not debs:
-        raise Unavailable(f"apt-get download {package} left no file", hint="see that the disk has 1 GiB free")
+        raise Unavailable(f"apt-get download {package} left no file", hint="See that the disk has 1 GiB free")
     _apt("dpkg", "-x", str(debs[0]), str(home))
     debs[0].unlink()
 

@@ -98,7 +98,7 @@ class PrivateLibvirt:
             if self.socket.exists() and self.virsh("uri", check=False).returncode == 0:
                 return
             time.sleep(0.1)
-        raise Unavailable(f"the private libvirtd did not start: {self.log()[-600:]}", hint=f"look at {self.host.state}")
+        raise Unavailable(f"the private libvirtd did not start: {self.log()[-600:]}", hint=f"Look at {self.host.state}")
 
     def kill(self) -> None:
         """Ends the daemon; running domains live on."""

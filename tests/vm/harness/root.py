@@ -32,7 +32,7 @@ def _bootstrap(target: Path, say: Callable[[str], None]) -> None:
     if not shutil.which("debootstrap"):
         raise NotFound("debootstrap is not installed", hint="apt-get install debootstrap")
     if shutil.disk_usage(target.parent).free < NEEDED_MIB << 20:
-        raise Unavailable(f"{NEEDED_MIB} MiB of disk are needed in {target.parent}", hint="free some, or set ORION_CACHE")
+        raise Unavailable(f"{NEEDED_MIB} MiB of disk are needed in {target.parent}", hint="Free some, or set ORION_CACHE")
     release = _release()
     # In namespaces of its own what debootstrap mounts and starts is gone with it, however we end.
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
@@ -48,7 +48,7 @@ def _bootstrap(target: Path, say: Callable[[str], None]) -> None:
             process.kill()
             raise
     if process.returncode:
-        raise Unavailable(f"debootstrap failed: {''.join(last).strip()}", hint="is the package archive in reach?")
+        raise Unavailable(f"debootstrap failed: {''.join(last).strip()}", hint="Is the package archive in reach?")
     shutil.rmtree(target / "var" / "cache" / "apt" / "archives", ignore_errors=True)
     # QEMU's user reads the files for the guest; there are no secrets among them.
     subprocess.run(["chmod", "-R", "a+rX", str(target)], check=True)
@@ -58,7 +58,7 @@ def _release() -> str:
     for line in Path("/etc/os-release").read_text().splitlines():
         if line.startswith("VERSION_CODENAME="):
             return line.partition("=")[2].strip('"')
-    raise Unavailable("this distribution has no code name in /etc/os-release", hint="use Debian or Ubuntu")
+    raise Unavailable("this distribution has no code name in /etc/os-release", hint="Use Debian or Ubuntu")
 
 
 def _mirror(release: str) -> list[str]:
