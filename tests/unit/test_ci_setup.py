@@ -107,3 +107,16 @@ def test_one_clear_error(setup: Callable[..., subprocess.CompletedProcess[str]],
     assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     calls = (tmp_path / "calls").read_text()
     assert calls.count("sudo tee /usr/sbin/policy") == min(1, calls.count("sudo rm -f /usr/sbin/policy"))
+
+
+@pytest.mark.parametrize(("uid", "sudo"), [("0", ""), ("1000", "sudo env ")])
+@pytest.mark.parametrize(("target", "does"), [("demo", "guest-agent/demo/run.py"), ("test", "ORION_NO_SKIPS=1 .venv/bin/python -m pytest")])
+def test_make(tmp_path: Path, target: str, does: str, uid: str, sudo: str) -> None:
+    """The README's two commands prepare the machine, build as the user and run as root."""
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {uid}\n")
+    (tmp_path / "id").chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shown = subprocess.run(["make", "-n", "--no-print-directory", target, "MAKE=make"], cwd=ROOT, env=env, text=True,
+                           capture_output=True, timeout=60, check=True).stdout.splitlines()
+    assert shown[0] == ".ci/setup" and "PY=.venv/bin/python build" in shown[1]
+    assert does in shown[-1] and shown[-1].startswith(sudo or (".venv", "env ORION"))
