@@ -10,7 +10,7 @@
 
 /* `extra` of a launch: a list of these and their values. */
 enum { OG_EXTRA_END = 0, OG_EXTRA_BUFFER = 1, OG_EXTRA_SIZE = 2 };
-enum { OG_ATTR_COOPERATIVE = 2, OG_ATTR_NODE = 13 };
+enum { OG_ATTR_COOPERATIVE = 2, OG_ATTR_CLUSTER = 4, OG_ATTR_CLUSTER_PREFERRED = 11, OG_ATTR_NODE = 13 };
 
 #define OG_MAX_ATTRS 64u
 #define OG_MAX_PARAMS_BYTES 32768u
@@ -25,6 +25,7 @@ struct og_launch {
     const CUlaunchAttribute *attrs;
     uint32_t nr_attrs;
     uint64_t shape_key;         /* what a round trip vouches for */
+    bool odd;                   /* no card takes this shape: the driver has its own words for that */
 };
 
 static CUresult og_extra(struct og_launch *l, void **extra)
@@ -55,8 +56,9 @@ static CUresult og_launch_check(struct og_launch *l, uint64_t function, void **e
 
         return r == CUDA_SUCCESS ? CUDA_ERROR_INVALID_HANDLE : r;
     }
-    if (__builtin_expect(!og_grid_ok(&l->shape) || !og_block_ok(&l->shape), 0))
-        return CUDA_ERROR_INVALID_VALUE;
+    l->odd = !og_grid_ok(&l->shape) || !og_block_ok(&l->shape);
+    if (__builtin_expect(l->odd, 0))
+        og_block_clamp(&l->shape);
     if (__builtin_expect(l->stream > 2 && !og_stream_valid(l->stream), 0))
         return CUDA_ERROR_INVALID_HANDLE;
     if (__builtin_expect(extra != NULL, 0)) {
@@ -100,10 +102,10 @@ static CUresult og_launch_send(const struct og_launch *l, struct og_call *c)
     _Atomic uint64_t *slot = og_shape_slot(l);
     CUresult r;
 
-    if (__builtin_expect(atomic_load_explicit(slot, memory_order_relaxed) == l->shape_key, 1))
+    if (__builtin_expect(atomic_load_explicit(slot, memory_order_relaxed) == l->shape_key && !l->odd, 1))
         return og_post(c);
     r = og_call(c);
-    if (r == CUDA_SUCCESS)
+    if (r == CUDA_SUCCESS && !l->odd)
         atomic_store_explicit(slot, l->shape_key, memory_order_relaxed);
     return r;
 }
@@ -145,14 +147,34 @@ static CUresult og_launch_plain(struct og_launch *l)
     return og_launch_send(l, &c);
 }
 
-/* FNV-1a over the attributes; bit 62 keeps it apart from plain launches. */
+/* FNV-1a */
+static uint64_t og_hash(uint64_t h, const void *bytes, size_t nr)
+{
+    const uint8_t *p = bytes;
+
+    for (size_t i = 0; i < nr; i++)
+        h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+
+/* Whether the driver takes the launch depends on the grid: it must fit the card, or consist of whole clusters. */
+static bool og_grid_matters(const struct og_launch *l)
+{
+    for (uint32_t i = 0; i < l->nr_attrs; i++)
+        if (l->attrs[i].id == OG_ATTR_COOPERATIVE || l->attrs[i].id == OG_ATTR_CLUSTER ||
+            l->attrs[i].id == OG_ATTR_CLUSTER_PREFERRED)
+            return true;
+    return false;
+}
+
+/* Bit 62 keeps it apart from plain launches. */
 static uint64_t og_attrs_hash(const struct og_launch *l)
 {
     uint64_t h = 0xcbf29ce484222325ull ^ ((uint64_t)l->shape.shared << 32 | og_block_packed(&l->shape));
-    const uint8_t *p = (const uint8_t *)l->attrs;
 
-    for (size_t i = 0; i < l->nr_attrs * sizeof(*l->attrs); i++)
-        h = (h ^ p[i]) * 0x100000001b3ull;
+    h = og_hash(h, l->attrs, l->nr_attrs * sizeof(*l->attrs));
+    if (og_grid_matters(l))
+        h = og_hash(h, l->shape.grid, sizeof(l->shape.grid));
     return h | 3ull << 62;
 }
 

@@ -21,6 +21,15 @@ static inline bool og_block_ok(const struct og_shape *s)
            s->block[0] * s->block[1] * s->block[2] <= 1024u;
 }
 
+/* What does not fit the packed form becomes its largest value, which is as wrong. */
+static inline void og_block_clamp(struct og_shape *s)
+{
+    static const unsigned most[3] = { 0x7ff, 0x7ff, 0x3ff };
+
+    for (int i = 0; i < 3; i++)
+        s->block[i] = s->block[i] < most[i] ? s->block[i] : most[i];
+}
+
 /* As it crosses: x | y << 11 | z << 22. */
 static inline uint32_t og_block_packed(const struct og_shape *s)
 {

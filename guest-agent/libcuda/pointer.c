@@ -72,8 +72,8 @@ static size_t width_of(unsigned attribute)
     case SYNC_MEMOPS:
     case DEVICE_ORDINAL:
     case ACCESS_FLAGS:
+    case IS_MANAGED: /* the runtime passes a word that it has not cleared */
         return 4;
-    case IS_MANAGED:
     case LEGACY_IPC:
     case MAPPED:
     case GPUDIRECT_RDMA:

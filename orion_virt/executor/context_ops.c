@@ -69,6 +69,33 @@ static void drop_all_of(uint64_t id, CUcontext real, bool last)
         oh_each(OW_KIND_EVENT, drop_event, NULL);
 }
 
+static CUcontext ahead; /* the first vGPU's primary context, retained before the client activated it; under ending_lock */
+
+CUcontext oh_context_ahead(void)
+{
+    CUcontext real;
+    CUdevice dev;
+
+    pthread_mutex_lock(&ending_lock);
+    if (!ahead && (oh_drv.cuDeviceGet(&dev, oh_devices[0].ordinal) != CUDA_SUCCESS ||
+                   oh_drv.cuDevicePrimaryCtxRetain(&ahead, dev) != CUDA_SUCCESS))
+        ahead = NULL;
+    real = ahead;
+    pthread_mutex_unlock(&ending_lock);
+    return real;
+}
+
+/* The client has the primary context now: it lives as long as the client wants. */
+static void drop_ahead(CUcontext real, CUdevice dev)
+{
+    pthread_mutex_lock(&ending_lock);
+    if (ahead == real) {
+        (void)oh_drv.cuDevicePrimaryCtxRelease_v2(dev);
+        ahead = NULL;
+    }
+    pthread_mutex_unlock(&ending_lock);
+}
+
 static CUresult make(struct oh_device *d, bool primary, unsigned flags, CUcontext *real)
 {
     CUcontext unused;
@@ -79,7 +106,10 @@ static CUresult make(struct oh_device *d, bool primary, unsigned flags, CUcontex
         return r;
     if (primary) {
         (void)oh_drv.cuDevicePrimaryCtxSetFlags_v2(dev, flags); /* refused where it is active already */
-        return oh_drv.cuDevicePrimaryCtxRetain(real, dev);
+        r = oh_drv.cuDevicePrimaryCtxRetain(real, dev);
+        if (r == CUDA_SUCCESS)
+            drop_ahead(*real, dev);
+        return r;
     }
     r = oh_drv.cuCtxCreate_v2(real, flags, dev);
     if (r == CUDA_SUCCESS)

@@ -65,17 +65,25 @@ static struct oh_function *learn(bool kernel, void *real, CUresult *r)
     return f;
 }
 
-/* A thread without a context may ask for kernels; a driver that wants one to tell parameters borrows one. */
+static CUcontext some_context(void)
+{
+    for (uint32_t i = 0; i < oh_nr_devices; i++)
+        if (oh_devices[i].context)
+            return oh_devices[i].context;
+    return oh_context_ahead();
+}
+
+/* A thread without a context may ask for kernels, the runtime does before it makes one: the driver, which tells
+ * parameters in a context only, borrows one. */
 static struct oh_function *learn_somewhere(bool kernel, void *real, CUresult *r)
 {
     struct oh_function *f = learn(kernel, real, r);
+    CUcontext before = NULL, context;
 
-    for (uint32_t i = 0; !f && *r == CUDA_ERROR_INVALID_CONTEXT && i < oh_nr_devices; i++) {
-        CUcontext context = oh_devices[i].context, before = NULL;
-
-        if (!context || oh_drv.cuCtxGetCurrent(&before) != CUDA_SUCCESS || before ||
-            oh_drv.cuCtxSetCurrent(context) != CUDA_SUCCESS)
-            continue;
+    if (f || *r != CUDA_ERROR_INVALID_CONTEXT || oh_drv.cuCtxGetCurrent(&before) != CUDA_SUCCESS || before)
+        return f;
+    context = some_context();
+    if (context && oh_drv.cuCtxSetCurrent(context) == CUDA_SUCCESS) {
         f = learn(kernel, real, r);
         (void)oh_drv.cuCtxSetCurrent(NULL);
     }

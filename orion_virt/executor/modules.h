@@ -48,6 +48,10 @@ void oh_code_global(struct oh_code *code, int device, uint64_t ptr, uint64_t byt
 /* A string that follows the fixed part of a command; NULL: not terminated, or missing. */
 const char *oh_string(const void *in, uint32_t fixed, uint32_t bytes, uint32_t string_bytes);
 
+/* ---- context_ops.c ---- */
+/* A context for questions that the driver answers in one only, before the client has any; NULL: none to be had. */
+CUcontext oh_context_ahead(void);
+
 /* ---- function.c ---- */
 #define OH_MAX_PARAMS 4096u
 struct oh_function {          /* data of a FUNCTION or KERNEL; constant once it is put */

@@ -135,6 +135,10 @@ SIM_API CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t *o
 
 SIM_API CUresult cuKernelGetParamInfo(CUkernel kernel, size_t index, size_t *offset, size_t *size)
 {
+    CUcontext current = NULL;
+
+    if (cuCtxGetCurrent(&current) || !current) /* as on a real card */
+        return CUDA_ERROR_INVALID_CONTEXT;
     return cuFuncGetParamInfo((CUfunction)kernel, index, offset, size);
 }
 

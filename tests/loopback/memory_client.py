@@ -232,6 +232,22 @@ def wrong() -> None:
     copies()
 
 
+def pointers() -> None:
+    """What the runtime asks of a pointer, into words that it has not cleared; inside an allocation too."""
+    context, where, kind, managed, ordinal = c_uint64(), (c_uint64 * 2)(), c_uint(), c_uint(), c_int()
+    wanted = (c_int * 6)(1, 2, 3, 4, 8, 9)
+    ordinary = (c_char * 64)()
+    for pointer, memory in ((pinned(8192) + 4100, 1), (device(8192) + 4100, 2), (ctypes.addressof(ordinary), 0)):
+        for word in (context, kind, managed, ordinal):
+            word.value = -1
+        words = (context, kind, byref(where), byref(where, 8), managed, ordinal)
+        data = (c_void_p * 6)(*(ctypes.cast(byref(w) if hasattr(w, "value") else w, c_void_p) for w in words))
+        call("cuPointerGetAttributes", 6, wanted, data, c_uint64(pointer))
+        assert (kind.value, managed.value) == (memory, 0), (kind.value, managed.value)
+        assert list(where) == [pointer if memory else 0, pointer if memory == 1 else 0]
+        assert bool(context.value) == bool(memory) and ordinal.value == (0 if memory else -2)
+
+
 def callbacks() -> None:
     """More host functions than entries, in order, with the copies around them."""
     s, seen, d = stream(), [], device(4)
@@ -379,8 +395,8 @@ def threads() -> None:
     assert not wrong_, wrong_
 
 
-CASES = (copies, pinned_copies, registered, full, planes, streams, quota, wrong, callbacks, graph, managed, pools, vmm,
-         threads)  # fmt: skip
+CASES = (copies, pinned_copies, registered, full, planes, streams, quota, wrong, pointers, callbacks, graph, managed,
+         pools, vmm, threads)  # fmt: skip
 
 
 def main() -> None:

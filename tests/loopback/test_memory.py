@@ -8,7 +8,8 @@ import host
 import pytest
 
 CLIENT = Path(__file__).with_name("memory_client.py")
-CASES = "copies pinned_copies registered full planes streams quota wrong callbacks graph managed pools vmm threads".split()
+CASES = ("copies pinned_copies registered full planes streams quota wrong pointers callbacks graph managed pools vmm "
+         "threads").split()
 
 
 @pytest.fixture(scope="module")

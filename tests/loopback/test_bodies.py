@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA programs that are compared with a real card run on the simulated one too, compiled by nvcc with its runtime."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "bodies.cu"
+SAYS = {
+    "query": "devices 1 driver 13000 name Orion Simulated GPU",
+    "vectoradd": "vectoradd a59c4962de997303",
+    "streams": "streams af0ab916863ade33 elapsed positive 1\nordered 8",
+    "copies": "copy 2D wrong rows 0",
+    "graph": "graph nodes 10 value 1434212432",
+    "cooperative": "cooperative 523641600\ncooperative too large: cudaErrorCooperativeLaunchTooLarge",
+    "errors": "still works",
+    "callbacks": "callbacks 29be92a5d05340cb",
+    "threads": "threads ",
+    "mapped": "attributes 1",
+    "fault": "synchronize: cudaErrorIllegalAddress\nmalloc afterwards: cudaErrorIllegalAddress",
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    made = tmp_path_factory.mktemp("bodies") / "bodies"
+    subprocess.run(["nvcc", "-o", made, SOURCE, "-arch=compute_90", "-std=c++17"], check=True)
+    return made
+
+
+@pytest.mark.parametrize("body", SAYS)
+def test_body(make_oriond, program: Path, body: str) -> None:
+    with make_oriond(region_mib=256) as host:
+        done = host.run([program, body])
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    assert SAYS[body] in done.stdout
+    if body == "errors":
+        assert "block too large: cudaErrorInvalid" in done.stdout and "Uninitialized" not in done.stdout
