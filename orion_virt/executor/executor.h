@@ -109,6 +109,8 @@ bool oh_ledger_has(uint64_t ptr, uint64_t bytes);
 bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device);
 OH_MUST_CHECK CUresult oh_book(int device, uint64_t bytes); /* CUDA_ERROR_OUT_OF_MEMORY over the limit */
 void oh_unbook(int device, uint64_t bytes);
+/* Called before every booking, once set: pool.c makes pools that keep freed memory give it back in time. */
+extern void (*_Atomic oh_before_booking)(int device, uint64_t bytes);
 
 /* ---- extents.c: region memory granted to this channel ---- */
 /* Host address of region bytes of ours ([off, off+bytes) inside one grant), NULL: not ours. */

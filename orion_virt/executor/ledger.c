@@ -141,11 +141,17 @@ bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device)
     return n != NULL;
 }
 
+void (*_Atomic oh_before_booking)(int device, uint64_t bytes);
+
 CUresult oh_book(int device, uint64_t bytes)
 {
+    void (*before)(int, uint64_t) = atomic_load_explicit(&oh_before_booking, memory_order_relaxed);
     struct oh_device *d = &oh_devices[device];
-    uint64_t used = atomic_load(&d->used_bytes);
+    uint64_t used;
 
+    if (before)
+        before(device, bytes);
+    used = atomic_load(&d->used_bytes);
     do {
         if (used > d->limit_bytes || bytes > d->limit_bytes - used)
             return CUDA_ERROR_OUT_OF_MEMORY;

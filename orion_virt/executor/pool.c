@@ -123,6 +123,45 @@ CUresult oh_cuMemPoolGetAccess(struct oh_twin *t, const struct ow_cuMemPoolGetAc
     return CUDA_SUCCESS;
 }
 
+/* ---- pools whose release threshold the client raised keep what it freed: booked no more, but still taken ---- */
+
+enum { RELEASE_THRESHOLD = 4, RESERVED_NOW = 5, USED_NOW = 7 }; /* CUmemPool_attribute */
+#define LOOK_EVERY (64ull << 20) /* bytes booked between two looks at the pools */
+
+static void add_kept(uint64_t id, void *pool, void *data, void *arg)
+{
+    uint64_t reserved = 0, used = 0, *kept = arg;
+
+    (void)id;
+    (void)data;
+    if (OH_CALL(cuMemPoolGetAttribute, pool, RESERVED_NOW, &reserved) == CUDA_SUCCESS &&
+        OH_CALL(cuMemPoolGetAttribute, pool, USED_NOW, &used) == CUDA_SUCCESS && reserved > used)
+        *kept += reserved - used;
+}
+
+static void trim(uint64_t id, void *pool, void *data, void *arg)
+{
+    (void)id;
+    (void)data;
+    (void)arg;
+    OH_CALL(cuMemPoolTrimTo, pool, 0);
+}
+
+/* What pools keep may fill the quota, never exceed it. */
+static void keep_below_limit(int device, uint64_t bytes)
+{
+    static _Atomic uint64_t since;
+    struct oh_device *d = &oh_devices[device];
+    uint64_t kept = 0;
+
+    if (bytes > d->limit_bytes || atomic_fetch_add(&since, bytes) + bytes < LOOK_EVERY)
+        return;
+    atomic_store(&since, 0);
+    oh_each(OW_KIND_MEMPOOL, add_kept, &kept);
+    if (kept + bytes + atomic_load(&d->used_bytes) > d->limit_bytes)
+        oh_each(OW_KIND_MEMPOOL, trim, NULL);
+}
+
 CUresult oh_orion_pool_attribute(struct oh_twin *t, const struct ow_orion_pool_attribute_in *in, uint32_t bytes,
                                  struct ow_orion_pool_attribute_out *out, uint32_t *out_bytes)
 {
@@ -134,7 +173,9 @@ CUresult oh_orion_pool_attribute(struct oh_twin *t, const struct ow_orion_pool_a
     (void)bytes;
     if (r == CUDA_SUCCESS && in->set)
         r = OH_CALL(cuMemPoolSetAttribute, pool, in->attribute, &value);
-    else if (r == CUDA_SUCCESS)
+    if (r == CUDA_SUCCESS && in->set && in->attribute == RELEASE_THRESHOLD)
+        atomic_store(&oh_before_booking, keep_below_limit);
+    if (r == CUDA_SUCCESS && !in->set)
         r = OH_CALL(cuMemPoolGetAttribute, pool, in->attribute, &value);
     if (r != CUDA_SUCCESS)
         return r;

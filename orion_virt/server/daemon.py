@@ -31,7 +31,16 @@ from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
 _WILDCARDS = ("0.0.0.0", "::")
+_PAGEABLE_ACCESS = 88  # CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS
 _log = logging.getLogger("orion.daemon")
+
+
+def _warn_of_pageable_access(inventory: Inventory) -> None:
+    if not inventory.simulated and any(gpu.attributes.get(_PAGEABLE_ACCESS) for gpu in inventory.gpus):
+        _log.warning(
+            "the card reads ordinary host memory (PAGEABLE_MEMORY_ACCESS): a guest's kernel can read its worker's heap; "
+            "`options nvidia-uvm uvm_disable_hmm=1` in /etc/modprobe.d switches it off"
+        )
 
 
 class Lock:
@@ -117,6 +126,7 @@ class Daemon:
         self.hook.start()
         await self.control.start()
         what = "simulated GPU" if self.inventory.simulated else "NVIDIA GPU"
+        _warn_of_pageable_access(self.inventory)
         _log.info("oriond is ready: %d %s, %d vGPU each", len(self.inventory.gpus), what, self.config.vgpu_count)
 
     async def _start_domains(self) -> None:

@@ -25,6 +25,7 @@ class Source:
         self.random = random.Random(seed)
         self.devptrs, self.grants = devptrs, grants
         self.minted: list[tuple[str, int]] = [("CONTEXT", wire.handle("CONTEXT", 1))]
+        self.alive: list[tuple[str, int]] = []  # made before, and mostly still there
         self.next_index = 100
 
     def mint(self, kind: str) -> int:
@@ -36,6 +37,9 @@ class Source:
     def handle(self, kind: str) -> int:
         pick = self.random.random()
         mine = [h for k, h in self.minted if k == kind]
+        alive = [h for k, h in self.alive if k == kind]
+        if alive and pick < 0.5:
+            return alive[0]
         if mine and pick < 0.7:
             return self.random.choice(mine[-8:])
         return self.random.choice([0, 1, 2, self.mint(kind), self.random.choice(self.minted)[1], self.number()])
@@ -108,6 +112,11 @@ def _field(source: Source, call: Call, name: str) -> int:
         return source.mint(kind) if makes and source.random.random() < 0.995 else source.handle(kind)
     if call.name in _RANGES and name in _RANGES[call.name]:
         return source.random.randrange(_RANGES[call.name][name] + 1)
+    is_device = any(p.name == name and p.type.c == "CUdeviceptr" for p in call.params)
+    if (is_device or name in ("dst", "src", "ptr", "off")) and source.random.random() < 0.7:
+        return source.random.choice(source.devptrs if is_device else source.devptrs + source.grants)
+    if name in ("bytes", "ByteCount", "N", "Width", "bytesize", "size", "attribute") and source.random.random() < 0.7:
+        return source.random.choice((1, 4, 16, 64, 256, 4096))
     if name in ("device", "dev", "src", "dst") and call.internal and call.op and call.op > 1000:
         return source.random.choice((0, 0, 1))
     if name.startswith(_SMALL) or (name.endswith(("_side", "bytes")) and source.random.random() < 0.7):
@@ -126,6 +135,9 @@ def _parts(source: Source, call: Call, raw: bytearray, fields: dict[str, tuple[i
         count = next((q for q in call.params if q.name == p.length), None)
         if polite and count is not None and p.shape == "buffer":
             size = {"u8": 1, "u32": 4, "i32": 4}.get(p.type.wire, 8)
+            if p.name == "attributes":  # struct CUlaunchAttribute_st: an id and 64 bytes
+                data = b"".join(struct.pack("<II", source.random.randrange(20), 0) + source.random.randbytes(64)
+                                for _ in range(source.random.randrange(3)))  # fmt: skip
             nr = counted.setdefault(count.name, len(data) // size)  # another part may have the same count
             data = (data + bytes(nr * size))[: nr * size]
             at, form = fields[count.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -50,13 +51,29 @@ def prepare(box: Sandbox, seed: int) -> fuzz.Source:
     box.start_context()
     devptrs = [box.alloc(1 << 20), box.alloc(1 << 16)]
     grants = [box.ask("orion_grant", bytes=2 << 20)["off"], box.block]
-    return fuzz.Source(seed, devptrs, grants)
+    source = fuzz.Source(seed, devptrs, grants)
+    send_image(box, random.Random(seed), 0)
+    h = {kind: wire.handle(kind, 1) for kind in wire.spec().kinds}
+    box.ask("orion_module_load", module=h["MODULE"], image=1, options=b"")
+    box.ask("orion_module_function", module=h["MODULE"], function=h["FUNCTION"], name=b"a\0")
+    box.ask("orion_library_load", library=h["LIBRARY"], image=1, options=b"")
+    box.ask("orion_library_kernel", library=h["LIBRARY"], kernel=h["KERNEL"], name=b"a\0")
+    box.ask("cuStreamCreate", phStream=h["STREAM"], Flags=1)
+    box.send("cuEventCreate", phEvent=h["EVENT"])
+    box.ask("cuGraphCreate", phGraph=h["GRAPH"])
+    box.ask("orion_graph_node", graph=h["GRAPH"], node=h["GRAPH_NODE"])
+    box.ask("orion_graph_instantiate", graph=h["GRAPH"], exec=h["GRAPH_EXEC"])
+    box.ask("cuDeviceGetDefaultMemPool", pool_out=h["MEMPOOL"])
+    box.ask("cuMemCreate", handle=h["MEM_ALLOCATION"], size=2 << 20, prop=struct.pack("<4i", 1, 0, 1, 0) + bytes(16))
+    source.minted += h.items()
+    source.alive = list(h.items())
+    return source
 
 
-def send_image(box: Sandbox, pick: random.Random) -> None:
+def send_image(box: Sandbox, pick: random.Random, wrong: float = 0.3) -> None:
     """A whole image, now and then with a few wrong bytes."""
-    image, data = 1 + pick.randrange(4), bytearray(fuzz.PTX)
-    while pick.random() < 0.3:
+    image, data = 1 + pick.randrange(4) if wrong else 1, bytearray(fuzz.PTX)
+    while pick.random() < wrong:
         data[pick.randrange(len(data) - 1)] = pick.randrange(256)
     box.send("orion_image_drop", image=image)
     box.send("orion_image_begin", image=image, kind=0, pieces=1)
@@ -79,7 +96,7 @@ def round_of(box: Sandbox, seed: int, until: float, last: list[str]) -> int:
     pick = random.Random(seed)
     while time.monotonic() < until and sent < 3000:
         call = pick.choice(calls)
-        if call.name in RARE and pick.random() < 0.98:
+        if (call.name in RARE or call.frees or "unload" in call.name) and pick.random() < 0.95:
             continue
         thread = pick.choice((0, 0, 0, 1, 2))
         if pick.random() < 0.05:
