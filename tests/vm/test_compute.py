@@ -86,7 +86,7 @@ def guest(setup: Setup, shared: Path) -> Iterator[Guest]:
         made.define()
         eventually(lambda: setup.oriond.domain("compute").get("device") == "defined", "no device")
         made.start()
-        eventually(lambda: bool(setup.oriond.domain("compute")["server_addrs"]), "no header")
+        eventually(lambda: bool(setup.oriond.domain("compute").get("server_addrs")), "no header")
         must(made.run("PATH=$PATH:/usr/sbin useradd -m other", user="root"))
         yield made
     finally:

@@ -66,7 +66,7 @@ def guest(setup: Setup, program: Path) -> Iterator[Guest]:
     eventually(lambda: setup.oriond.domain("cuda").get("device") == "defined", "no device")
     made.start()
     assert made.run(PERMIT, user="root").status == 0
-    eventually(lambda: bool(setup.oriond.domain("cuda")["server_addrs"]), "no header")
+    eventually(lambda: bool(setup.oriond.domain("cuda").get("server_addrs")), "no header")
     yield made
     made.destroy()
     eventually(lambda: setup.regions() == [], "the region's file is left")
@@ -118,5 +118,5 @@ def test_no_daemon(setup: Setup, guest: Guest) -> None:
         setup.oriond.start()
     assert done.status == 1 and "status 100" in done.output, done.output
     assert len(done.output.splitlines()) <= 4, done.output
-    eventually(lambda: bool(setup.oriond.domain("cuda")["server_addrs"]), "not taken up again")
+    eventually(lambda: bool(setup.oriond.domain("cuda").get("server_addrs")), "not taken up again")
     assert guest.run(f"python3 {WHERE}/program.py 0").status == 0

@@ -54,7 +54,7 @@ def neighbour(setup: Setup) -> Iterator[Guest]:
         made.define()
         eventually(lambda: setup.oriond.domain("neighbour").get("device") == "defined", "no device")
         made.start()
-        eventually(lambda: bool(setup.oriond.domain("neighbour")["server_addrs"]), "no header")
+        eventually(lambda: bool(setup.oriond.domain("neighbour").get("server_addrs")), "no header")
         yield made
     finally:
         made.destroy()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vm.harness.libvirtd import REPO
-from vm.stage import Setup
+from vm.stage import Setup, eventually
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -47,10 +47,14 @@ def test_nothing_is_left(number: int, setup: Setup) -> None:
     program = subprocess.Popen(argv, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert program.stdout
     with program, program.stdout:
-        state = Path(program.stdout.readline().strip())
-        assert state.is_dir() and processes("sleep 4711")
-        program.send_signal(number)
-        program.wait(20)
+        try:
+            state = Path(program.stdout.readline().strip())
+            assert state.is_dir()
+            eventually(lambda: bool(processes("sleep 4711")), "the process does not start")  # it may be in exec just now
+            program.send_signal(number)
+            program.wait(20)
+        finally:
+            program.kill()
     deadline = time.monotonic() + 10
     while processes("sleep 4711") or processes(str(state)) or state.exists():
         assert time.monotonic() < deadline, processes("sleep 4711") + processes(str(state))

@@ -114,7 +114,7 @@ def test_planted_symlink(setup: Setup, guests: Callable[..., Guest]) -> None:
     setup.libvirt.virsh("start", "planted")
     assert victim.read_bytes() == b"precious"
     assert not (setup.shm / f"orion-{guest.uuid}").is_symlink()
-    eventually(lambda: bool(setup.oriond.domain("planted")["server_addrs"]), "no header")
+    eventually(lambda: bool(setup.oriond.domain("planted").get("server_addrs")), "no header")
 
 
 def test_planted_directory(setup: Setup, guests: Callable[..., Guest]) -> None:
