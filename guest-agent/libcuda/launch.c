@@ -74,6 +74,10 @@ static inline void og_pack(const struct og_launch *l, uint8_t *to)
 {
     const struct og_function *f = &l->entry->f;
 
+    if (__builtin_expect(l->odd, 0)) { /* refused for its shape: the parameters are not read */
+        memset(to, 0, l->params_bytes);
+        return;
+    }
     if (l->packed) {
         memcpy(to, l->packed, l->params_bytes);
         return;
