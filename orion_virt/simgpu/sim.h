@@ -86,12 +86,14 @@ struct sim_range {
     void *owner;                  /* pool, VMM object */
     struct sim_chunk *chunk;      /* of a sub-allocation */
     uint64_t mapped, booked;
+    uint64_t reservation;         /* start of the VMM reservation that it is a piece of */
     int access;                   /* CUmemAccess_flags of a VMM mapping */
     bool sync_memops;
 };
 CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t bytes, enum sim_memory kind,
                          unsigned flags, uint64_t *address);
 CUresult sim_space_free(uint64_t address);         /* INVALID_VALUE: no allocation starts there */
+uint64_t sim_space_owned(const void *owner); /* bytes of its ranges */
 bool sim_space_find(uint64_t address, struct sim_range *out);
 uint64_t sim_space_extent(uint64_t address);       /* accessible bytes from address on, 0: none */
 CUresult sim_space_add(const struct sim_range *range); /* a range that the caller owns; HOST_MEMORY_ALREADY_REGISTERED */
@@ -99,6 +101,7 @@ bool sim_space_del(uint64_t start, enum sim_memory kind);
 bool sim_space_update(uint64_t start, void (*change)(struct sim_range *r, void *arg), void *arg);
 bool sim_space_replace(uint64_t start, const struct sim_range *range); /* same addresses, another kind */
 void sim_space_drop(struct CUctx_st *ctx);         /* all memory of a context that ends */
+bool sim_space_split(uint64_t at);                 /* a reservation's piece becomes two that meet at `at` */
 uint64_t sim_space_reserve(uint64_t bytes, uint64_t align, uint64_t hint); /* PROT_NONE; 0: none left */
 bool sim_space_book(struct sim_device *device, uint64_t bytes);
 void sim_space_unbook(struct sim_device *device, uint64_t bytes);

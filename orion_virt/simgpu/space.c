@@ -267,6 +267,17 @@ CUresult sim_space_free(uint64_t address)
     return r;
 }
 
+uint64_t sim_space_owned(const void *owner)
+{
+    uint64_t bytes = 0;
+
+    pthread_rwlock_rdlock(&lock);
+    for (size_t i = 0; i < nr_ranges; i++)
+        bytes += ranges[i]->owner == owner ? ranges[i]->bytes : 0;
+    pthread_rwlock_unlock(&lock);
+    return bytes;
+}
+
 bool sim_space_find(uint64_t address, struct sim_range *out)
 {
     struct sim_range *r;
@@ -288,8 +299,35 @@ uint64_t sim_space_extent(uint64_t address)
     r = find_locked(address);
     if (r && r->kind != SIM_MEM_RESERVED && !(r->kind == SIM_MEM_MAPPED && !r->access))
         bytes = r->start + r->bytes - address;
+    /* Mappings side by side in one reservation are one piece of memory to whoever reads it. */
+    for (struct sim_range *next; bytes && r->kind == SIM_MEM_MAPPED; r = next) {
+        next = find_locked(address + bytes);
+        if (!next || next->kind != SIM_MEM_MAPPED || !next->access || next->reservation != r->reservation)
+            break;
+        bytes += next->bytes;
+    }
     pthread_rwlock_unlock(&lock);
     return bytes;
+}
+
+bool sim_space_split(uint64_t at)
+{
+    struct sim_range *r, rest;
+    bool done = true;
+
+    pthread_rwlock_wrlock(&lock);
+    r = find_locked(at);
+    if (r && r->start != at) {
+        rest = *r;
+        rest.start = at;
+        rest.bytes = rest.mapped = r->start + r->bytes - at;
+        r->bytes = r->mapped = at - r->start;
+        done = insert_locked(&rest) == CUDA_SUCCESS;
+        if (!done)
+            r->bytes = r->mapped = rest.start + rest.bytes - r->start;
+    }
+    pthread_rwlock_unlock(&lock);
+    return done;
 }
 
 CUresult sim_space_add(const struct sim_range *range)

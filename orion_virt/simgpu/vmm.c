@@ -59,19 +59,44 @@ SIM_API CUresult cuMemAddressReserve(CUdeviceptr *p, size_t bytes, size_t align,
     r.start = sim_space_reserve(bytes, align, hint);
     if (!r.start)
         return CUDA_ERROR_OUT_OF_MEMORY;
+    r.reservation = r.start;
     result = sim_space_add(&r);
     if (!result)
         *p = r.start;
     return result;
 }
 
+/* The piece that starts at `at`, if it is of `kind` and lies in [at, end). */
+static bool piece(uint64_t at, uint64_t end, enum sim_memory kind, struct sim_range *r)
+{
+    return sim_space_find(at, r) && r->start == at && r->kind == kind && at + r->bytes <= end;
+}
+
+/* True when [at, at + bytes) is exactly some pieces of `kind`, side by side in one reservation. */
+static bool pieces(uint64_t at, uint64_t bytes, enum sim_memory kind)
+{
+    uint64_t end = at + bytes, reservation = 0;
+    struct sim_range r;
+
+    for (uint64_t p = at; p < end; p += r.bytes) {
+        if (!piece(p, end, kind, &r) || (p != at && r.reservation != reservation))
+            return false;
+        reservation = r.reservation;
+    }
+    return bytes > 0;
+}
+
 SIM_API CUresult cuMemAddressFree(CUdeviceptr p, size_t bytes)
 {
     struct sim_range r;
 
-    if (!sim_space_find(p, &r) || r.start != p || r.bytes != bytes || r.kind != SIM_MEM_RESERVED)
-        return CUDA_ERROR_INVALID_VALUE; /* also while something is mapped in it */
-    return sim_space_del(p, SIM_MEM_RESERVED) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    /* All of one reservation, and nothing is mapped in it. */
+    if (!pieces(p, bytes, SIM_MEM_RESERVED) || !sim_space_find(p, &r) || r.reservation != p ||
+        (sim_space_find(p + bytes, &r) && r.reservation == p))
+        return CUDA_ERROR_INVALID_VALUE;
+    for (uint64_t at = p; at < p + bytes && sim_space_find(at, &r); at += r.bytes)
+        sim_space_del(at, SIM_MEM_RESERVED);
+    return CUDA_SUCCESS;
 }
 
 SIM_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
@@ -115,7 +140,6 @@ SIM_API CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
     return CUDA_SUCCESS;
 }
 
-/* Only whole reservations are mapped: what frameworks' growing segments do piecewise is refused by name. */
 SIM_API CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                           unsigned long long flags)
 {
@@ -126,11 +150,10 @@ SIM_API CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemGene
         return CUDA_ERROR_INVALID_VALUE;
     if (!sim_space_find(at, &r) || r.kind != SIM_MEM_RESERVED || at - r.start + bytes > r.bytes)
         return CUDA_ERROR_INVALID_VALUE;
-    if (r.start != at || r.bytes != bytes) {
-        sim_say("cuMemMap of a part of a reservation is not simulated; map whole reservations");
-        return CUDA_ERROR_NOT_SUPPORTED;
-    }
-    struct sim_range mapping = { .start = at, .bytes = bytes, .kind = SIM_MEM_MAPPED, .device = p->device, .owner = p };
+    if (!sim_space_split(at) || !sim_space_split(at + bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    struct sim_range mapping = { .start = at, .bytes = bytes, .kind = SIM_MEM_MAPPED, .device = p->device, .owner = p,
+                                 .mapped = bytes, .reservation = r.reservation };
     if (mmap((void *)(uintptr_t)at, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, p->fd, 0) == MAP_FAILED)
         return CUDA_ERROR_OUT_OF_MEMORY;
     pthread_mutex_lock(&lock);
@@ -143,15 +166,18 @@ SIM_API CUresult cuMemUnmap(CUdeviceptr at, size_t bytes)
 {
     struct sim_range r;
 
-    if (!sim_space_find(at, &r) || r.start != at || r.bytes != bytes || r.kind != SIM_MEM_MAPPED)
+    if (!pieces(at, bytes, SIM_MEM_MAPPED))
         return CUDA_ERROR_INVALID_VALUE;
     struct CUctx_st *ctx = sim_current();
     if (sim_context_valid(ctx))
         sim_context_wait(ctx);
-    struct sim_range reserved = { .start = at, .bytes = bytes, .kind = SIM_MEM_RESERVED, .mapped = bytes };
-    mmap((void *)(uintptr_t)at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    sim_space_replace(at, &reserved);
-    put(r.owner);
+    for (uint64_t p = at; p < at + bytes && sim_space_find(p, &r); p += r.bytes) {
+        struct sim_range reserved = { .start = p, .bytes = r.bytes, .kind = SIM_MEM_RESERVED, .mapped = r.bytes,
+                                      .reservation = r.reservation };
+        mmap((void *)(uintptr_t)p, r.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        sim_space_replace(p, &reserved);
+        put(r.owner);
+    }
     return CUDA_SUCCESS;
 }
 
@@ -165,10 +191,11 @@ SIM_API CUresult cuMemSetAccess(CUdeviceptr at, size_t bytes, const CUmemAccessD
     struct sim_range r;
     int access = nr && desc ? (int)desc[0].flags : 0;
 
-    if (!desc || !nr || !sim_space_find(at, &r) || r.kind != SIM_MEM_MAPPED || r.start != at || r.bytes != bytes)
+    if (!desc || !nr || !pieces(at, bytes, SIM_MEM_MAPPED))
         return CUDA_ERROR_INVALID_VALUE;
     mprotect((void *)(uintptr_t)at, bytes, access == 3 ? PROT_READ | PROT_WRITE : access ? PROT_READ : PROT_NONE);
-    sim_space_update(at, set_access, &access);
+    for (uint64_t p = at; p < at + bytes && sim_space_find(p, &r); p += r.bytes)
+        sim_space_update(p, set_access, &access);
     return CUDA_SUCCESS;
 }
 
