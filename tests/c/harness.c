@@ -155,6 +155,13 @@ int client_call(struct client *c, uint32_t thread, uint32_t op, uint64_t value)
     return client_slot(c, thread)->result;
 }
 
+/* ThreadSanitizer would sleep a second before the worker's exit while any thread of it is still ending. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "atexit_sleep_ms=0";
+}
+
 int client_end(struct client *c, uint32_t ms)
 {
     uint64_t until = test_now_ns() + ms * 1000000ull;
