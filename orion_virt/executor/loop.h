@@ -10,7 +10,7 @@
 
 struct twin {
     struct oh_twin pub;        /* first member: family code holds a pointer to it */
-    _Atomic uint32_t sleeping; /* futex word: 1 while the thread sleeps or is about to */
+    _Atomic uint32_t sleeping; /* futex word: enum sleep in twin.c */
     bool unlocked;             /* the command being executed gave the baton up */
     char fault[160];           /* reason of OH_FAULT */
     _Alignas(16) uint8_t out[OC_SLOT_OUT_BYTES];
@@ -62,7 +62,7 @@ void oh_loop_run(struct twin *tw);       /* with the baton; returns when it is e
 
 /* ---- transport.c ---- */
 int oh_transport_start(void);
-int oh_transport_read(void);             /* watcher: 1 something came, 0 end of file, -1 ended the channel */
+int oh_transport_read(void);             /* watcher; without TCP the leader too: 1 something came, 0 end of file, -1 ended the channel */
 void oh_transport_reply(uint32_t slot, const struct oc_cmd *h, CUresult r, const void *out, uint32_t bytes);
 void oh_transport_head(void);            /* over TCP: mirrors head */
 struct oc_slot *oh_slot(uint32_t slot);
@@ -77,6 +77,9 @@ void oh_control_usage(void);                       /* watcher, at its tick */
 int oh_watch_open(void);
 void oh_watch_run(void);                 /* until oh_ending */
 void oh_watch_interrupt(void);
+/* A twin sleeps until a wake-up byte came, which is read then, or oh_watch_wake_leader; one at a time. */
+void oh_watch_lead(void);
+void oh_watch_wake_leader(void);
 
 /* ---- extents.c ---- */
 int oh_extents_start(void);              /* maps the channel block */

@@ -13,6 +13,10 @@
 
 #include "loop.h"
 
+/* One sleeping twin leads: it sleeps on the connection, so that a client's call after a pause wakes it alone. */
+enum sleep { AWAKE = 0, SLEEPS = 1, LEADS = 2 };
+
+static _Atomic int leading;
 static struct twin *_Atomic twins[OC_NR_SLOTS];
 static _Atomic uint32_t alive;
 
@@ -23,8 +27,13 @@ static void futex(_Atomic uint32_t *word, int op, uint32_t value, const struct t
 
 void oh_twin_wake(struct twin *tw)
 {
-    if (atomic_exchange(&tw->sleeping, 0))
+    switch (atomic_exchange(&tw->sleeping, AWAKE)) {
+    case SLEEPS:
         futex(&tw->sleeping, FUTEX_WAKE, 1, NULL);
+        break;
+    case LEADS:
+        oh_watch_wake_leader();
+    }
 }
 
 void oh_twins_wake_all(void)
@@ -47,6 +56,27 @@ static bool turn_or_work(void *arg)
     return oh_baton_mine(arg) || oh_baton_idle() || atomic_load_explicit(&oh_ending, memory_order_relaxed);
 }
 
+/* Until something concerns the twin, or as leader until the connection says something. */
+static void sleep_once(struct twin *tw)
+{
+    int nobody = 0;
+    bool leads = oh_config.region_fd >= 0 && atomic_compare_exchange_strong(&leading, &nobody, 1);
+
+    atomic_store(&tw->sleeping, leads ? LEADS : SLEEPS); /* full: before the last look; pairs with oh_twin_wake */
+    while (!oh_baton_mine(tw) && !atomic_load(&oh_ending) && atomic_load(&tw->sleeping)) {
+        if (leads) {
+            oh_watch_lead();
+            break;
+        }
+        futex(&tw->sleeping, FUTEX_WAIT, SLEEPS, NULL);
+    }
+    atomic_store(&tw->sleeping, AWAKE);
+    if (!leads)
+        return;
+    atomic_store(&leading, 0);
+    oh_baton_kick(); /* what came may be ours or another twin's */
+}
+
 /* Until the baton is ours; false: the channel ends. */
 static bool wait_turn(struct twin *tw, struct oh_spin *s)
 {
@@ -57,11 +87,7 @@ static bool wait_turn(struct twin *tw, struct oh_spin *s)
             oh_baton_kick(); /* a command waits and nobody reads; it may be ours */
             continue;
         }
-        atomic_store(&tw->sleeping, 1); /* full: before the last look; pairs with oh_twin_wake */
-        oh_stats_wake();
-        while (!oh_baton_mine(tw) && !atomic_load(&oh_ending) && atomic_load(&tw->sleeping))
-            futex(&tw->sleeping, FUTEX_WAIT, 1, NULL);
-        atomic_store(&tw->sleeping, 0);
+        sleep_once(tw);
     }
     return false;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The watcher: asleep in poll() on connection and control socket; sees wake-ups, end of file and orders. */
+/* The watcher: asleep on connection and control socket; sees wake-ups, end of file and orders. */
 #include <errno.h>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -9,57 +9,112 @@
 
 #define TICK_MS 1000 /* bounds the delay of a lost wake-up; see baton.c, invariant 4 */
 
-static int interrupt_fd = -1;
+/* Two sets watch the connection. Both do so exclusively, and the leader's was there first: a wake-up byte goes to
+ * the twin that leads, if one sleeps in its set, and that twin goes on without a second wake-up; else, and at the
+ * end of the connection, it goes to the watcher. */
+static int watcher_set = -1, leader_set = -1;
+static int interrupt_fd = -1, leader_fd = -1;
+
+static int open_counter(int *fd)
+{
+    *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return *fd < 0 ? -errno : 0;
+}
+
+static int add(int set, int fd, uint32_t events)
+{
+    struct epoll_event e = { .events = events, .data.fd = fd };
+
+    return fd < 0 || epoll_ctl(set, EPOLL_CTL_ADD, fd, &e) == 0 ? 0 : -errno;
+}
+
+static int open_set(int *set, int counter)
+{
+    int r;
+
+    *set = epoll_create1(EPOLL_CLOEXEC);
+    if (*set < 0)
+        return -errno;
+    r = add(*set, counter, EPOLLIN);
+    return r ? r : add(*set, oh_config.socket_fd, EPOLLIN | EPOLLEXCLUSIVE);
+}
 
 int oh_watch_open(void)
 {
-    interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return interrupt_fd < 0 ? -errno : 0;
+    int r = open_counter(&interrupt_fd);
+
+    if (!r)
+        r = open_counter(&leader_fd);
+    if (!r)
+        r = open_set(&leader_set, leader_fd); /* before the watcher's */
+    if (!r)
+        r = open_set(&watcher_set, interrupt_fd);
+    return r ? r : add(watcher_set, oh_config.control_fd, EPOLLIN);
+}
+
+static void count_up(int fd)
+{
+    uint64_t one = 1;
+
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
+        return; /* the counter is full: whoever sleeps on it wakes anyway */
 }
 
 void oh_watch_interrupt(void)
 {
-    uint64_t one = 1;
-
-    if (interrupt_fd >= 0 && write(interrupt_fd, &one, sizeof(one)) < 0)
-        return; /* the counter is full: poll() returns anyway */
+    count_up(interrupt_fd);
 }
 
-static void look_at_connection(const struct pollfd *p)
+void oh_watch_wake_leader(void)
 {
-    int r;
+    count_up(leader_fd);
+}
 
-    if (!p->revents)
-        return;
-    r = oh_transport_read();
-    if (r == 0)
+static void look_at_connection(void)
+{
+    if (oh_transport_read() == 0)
         oh_end(OC_CLOSED_BY_GUEST, "the client's connection ended");
 }
 
-static void look_at_control(struct pollfd *p)
+void oh_watch_lead(void)
 {
-    if (p->revents && !oh_control_read())
+    struct epoll_event e[2];
+    int n = epoll_wait(leader_set, e, 2, -1);
+    uint64_t count;
+
+    for (int i = 0; i < n; i++) {
+        if (e[i].data.fd != leader_fd)
+            look_at_connection();
+        else if (read(leader_fd, &count, sizeof(count)) < 0)
+            continue; /* somebody has */
+    }
+}
+
+static void look(const struct epoll_event *e)
+{
+    if (e->data.fd == oh_config.socket_fd)
+        look_at_connection();
+    else if (e->data.fd == oh_config.control_fd && !oh_control_read())
         oh_end(OC_CLOSED_SERVER, "the daemon went away");
 }
 
 void oh_watch_run(void)
 {
-    struct pollfd p[3] = {
-        { .fd = oh_config.socket_fd, .events = POLLIN },
-        { .fd = oh_config.control_fd, .events = POLLIN }, /* -1: poll() ignores it */
-        { .fd = interrupt_fd, .events = POLLIN },
-    };
+    struct epoll_event e[3];
 
     /* The client may have written before consumer_parked was set: watch for a little. */
     usleep(OC_PARK_GRACE_NS / 1000);
     while (!atomic_load(&oh_ending)) {
+        int n;
+
         oh_baton_kick();
-        if (poll(p, 3, TICK_MS) < 0 && errno != EINTR) {
-            oh_end(OC_CLOSED_WORKER, "poll: %s", strerror(errno));
+        n = epoll_wait(watcher_set, e, 3, TICK_MS);
+        if (n < 0 && errno != EINTR) {
+            oh_end(OC_CLOSED_WORKER, "epoll_wait: %s", strerror(errno));
             return;
         }
-        look_at_connection(&p[0]);
-        look_at_control(&p[1]);
+        for (int i = 0; i < n; i++)
+            look(&e[i]);
         oh_control_usage();
     }
 }
