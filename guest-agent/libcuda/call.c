@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The path of one call: room in the ring, payload, publication, and for a round trip the answer. */
-#include <string.h>
-
 #include "core.h"
 #include "gen/send.h" /* og_op_flags */
 
-/* Calls that end what a sticky error hit: they must reach the host. */
+/* What ends a context that a sticky error hit, or gives things back: it must reach the host. */
 static bool cures(uint32_t op)
 {
-    static const char *const prefixes[] = { "orion_", "cuDevicePrimaryCtxRe", "cuCtxDestroy", "cuCtxSetCurrent" };
-    const char *name = ow_op_name(op);
-
-    for (unsigned i = 0; name && i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
-        if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
-            return true;
-    return false;
+    switch (op) {
+    case OW_OP_orion_ctx_activate:
+    case OW_OP_orion_ctx_end:
+    case OW_OP_orion_set_current:
+    case OW_OP_orion_thread_exit:
+    case OW_OP_orion_library_unload:
+    case OW_OP_orion_module_unload:
+    case OW_OP_orion_image_drop:
+    case OW_OP_orion_release:
+    case OW_OP_orion_ping:
+    case OW_OP_orion_nop:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static CUresult sticky_error(const struct og_thread *t, uint32_t op)
