@@ -7,7 +7,9 @@
 
 #define HEAD_EVERY (OC_RING_LINES / 16) /* lines after which head is published under load */
 
-static struct oh_spin idle_spin; /* of the holder, whoever it is */
+/* Of the holder, whoever it is. */
+static struct oh_spin idle_spin;
+static uint64_t idle_since; /* when the ring was left alone, 0: it is read */
 
 static struct twin *of(struct oh_twin *t)
 {
@@ -111,16 +113,21 @@ static bool execute(struct twin *tw, const struct oc_cmd *h)
     /* Before the answer: else a single-threaded guest would see consumer_parked at its next call. */
     if (tw->unlocked)
         held = oh_baton_retake(tw);
-    if (h->flags & OC_CMD_REPLY)
+    if (h->flags & OC_CMD_REPLY) {
+        if (held) /* the guest infers from the head what was not executed; an answered call must not look so */
+            oh_ring_publish_head();
         oh_transport_reply(h->thread, h, with_deferred(tw, op, r), tw->out, bytes);
-    else if (r != CUDA_SUCCESS)
+    } else if (r != CUDA_SUCCESS) {
         defer(tw, h, r);
+    }
     return held;
 }
 
 /* Nothing to read. True: a command came and the baton is still ours. */
 static bool idle(void)
 {
+    uint64_t begin = oh_now_ns();
+
     oh_ring_publish_head();
     if (oh_spin(&idle_spin, oh_ring_ready, NULL))
         return true;
@@ -129,6 +136,7 @@ static bool idle(void)
         atomic_store(&oh_ring.channel->consumer_parked, 0);
         return true;
     }
+    idle_since = begin;
     oh_baton_yield(true);
     return false;
 }
@@ -150,6 +158,10 @@ void oh_loop_run(struct twin *tw)
             if (!idle())
                 return;
             continue;
+        }
+        if (idle_since) {
+            oh_spin_slept(&idle_spin, oh_now_ns() - idle_since);
+            idle_since = 0;
         }
         if (!oc_ring_header(&oh_ring, cmd, &h)) {
             malformed(&h);

@@ -25,6 +25,8 @@ uint64_t oh_now_ns(void);
 void oh_spin_setup(void);
 /* True as soon as ready(arg) is; false when the budget is spent. */
 bool oh_spin(struct oh_spin *s, bool (*ready)(void *), void *arg);
+/* What came after a spin in vain took so long: a short sleep makes the next spin longer, a long one shorter. */
+void oh_spin_slept(struct oh_spin *s, uint64_t ns);
 /* The same for a fixed time. */
 bool oh_watch(uint32_t ns, bool (*ready)(void *), void *arg);
 

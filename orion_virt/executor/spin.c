@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Adaptive spinning: up to 1 ms where it pays, none where it takes the CPU from someone. */
+/* Adaptive spinning: up to 1 ms where sleeps turn out short, hardly any where they are long. A guest that computes
+ * on all its CPUs between its calls loses whole time slices to a spinner: it must learn to sleep at once. */
 #define _GNU_SOURCE
 #include <sched.h>
 
@@ -7,6 +8,7 @@
 
 #define SPIN_MAX_NS 1000000u
 #define SPIN_MIN_NS 20000u
+#define SPIN_FIRST_NS 100000u
 /* Sixteen pauses last 1 to 2 us; a gap this long means that the thread was preempted. */
 #define PREEMPTED_NS 100000u
 #define REST_NS 20000000u
@@ -74,12 +76,15 @@ bool oh_spin(struct oh_spin *s, bool (*ready)(void *), void *arg)
 {
     if (alone)
         return ready(arg);
-    if (s->budget_ns < SPIN_MIN_NS)
-        s->budget_ns = SPIN_MIN_NS;
-    if (spin(s, ready, arg)) {
-        s->budget_ns = SPIN_MAX_NS;
-        return true;
-    }
-    s->budget_ns /= 2; /* a spin in vain: expect less of the next one */
-    return false;
+    if (!s->budget_ns)
+        s->budget_ns = SPIN_FIRST_NS;
+    return spin(s, ready, arg);
+}
+
+void oh_spin_slept(struct oh_spin *s, uint64_t ns)
+{
+    if (ns < SPIN_MAX_NS)
+        s->budget_ns = s->budget_ns < SPIN_MAX_NS / 2 ? s->budget_ns * 2 : SPIN_MAX_NS;
+    else
+        s->budget_ns = s->budget_ns > SPIN_MIN_NS * 2 ? s->budget_ns / 2 : SPIN_MIN_NS;
 }

@@ -80,6 +80,8 @@ static void sleep_once(struct twin *tw)
 /* Until the baton is ours; false: the channel ends. */
 static bool wait_turn(struct twin *tw, struct oh_spin *s)
 {
+    uint64_t begin;
+
     while (!atomic_load(&oh_ending)) {
         if (oh_spin(s, turn_or_work, tw)) {
             if (oh_baton_mine(tw))
@@ -87,7 +89,10 @@ static bool wait_turn(struct twin *tw, struct oh_spin *s)
             oh_baton_kick(); /* a command waits and nobody reads; it may be ours */
             continue;
         }
+        oh_stats_wake();
+        begin = oh_now_ns();
         sleep_once(tw);
+        oh_spin_slept(s, oh_now_ns() - begin);
     }
     return false;
 }
