@@ -50,7 +50,7 @@ def create(base: Path, uuid: str, size_bytes: int, group: str) -> int:
         fd = _open_new(base, path)
     except (FileExistsError, posix_ipc.ExistentialError):
         raise Conflict(
-            f"{path} exists already", hint="If no domain uses it, remove it: orion-virt region-remove, or rm"
+            f"{path} exists already", hint="If no domain uses it, remove it: orion-virt region remove UUID, or rm"
         ) from None
     except OSError as error:
         raise Unavailable(f"{path} cannot be created: {error.strerror}", hint="Check [server-shm] shm_path_base") from error

@@ -252,7 +252,7 @@ class Equipper:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).readtext_of().strip()
+        return Path(path).read_text().strip()
     except OSError:
         return ""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orion_virt.errors import NotFound, OrionError, ProtocolError
+from orion_virt.errors import NotFound, OrionError, ProtocolError, Unavailable
 from orion_virt.server.contract import Command
 
 CONTROL_GROUP = "libvirt"
@@ -24,6 +24,7 @@ _HOOK_MAX = 512
 _UCRED = struct.Struct("iII")
 
 _log = logging.getLogger("orion.control")
+_OF_LIBVIRT = ("domains", "attach", "detach")  # commands that exist only while libvirt is followed
 
 
 def _bind(kind: int, path: Path, mode: int) -> socket.socket:
@@ -79,6 +80,8 @@ class ControlSocket:
             request = _request(line)
             name = str(request.get("cmd", ""))
             command = self._commands.get(name)
+            if command is None and name in _OF_LIBVIRT:
+                raise Unavailable("oriond does not follow libvirt", hint="Set [libvirt] attach = all or marked in server.conf")
             if command is None:
                 raise NotFound(f"command {name!r} is unknown", hint=f"Known: {', '.join(sorted(self._commands))}")
             _log.debug("uid %d: %s", uid, name)

@@ -220,3 +220,15 @@ def test_memory_that_is_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     path.write_text("{")
     assert Remembered.load(path).detached == set()
     assert "must be detached again" in caplog.text
+
+
+def test_a_domain_with_a_card_of_its_own_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who the vendor of a passed-through device is stands in sysfs."""
+    from orion_virt.server import equip
+
+    card, other = tmp_path / "nvidia", tmp_path / "intel"
+    card.write_text("0x10de\n")
+    other.write_text("0x8086\n")
+    assert equip._read(str(card)) == equip.NVIDIA
+    assert equip._read(str(other)) != equip.NVIDIA
+    assert equip._read(str(tmp_path / "none")) == ""
