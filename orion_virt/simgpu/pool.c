@@ -7,7 +7,7 @@
 
 struct CUmemPoolHandle_st {
     struct sim_device *device;
-    uint64_t threshold;
+    uint64_t threshold, high; /* high: most bytes in use since the application set it to 0 */
     int reuse[4];
     bool built_in;
 };
@@ -101,6 +101,10 @@ SIM_API CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute wh
         pool->reuse[what] = *(int *)value;
     else if ((int)what == 4)
         pool->threshold = *(uint64_t *)value;
+    else if ((int)what % 2) /* what is reserved and used now is read only */
+        return CUDA_ERROR_INVALID_VALUE;
+    else
+        pool->high = sim_space_owned(pool);
     return CUDA_SUCCESS;
 }
 
@@ -110,8 +114,10 @@ SIM_API CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute wh
         return CUDA_ERROR_INVALID_VALUE;
     if ((int)what <= 3)
         *(int *)value = pool->reuse[what];
-    else
-        *(uint64_t *)value = (int)what == 4 ? pool->threshold : pool->device->used_bytes;
+    else if ((int)what == 4)
+        *(uint64_t *)value = pool->threshold;
+    else /* nothing is held back: reserved is used */
+        *(uint64_t *)value = (int)what % 2 ? sim_space_owned(pool) : pool->high;
     return CUDA_SUCCESS;
 }
 
@@ -155,6 +161,9 @@ SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *p, size_t bytes, CUmemoryP
     if (r)
         return r;
     sim_space_update(at, set_owner, pool);
+    bytes = sim_space_owned(pool);
+    if (bytes > pool->high)
+        pool->high = bytes;
     *p = at;
     return CUDA_SUCCESS;
 }

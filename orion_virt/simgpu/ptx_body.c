@@ -116,7 +116,8 @@ static int32_t special(struct ptx_parser *p, const char *name, size_t len)
         { "%lanemask_gt", FILL_MASK_GT, 0 }, { "%lanemask_ge", FILL_MASK_GE, 0 }, { "WARP_SZ", FILL_VALUE, 32 },
         { "%dynamic_smem_size", FILL_DYNAMIC_BYTES, 0 }, { "%cluster_ctarank", FILL_VALUE, 0 },
         { "%cluster_nctarank", FILL_VALUE, 1 }, { "%cluster_ctaid.x", FILL_VALUE, 0 },
-        { "%cluster_nctaid.x", FILL_VALUE, 1 },
+        { "%cluster_nctaid.x", FILL_VALUE, 1 }, { "%envreg0", FILL_VALUE, 0 },
+        { "%envreg1", FILL_WORKSPACE, 32 }, { "%envreg2", FILL_WORKSPACE, 0 },
     };
 
     for (size_t i = 0; i < sizeof(specials) / sizeof(specials[0]); i++)

@@ -21,6 +21,7 @@ static uint64_t fill_value(const struct ptx_warp *w, unsigned lane, const struct
     case FILL_NTID: return l->block[c->value];
     case FILL_CTAID: return b->ctaid[c->value];
     case FILL_NCTAID: return l->grid[c->value];
+    case FILL_WORKSPACE: return (uint32_t)(b->workspace >> c->value);
     case FILL_LANE: return lane;
     case FILL_WARP: return w->index;
     case FILL_NWARP: return b->nr_warps;
@@ -171,11 +172,16 @@ enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const 
 {
     uint64_t nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], together = l->cooperative ? nr : 1;
     struct ptx_block *blocks = calloc(together, sizeof(*blocks));
-    enum ptx_status s = blocks ? PTX_OK : PTX_NO_MEMORY;
+    uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8) : NULL;
+    enum ptx_status s = blocks && (workspace || !l->cooperative) ? PTX_OK : PTX_NO_MEMORY;
+
+    if (workspace)
+        workspace[0] = 8;
 
     for (uint64_t n = 0; n < together && !s; n++) {
         if (!block_init(&blocks[n], k, l, memory))
             s = PTX_NO_MEMORY;
+        blocks[n].workspace = (uint64_t)(uintptr_t)workspace;
         blocks[n].error = error;
         blocks[n].error_bytes = error_bytes;
     }
@@ -184,5 +190,7 @@ enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const 
     for (uint64_t n = 0; blocks && n < together; n++)
         block_free(&blocks[n]);
     free(blocks);
+    if (workspace)
+        memory->free(memory->arg, workspace);
     return s;
 }

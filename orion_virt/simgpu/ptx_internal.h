@@ -58,6 +58,7 @@ struct ptx_insn {
 enum ptx_fill { /* what a constant slot is filled with when a warp starts */
     FILL_VALUE, FILL_LOCAL, FILL_SHARED, FILL_DYNAMIC, FILL_TID, FILL_NTID, FILL_CTAID, FILL_NCTAID, FILL_LANE,
     FILL_WARP, FILL_NWARP, FILL_MASK_EQ, FILL_MASK_LT, FILL_MASK_LE, FILL_MASK_GT, FILL_MASK_GE, FILL_DYNAMIC_BYTES,
+    FILL_WORKSPACE,
 };
 struct ptx_constant {
     int32_t slot;
@@ -203,6 +204,7 @@ struct ptx_block {
     uint8_t *shared;
     size_t shared_bytes;
     unsigned dynamic_off, arrived[16];
+    uint64_t workspace;              /* of a cooperative grid: u32 bytes, u32 barrier */
     struct { uint64_t start, bytes; } seen[4]; /* memory that was found accessible */
     unsigned seen_next;
     enum ptx_status status;
