@@ -94,7 +94,8 @@ def _inventory(simulated: Path | None, version_text: str) -> Inventory:
 
 
 def _run_probe(simulated: Path | None) -> dict[str, Any]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("CUDA_", "ORION_"))}
+    environment = {key: value for key, value in os.environ.items()
+                   if not key.startswith(("CUDA_", "ORION_")) or key.startswith("ORION_SIM_")}
     argv = [sys.executable, "-m", "orion_virt.gpu.probe"]
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     if simulated is not None:

@@ -66,6 +66,7 @@ static CUresult activate(struct CUctx_st *ctx)
     ctx->cancel = 0;
     ctx->id = next_id++;
     ctx->cache_config = ctx->shared_config = 0;
+    memset(ctx->peers, 0, sizeof(ctx->peers));
     set_limits(ctx);
     CUresult r = sim_stream_create(ctx, 0, 0, &ctx->legacy);
     if (r)
@@ -471,7 +472,12 @@ SIM_API CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags)
         return CUDA_ERROR_INVALID_VALUE;
     if (!sim_context_valid(peer))
         return CUDA_ERROR_INVALID_CONTEXT;
-    return peer->device == ctx->device ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED : CUDA_SUCCESS;
+    if (peer->device == ctx->device)
+        return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+    if (ctx->peers[peer->device->ordinal] == peer->id)
+        return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+    ctx->peers[peer->device->ordinal] = peer->id;
+    return CUDA_SUCCESS;
 }
 
 SIM_API CUresult cuCtxDisablePeerAccess(CUcontext peer)
@@ -481,5 +487,10 @@ SIM_API CUresult cuCtxDisablePeerAccess(CUcontext peer)
 
     if (r)
         return r;
-    return sim_context_valid(peer) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (!sim_context_valid(peer))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (ctx->peers[peer->device->ordinal] != peer->id)
+        return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+    ctx->peers[peer->device->ordinal] = 0;
+    return CUDA_SUCCESS;
 }

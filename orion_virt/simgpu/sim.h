@@ -64,6 +64,7 @@ struct CUctx_st {
     struct CUstream_st *streams;  /* all, linked by next_in_context; under sim_lock */
     size_t limits[16];
     int cache_config, shared_config;
+    uint64_t peers[SIM_MAX_DEVICES]; /* id of the context of that device whose memory was opened to this one */
 };
 /* Context of the calling thread, or why there is none: not initialised, none, destroyed, sticky error. */
 CUresult sim_enter(struct CUctx_st **ctx);
