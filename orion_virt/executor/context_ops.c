@@ -195,6 +195,12 @@ static CUresult end_primary(struct oh_device *d, unsigned how, CUcontext real)
     return r;
 }
 
+static void forget_peers(int device)
+{
+    for (unsigned i = 0; i < OC_MAX_DEVICES; i++)
+        peers[device][i] = peers[i][device] = false;
+}
+
 CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *in, uint32_t bytes,
                           struct ow_orion_ctx_end_out *out, uint32_t *out_bytes)
 {
@@ -225,6 +231,7 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
         oh_ledger_drop(c->device);
     if (c->primary) {
         oh_devices[c->device].context = NULL;
+        forget_peers(c->device);
         oh_clear_sticky(c->device);
     }
     return r;
