@@ -16,6 +16,8 @@ import pytest
 pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent / "programs"
 BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "fault"]
+SAMPLES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
+           "managed", "peer", "mixed"]
 FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "torch", "torch_misc": "torch",
               "cupy_basic": "cupy", "jax_basic": "jax"}
 
@@ -27,14 +29,23 @@ def host(tmp_path_factory: pytest.TempPathFactory):
         yield running
 
 
-@pytest.fixture(scope="module")
-def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """bodies.cu, compiled with the dynamic runtime for this card and as PTX."""
+def compiled(folder: Path, name: str) -> Path:
+    """A program of ours with NVIDIA's runtime in it, for this card and as PTX."""
     if not shutil.which("nvcc"):
         pytest.skip("nvcc is not installed")
-    program = tmp_path_factory.mktemp("bodies") / "bodies"
-    subprocess.run(["nvcc", "-o", str(program), str(HERE / "bodies.cu"), "-arch=native", "-std=c++17"], check=True)
+    program = folder / name
+    subprocess.run(["nvcc", "-o", str(program), str(HERE / f"{name}.cu"), "-arch=native", "-std=c++17"], check=True)
     return program
+
+
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("bodies"), "bodies")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("samples"), "samples")
 
 
 def both(host: hosts.Host, command: list[str]) -> None:
@@ -49,6 +60,11 @@ def both(host: hosts.Host, command: list[str]) -> None:
 @pytest.mark.parametrize("body", BODIES)
 def test_program(host: hosts.Host, bodies: Path, body: str) -> None:
     both(host, [str(bodies), body])
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
+    both(host, [str(samples), name])
 
 
 @pytest.mark.parametrize("body", FRAMEWORKS)
