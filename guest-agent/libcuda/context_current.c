@@ -207,7 +207,7 @@ static CUresult og_peer(CUcontext peer, unsigned enable)
     if (!mine)
         return r;
     c = og_context((uintptr_t)peer);
-    if (!c || c == mine || !atomic_load(&c->active))
+    if (!c || !atomic_load(&c->active))
         return CUDA_ERROR_INVALID_CONTEXT;
     if (c->device == mine->device)
         return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;

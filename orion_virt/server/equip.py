@@ -16,6 +16,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.domain import definition, metadata, shmem
 from orion_virt.domain.connection import CONFIG, LIVE, Connection, View
 from orion_virt.errors import Conflict, NotFound, OrionError, QuotaExceeded
+from orion_virt.region import header
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.contract import Host
 from orion_virt.server.remembered import Remembered
@@ -169,7 +170,10 @@ class Equipper:
                          "or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         wanted = (tuple(addresses), controller)
-        if region.identity is not None and (region.server_addrs, region.controller_addr) == wanted:
+        # A restore writes the saved header back while the domain is active already: what counts is what the file says.
+        found = header.read(region.fd)
+        ours = found is not None and header.identity(found) == region.identity
+        if ours and (region.server_addrs, region.controller_addr) == wanted:
             return
         self._regions.prepare_header(view.uuid, addresses, controller)
         _log.info("domain %s: region of %d MiB ready, server %s, controller %s", view.name, region.size_bytes // MIB,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -232,3 +233,19 @@ def test_a_domain_with_a_card_of_its_own_is_left_alone(tmp_path: Path, monkeypat
     assert equip._read(str(card)) == equip.NVIDIA
     assert equip._read(str(other)) != equip.NVIDIA
     assert equip._read(str(tmp_path / "none")) == ""
+
+
+def test_a_header_that_a_restore_overwrote_is_written_again(kit: Kit) -> None:
+    """The domain is active before its saved memory is back: the old header may come after ours."""
+    conn = FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB)))
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    saved = os.pread(region.fd, 4096, 0)
+    conn.number = 2
+    drive(kit.equipper.run, conn)
+    fresh = region.identity
+    os.pwrite(region.fd, saved, 0)
+    drive(kit.equipper.run, conn)
+    found = header.read(region.fd)
+    assert found is not None and header.identity(found) == fresh == region.identity
