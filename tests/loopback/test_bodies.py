@@ -13,14 +13,14 @@ SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "bodies.c
 SAYS = {
     "query": "devices 1 driver 13000 name Orion Simulated GPU",
     "vectoradd": "vectoradd a59c4962de997303",
-    "streams": "streams af0ab916863ade33 elapsed positive 1\nordered 8",
+    "streams": "query says done or not ready 1\nstreams af0ab916863ade33 elapsed positive 1\nordered 8",
     "copies": "copy 2D wrong rows 0",
     "graph": "graph nodes 10 value 1434212432",
     "cooperative": "cooperative 523641600\ncooperative too large: cudaErrorCooperativeLaunchTooLarge",
     "errors": "still works",
     "callbacks": "callbacks 29be92a5d05340cb",
-    "threads": "threads ",
-    "mapped": "attributes 1",
+    "threads": "threads f40c37b38402dc17",  # computed apart: x -> 3 x + 1, 500 times
+    "mapped": "mapped 01e7fc4c3255ad13\nattributes 1",  # computed apart: x -> 9 x + 1
     "fault": "synchronize: cudaErrorIllegalAddress\nmalloc afterwards: cudaErrorIllegalAddress",
 }
 

@@ -120,7 +120,7 @@ def test_daemon_down_is_one_line(oriond_env: Host) -> None:
 def test_more_vgpus_than_there_are(oriond_env: Host) -> None:
     done = oriond_env.run([sys.executable, CLIENT, "once"], ORION_VGPU=9)
     assert done.returncode == 1
-    assert "9" in done.stderr and "Traceback" not in done.stderr
+    assert "refuses 9 vGPU (ORION_VGPU)" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_memory_limit_is_cudas_own_error(oriond_env: Host) -> None:

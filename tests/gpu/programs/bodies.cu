@@ -93,7 +93,8 @@ static void streams()
         CHECK(cudaMemcpyAsync(h + at, d + at, n / parts * 4, cudaMemcpyDeviceToHost, s[i]));
     }
     CHECK(cudaEventRecord(end));
-    say("query while running or done", cudaEventQuery(end) == cudaErrorNotReady ? cudaSuccess : cudaSuccess);
+    cudaError_t query = cudaEventQuery(end);
+    printf("query says done or not ready %d\n", query == cudaSuccess || query == cudaErrorNotReady);
     CHECK(cudaEventSynchronize(end));
     CHECK(cudaEventElapsedTime(&ms, begin, end));
     printf("streams %016llx elapsed positive %d\n", hash(h, n * 4), ms > 0);
