@@ -72,3 +72,14 @@ def test_framework(host: hosts.Host, body: str) -> None:
     if importlib.util.find_spec(FRAMEWORKS[body]) is None:
         pytest.skip(f"{FRAMEWORKS[body]} is not installed")
     both(host, [sys.executable, str(HERE / "frameworks.py"), body])
+
+
+def test_training_on_two_vgpus(host: hosts.Host) -> None:
+    """Replicas on two vGPUs of one card learn exactly what both learn on the one physical card."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    train = [sys.executable, str(HERE / "cifar.py"), "--devices"]
+    native = subprocess.run([*train, "cuda:0,cuda:0"], capture_output=True, text=True, timeout=240, check=True)
+    ours = host.run([*train, "cuda:0,cuda:1"], timeout=240, ORION_VGPU=2, ORION_GMEM=12000)
+    assert (ours.stdout, ours.returncode) == (native.stdout, 0), ours.stderr
+    assert "replicas equal: True" in ours.stdout

@@ -12,6 +12,7 @@ No libvirt takes part: QEMU (software emulation) is started directly with the re
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -92,28 +94,35 @@ def client_words(host: hosts.Host) -> str:
             f"ORION_CONTROLLER=10.0.2.2:{host.controller_port} ")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Boots and runs the commands; prints their output and times; 1 if one failed."""
-    failed = 0
+@contextlib.contextmanager
+def booted(archive: Path, driver: str, memory_mib: int, region_mib: int) -> Iterator[tuple[hosts.Host, BareGuest]]:
+    """oriond with its region and a guest that is up and may open its BAR 2."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        with tarfile.open(args.bundle.with_suffix(".tar.xz")) as tar:
+        with tarfile.open(archive.with_suffix(".tar.xz")) as tar:
             tar.extractall(bundle)
-        with hosts.running(Path(folder) / "host", region_mib=args.region_mib, simulated=args.driver == "simulated") as host:
+        with hosts.running(Path(folder) / "host", region_mib=region_mib, simulated=driver == "simulated") as host:
             begin = time.monotonic()
-            guest = BareGuest(bundle, host.region, args.memory, Path(folder))
+            guest = BareGuest(bundle, host.region, memory_mib, Path(folder))
             try:
                 guest.wait_ready(120)
                 print(f"guest: up after {time.monotonic() - begin:.1f} s", flush=True)
                 guest.run(PERMIT, user="root")
-                for command in args.command:
-                    begin = time.monotonic()
-                    done = guest.run(f"{client_words(host)}; cd {REPO}; {command}", timeout=args.timeout)
-                    print(f"$ {command}\n{done.output}\n(exit {done.status}, {time.monotonic() - begin:.1f} s)", flush=True)
-                    failed |= done.status != 0
+                yield host, guest
             finally:
                 guest.destroy()
-            print(host.output()[-1500:])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Boots and runs the commands; prints their output and times; 1 if one failed."""
+    failed = 0
+    with booted(args.bundle, args.driver, args.memory, args.region_mib) as (host, guest):
+        for command in args.command:
+            begin = time.monotonic()
+            done = guest.run(f"{client_words(host)}; cd {REPO}; {command}", timeout=args.timeout)
+            print(f"$ {command}\n{done.output}\n(exit {done.status}, {time.monotonic() - begin:.1f} s)", flush=True)
+            failed |= done.status != 0
+        print(host.output()[-1500:])
     return failed
 
 
