@@ -77,8 +77,9 @@ struct og_region {
     char note[300];            /* why a device that is there was not used; for the line that says nothing works */
 };
 extern struct og_region og_shared_region;
-/* Finds and maps the region, if there is one; what is wrong with one gets its line on stderr. */
-void og_region_find(void);
+/* Finds and maps the region, if there is one; what is wrong with one gets its line on stderr.
+ * Not `whole`: its header only, for reading. */
+void og_region_find(bool whole);
 /* Reads the header again: it changes while the domain lives. False: it is not valid now. */
 bool og_region_reread(struct og_why *why);
 /* True when [off, off+bytes) lies inside. */
@@ -96,6 +97,7 @@ bool og_snapshot_set(const void *bytes, size_t nr_bytes, struct og_why *why);
 OG_MUST_CHECK CUresult og_visible_set(void); /* CUDA_VISIBLE_DEVICES; before any other question */
 int og_visible(int device);                  /* index among ORION_VGPU of a visible device */
 void og_visible_uuid(int index, uint8_t uuid[16]);
+void og_machine_text(char to[33]);
 void og_device_granted(int device, int physical, uint64_t bytes); /* what WELCOME says */
 
 /* ---- connect.c: sockets and blocks of text ---- */
@@ -123,7 +125,7 @@ struct og_allocation {
 };
 OG_MUST_CHECK CUresult og_allocate(struct og_allocation *a);
 
-/* ---- handshake.c ---- */
+/* ---- server.c ---- */
 struct og_addrs { /* where the server may be, in the order to try */
     unsigned count;
     char addr[OC_MAX_ADDRS + 2][OG_ADDR_BYTES];
@@ -131,6 +133,14 @@ struct og_addrs { /* where the server may be, in the order to try */
 void og_server_addrs(const struct og_allocation *a, struct og_addrs *to);
 /* Is the server there? Over TCP also fetches the snapshot. Reports its failure. */
 OG_MUST_CHECK CUresult og_probe_server(void);
+/* A connection to the first address that takes one, or -1 with all reasons. */
+int og_dial_server(const struct og_addrs *addrs, struct og_why *why);
+CUresult og_no_server(const struct og_why *why); /* the line for people, and what it means */
+bool og_region_snapshot(void);
+/* AUTH: hmac over the nonce's bytes and the block that we sent, its empty line included. */
+OG_MUST_CHECK bool og_answer_challenge(int fd, const char *challenge, const struct og_text *sent);
+
+/* ---- handshake.c ---- */
 /* HELLO to WELCOME on a new connection, which og_link then owns. Reports its failure. */
 OG_MUST_CHECK CUresult og_handshake(const struct og_allocation *a);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* INFO, HELLO, CHALLENGE, AUTH, WELCOME: docs/design.md, section 5. */
+/* HELLO, CHALLENGE, AUTH, WELCOME: docs/design.md, section 5. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +9,7 @@
 
 #include "core.h"
 
-#define INFO_TIMEOUT_MS 2000
 #define HELLO_TIMEOUT_MS 30000 /* a cold worker starts the driver first */
-#define SERVER_PORT 9960
-#define MAX_SNAPSHOT sizeof(struct oc_snapshot)
 
 #ifndef OG_BUILD_ID
 #define OG_BUILD_ID "0000000-00000000_000000"
@@ -26,141 +23,6 @@ static const char *const forwarded[] = {
     "CUDA_DISABLE_PTX_JIT",          "CUDA_FORCE_JIT",                   "CUDA_DISABLE_JIT",
     "CUDA_AUTO_BOOST",               "CUDA_SCALE_LAUNCH_QUEUES",         "CUDA_GRAPHS_USE_NODE_PRIORITY",
 };
-
-static void add_addr(struct og_addrs *to, const char *text, size_t room, unsigned port)
-{
-    char bounded[OG_ADDR_BYTES];
-
-    snprintf(bounded, sizeof(bounded), "%.*s", (int)(room < sizeof(bounded) ? room : sizeof(bounded) - 1), text);
-    if (*bounded && to->count < OC_MAX_ADDRS + 2 && og_parse_addr(bounded, port, to->addr[to->count]))
-        to->count++;
-}
-
-/* Over TCP and before an allocation nobody has named a server: it is usually the controller's host. */
-static void add_controllers_host(struct og_addrs *to)
-{
-    char host[OG_ADDR_BYTES] = "127.0.0.1";
-    char *colon;
-
-    if (*og_settings.controller) {
-        snprintf(host, sizeof(host), "%s", og_settings.controller);
-        colon = strrchr(host, ':');
-        if (colon)
-            *colon = '\0';
-    }
-    add_addr(to, host, sizeof(host), SERVER_PORT);
-}
-
-void og_server_addrs(const struct og_allocation *a, struct og_addrs *to)
-{
-    to->count = 0;
-    if (*og_settings.server) {
-        add_addr(to, og_settings.server, OG_ADDR_BYTES, SERVER_PORT);
-        return;
-    }
-    if (og_shared_region.base)
-        for (unsigned i = 0; i < OC_MAX_ADDRS; i++)
-            add_addr(to, og_shared_region.header.server_addr[i], OC_ADDR_BYTES, SERVER_PORT);
-    if (to->count == 0 && a)
-        add_addr(to, a->server, OG_ADDR_BYTES, SERVER_PORT);
-    if (to->count == 0)
-        add_controllers_host(to);
-}
-
-/* A connection to the first address that takes one; all reasons when none does. */
-static int dial_any(const struct og_addrs *addrs, unsigned timeout_ms, struct og_why *why)
-{
-    size_t at = 0;
-
-    why->text[0] = '\0';
-    for (unsigned i = 0; i < addrs->count; i++) {
-        struct og_why one;
-        int fd = og_dial(addrs->addr[i], timeout_ms, &one), n;
-
-        if (fd >= 0)
-            return fd;
-        n = snprintf(why->text + at, sizeof(why->text) - at, "%s%s", at ? "; " : "", one.text);
-        if (n > 0 && (size_t)n < sizeof(why->text) - at)
-            at += (size_t)n;
-    }
-    return -1;
-}
-
-static CUresult no_server(const struct og_why *why)
-{
-    const char *note = og_shared_region.note;
-
-    og_say("no vGPU: no Orion server answers (%s%s%s). On the host: does oriond run, does `orion-virt list` show this "
-           "domain, does the firewall let the port pass? Here: ORION_SERVER and ORION_CONTROLLER, or "
-           "controller_addr in /etc/orion/client.conf", why->text, *note ? "; " : "", note);
-    return CUDA_ERROR_NO_DEVICE;
-}
-
-/* The snapshot as the INFO answer carries it. */
-static bool take_snapshot(const char *block, struct og_why *why)
-{
-    char *hex = malloc(OG_BLOCK_MAX);
-    uint8_t *bytes = malloc(MAX_SNAPSHOT);
-    size_t n = (size_t)-1;
-    bool ok = false;
-
-    if (hex && bytes && og_block_get(block, "snapshot", hex, OG_BLOCK_MAX))
-        n = og_unhex(hex, bytes, MAX_SNAPSHOT);
-    if (n == (size_t)-1)
-        og_because(why, "its INFO answer has no valid snapshot");
-    else
-        ok = og_snapshot_set(bytes, n, why);
-    free(hex);
-    free(bytes);
-    return ok;
-}
-
-static bool region_snapshot(void)
-{
-    const struct oc_header *h = &og_shared_region.header;
-    struct og_why why;
-
-    return og_shared_region.base && h->snapshot_bytes &&
-           og_snapshot_set(og_shared_region.base + OC_SNAPSHOT_OFF, h->snapshot_bytes, &why);
-}
-
-static bool info(int fd, struct og_why *why)
-{
-    static const char request[] = "ORION/1 INFO\n\n";
-    char *block = malloc(OG_BLOCK_MAX);
-    bool ok = false;
-
-    if (!block || !og_send_all(fd, request, sizeof(request) - 1))
-        og_because(why, "it does not take a request");
-    else if (og_read_block(fd, block, OG_BLOCK_MAX, why)) {
-        ok = og_block_is(block, "INFO");
-        if (!ok)
-            og_because(why, "it does not speak our protocol: %.60s", block);
-        else if (!region_snapshot())
-            ok = take_snapshot(block, why);
-    }
-    free(block);
-    return ok;
-}
-
-CUresult og_probe_server(void)
-{
-    struct og_addrs addrs;
-    struct og_why why, detail;
-    bool ok;
-    int fd;
-
-    og_server_addrs(NULL, &addrs);
-    fd = dial_any(&addrs, INFO_TIMEOUT_MS, &why);
-    if (fd < 0)
-        return no_server(&why);
-    ok = info(fd, &detail);
-    close(fd);
-    if (ok)
-        return CUDA_SUCCESS;
-    og_because(&why, "%.120s: %.250s", addrs.addr[0], detail.text);
-    return no_server(&why);
-}
 
 static void add_process(struct og_text *t)
 {
@@ -206,6 +68,18 @@ static void add_environment(struct og_text *t)
     }
 }
 
+/* For NVML: which of the machine's vGPUs these are, and over TCP which machine. */
+static void add_whose(struct og_text *t, bool shm)
+{
+    char machine[33];
+
+    og_text_add(t, "vgpus: ");
+    for (int i = 0; i < og_nr_devices(); i++)
+        og_text_add(t, i ? ",%d" : "%d", og_visible(i));
+    og_machine_text(machine);
+    og_text_add(t, shm ? "\n" : "\nmachine: %s\n", machine);
+}
+
 static void write_hello(struct og_text *t, const struct og_allocation *a)
 {
     char uuid[37] = "-";
@@ -218,31 +92,12 @@ static void write_hello(struct og_text *t, const struct og_allocation *a)
     og_text_add(t, "ORION/1 HELLO\ntransport: %s\ndomain: %s\ngeneration: %llu\nbase: 0x%llx\n", shm ? "shm" : "tcp",
                 uuid, shm ? (unsigned long long)og_shared_region.header.generation : 0,
                 (unsigned long long)(uintptr_t)og_shared_region.base);
+    add_whose(t, shm);
     add_process(t);
     add_ops(t);
     og_text_add(t, "allocation: %s\n", a->id);
     add_environment(t);
     og_text_add(t, "\n");
-}
-
-/* hmac over the nonce's bytes and the HELLO block as sent, its empty line included. */
-static bool answer_challenge(int fd, const char *block, const struct og_text *hello)
-{
-    char nonce_text[65], mac_text[65] = "-", answer[128];
-    uint8_t nonce[32], mac[32];
-    size_t n;
-
-    if (!og_block_get(block, "nonce", nonce_text, sizeof(nonce_text)))
-        return false;
-    n = og_unhex(nonce_text, nonce, sizeof(nonce));
-    if (n == (size_t)-1 || n == 0)
-        return false;
-    if (og_shared_region.base) {
-        og_hmac_sha256(og_shared_region.header.token, 16, nonce, n, hello->text, hello->bytes, mac);
-        og_hex(mac, sizeof(mac), mac_text);
-    }
-    snprintf(answer, sizeof(answer), "ORION/1 AUTH\nhmac: %s\n\n", mac_text);
-    return og_send_all(fd, answer, strlen(answer));
 }
 
 static CUresult refused(const char *block)
@@ -316,7 +171,7 @@ static CUresult talk(int fd, const struct og_allocation *a, struct og_text *hell
         og_because(&why, "it does not take our HELLO");
     ok = ok && og_read_block(fd, block, OG_BLOCK_MAX, &why);
     if (ok && og_block_is(block, "CHALLENGE")) {
-        ok = answer_challenge(fd, block, hello);
+        ok = og_answer_challenge(fd, block, hello);
         if (!ok)
             og_because(&why, "its CHALLENGE is malformed or the connection broke");
         ok = ok && og_read_block(fd, block, OG_BLOCK_MAX, &why);
@@ -352,9 +207,9 @@ CUresult og_handshake(const struct og_allocation *a)
     if (!hello || !block)
         goto out;
     og_server_addrs(a, &addrs);
-    fd = dial_any(&addrs, INFO_TIMEOUT_MS, &why);
+    fd = og_dial_server(&addrs, &why);
     if (fd < 0) {
-        r = no_server(&why);
+        r = og_no_server(&why);
         goto out;
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ HELLO_TIMEOUT_MS / 1000, 0 }, sizeof(struct timeval));

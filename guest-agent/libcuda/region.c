@@ -59,8 +59,8 @@ static void *map_at_a_base(int fd, uint64_t bytes)
     return MAP_FAILED;
 }
 
-/* Checks the header through a small mapping (read() of a BAR is EIO), then maps all of it. */
-static bool map_region(int fd, struct og_region *r, struct og_why *why)
+/* Checks the header through a small mapping (read() of a BAR is EIO), then maps all of it, if `whole`. */
+static bool map_region(int fd, bool whole, struct og_region *r, struct og_why *why)
 {
     struct stat st;
     void *head, *all;
@@ -79,6 +79,11 @@ static bool map_region(int fd, struct og_region *r, struct og_why *why)
         return false;
     }
     ok = copy_header(head, (uint64_t)st.st_size, &r->header, why);
+    if (ok && !whole) {
+        r->base = head;
+        r->bytes = (uint64_t)st.st_size;
+        return true;
+    }
     munmap(head, OC_HEADER_BYTES);
     if (!ok)
         return false;
@@ -104,9 +109,9 @@ bool og_region_reread(struct og_why *why)
 }
 
 /* Everything that can be wrong has its one line; then TCP is tried. */
-static bool open_region(const char *path, bool named, struct og_why *why)
+static bool open_region(const char *path, bool named, bool whole, struct og_why *why)
 {
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = open(path, (whole ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     bool ok;
 
     if (fd < 0 && errno == EACCES) {
@@ -120,7 +125,7 @@ static bool open_region(const char *path, bool named, struct og_why *why)
             og_say("region %s (ORION_REGION) cannot be opened: %s; the slower TCP path is tried", path, why->text);
         return false;
     }
-    ok = map_region(fd, &og_shared_region, why);
+    ok = map_region(fd, whole, &og_shared_region, why);
     close(fd);
     if (!ok && named)
         og_say("region %s (ORION_REGION) is not usable: %s; the slower TCP path is tried", path, why->text);
@@ -134,7 +139,7 @@ static void note(const char *path, const struct og_why *why)
     og_log_at(OG_WARNING, "%s", og_shared_region.note);
 }
 
-void og_region_find(void)
+void og_region_find(bool whole)
 {
     struct og_why why;
     char path[512];
@@ -142,7 +147,7 @@ void og_region_find(void)
     if (og_shared_region.base)
         return;
     if (*og_settings.region) {
-        open_region(og_settings.region, true, &why);
+        open_region(og_settings.region, true, whole, &why);
         return;
     }
     for (unsigned n = 0; og_pci_device(n, og_settings.bar_wc, path, sizeof(path)); n++) {
@@ -152,7 +157,7 @@ void og_region_find(void)
             continue;
         }
         why.text[0] = '\0';
-        if (open_region(path, false, &why))
+        if (open_region(path, false, whole, &why))
             return;
         if (*why.text)
             note(path, &why);

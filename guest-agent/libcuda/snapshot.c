@@ -107,6 +107,21 @@ static void machine(uint8_t id[16])
         memset(id, 0, 16);
 }
 
+/* What names this machine's processes to the server over TCP, where no region does; "-": it has no id. */
+void og_machine_text(char to[33])
+{
+    static const char key[] = "orion machine";
+    uint8_t mac[32], id[16];
+    static const uint8_t none[16];
+
+    machine(id);
+    og_hmac_sha256(key, sizeof(key) - 1, id, sizeof(id), NULL, 0, mac);
+    if (memcmp(id, none, sizeof(id)))
+        og_hex(mac, 16, to);
+    else
+        strcpy(to, "-");
+}
+
 /* First 16 bytes of HMAC-SHA256("orion vgpu", machine id || index), so that parents, children and NVML agree. */
 void og_visible_uuid(int index, uint8_t uuid[16])
 {

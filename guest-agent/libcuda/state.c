@@ -67,7 +67,7 @@ static CUresult init_locked(void)
         return r;
     banner();
     og_reserve_device_ranges();
-    og_region_find();
+    og_region_find(true);
     r = og_visible_set();
     return r == CUDA_SUCCESS ? og_probe_server() : r;
 }

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the server is, its INFO, and the proof that it asks for: docs/design.md, section 5. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core.h"
+
+#define INFO_TIMEOUT_MS 2000
+#define SERVER_PORT 9960
+#define MAX_SNAPSHOT sizeof(struct oc_snapshot)
+
+static void add_addr(struct og_addrs *to, const char *text, size_t room, unsigned port)
+{
+    char bounded[OG_ADDR_BYTES];
+
+    snprintf(bounded, sizeof(bounded), "%.*s", (int)(room < sizeof(bounded) ? room : sizeof(bounded) - 1), text);
+    if (*bounded && to->count < OC_MAX_ADDRS + 2 && og_parse_addr(bounded, port, to->addr[to->count]))
+        to->count++;
+}
+
+/* Over TCP and before an allocation nobody has named a server: it is usually the controller's host. */
+static void add_controllers_host(struct og_addrs *to)
+{
+    char host[OG_ADDR_BYTES] = "127.0.0.1";
+    char *colon;
+
+    if (*og_settings.controller) {
+        snprintf(host, sizeof(host), "%s", og_settings.controller);
+        colon = strrchr(host, ':');
+        if (colon)
+            *colon = '\0';
+    }
+    add_addr(to, host, sizeof(host), SERVER_PORT);
+}
+
+void og_server_addrs(const struct og_allocation *a, struct og_addrs *to)
+{
+    to->count = 0;
+    if (*og_settings.server) {
+        add_addr(to, og_settings.server, OG_ADDR_BYTES, SERVER_PORT);
+        return;
+    }
+    if (og_shared_region.base)
+        for (unsigned i = 0; i < OC_MAX_ADDRS; i++)
+            add_addr(to, og_shared_region.header.server_addr[i], OC_ADDR_BYTES, SERVER_PORT);
+    if (to->count == 0 && a)
+        add_addr(to, a->server, OG_ADDR_BYTES, SERVER_PORT);
+    if (to->count == 0)
+        add_controllers_host(to);
+}
+
+int og_dial_server(const struct og_addrs *addrs, struct og_why *why)
+{
+    size_t at = 0;
+
+    why->text[0] = '\0';
+    for (unsigned i = 0; i < addrs->count; i++) {
+        struct og_why one;
+        int fd = og_dial(addrs->addr[i], INFO_TIMEOUT_MS, &one), n;
+
+        if (fd >= 0)
+            return fd;
+        n = snprintf(why->text + at, sizeof(why->text) - at, "%s%s", at ? "; " : "", one.text);
+        if (n > 0 && (size_t)n < sizeof(why->text) - at)
+            at += (size_t)n;
+    }
+    return -1;
+}
+
+CUresult og_no_server(const struct og_why *why)
+{
+    const char *note = og_shared_region.note;
+
+    og_say("no vGPU: no Orion server answers (%s%s%s). On the host: does oriond run, does `orion-virt list` show this "
+           "domain, does the firewall let the port pass? Here: ORION_SERVER and ORION_CONTROLLER, or "
+           "controller_addr in /etc/orion/client.conf", why->text, *note ? "; " : "", note);
+    return CUDA_ERROR_NO_DEVICE;
+}
+
+/* The snapshot as the INFO answer carries it. */
+static bool take_snapshot(const char *block, struct og_why *why)
+{
+    char *hex = malloc(OG_BLOCK_MAX);
+    uint8_t *bytes = malloc(MAX_SNAPSHOT);
+    size_t n = (size_t)-1;
+    bool ok = false;
+
+    if (hex && bytes && og_block_get(block, "snapshot", hex, OG_BLOCK_MAX))
+        n = og_unhex(hex, bytes, MAX_SNAPSHOT);
+    if (n == (size_t)-1)
+        og_because(why, "its INFO answer has no valid snapshot");
+    else
+        ok = og_snapshot_set(bytes, n, why);
+    free(hex);
+    free(bytes);
+    return ok;
+}
+
+bool og_region_snapshot(void)
+{
+    const struct oc_header *h = &og_shared_region.header;
+    struct og_why why;
+
+    return og_shared_region.base && h->snapshot_bytes &&
+           og_snapshot_set(og_shared_region.base + OC_SNAPSHOT_OFF, h->snapshot_bytes, &why);
+}
+
+static bool info(int fd, struct og_why *why)
+{
+    static const char request[] = "ORION/1 INFO\n\n";
+    char *block = malloc(OG_BLOCK_MAX);
+    bool ok = false;
+
+    if (!block || !og_send_all(fd, request, sizeof(request) - 1))
+        og_because(why, "it does not take a request");
+    else if (og_read_block(fd, block, OG_BLOCK_MAX, why)) {
+        ok = og_block_is(block, "INFO");
+        if (!ok)
+            og_because(why, "it does not speak our protocol: %.60s", block);
+        else if (!og_region_snapshot())
+            ok = take_snapshot(block, why);
+    }
+    free(block);
+    return ok;
+}
+
+CUresult og_probe_server(void)
+{
+    struct og_addrs addrs;
+    struct og_why why, detail;
+    bool ok;
+    int fd;
+
+    og_server_addrs(NULL, &addrs);
+    fd = og_dial_server(&addrs, &why);
+    if (fd < 0)
+        return og_no_server(&why);
+    ok = info(fd, &detail);
+    close(fd);
+    if (ok)
+        return CUDA_SUCCESS;
+    og_because(&why, "%.120s: %.250s", addrs.addr[0], detail.text);
+    return og_no_server(&why);
+}
+
+bool og_answer_challenge(int fd, const char *block, const struct og_text *hello)
+{
+    char nonce_text[65], mac_text[65] = "-", answer[128];
+    uint8_t nonce[32], mac[32];
+    size_t n;
+
+    if (!og_block_get(block, "nonce", nonce_text, sizeof(nonce_text)))
+        return false;
+    n = og_unhex(nonce_text, nonce, sizeof(nonce));
+    if (n == (size_t)-1 || n == 0)
+        return false;
+    if (og_shared_region.base) {
+        og_hmac_sha256(og_shared_region.header.token, 16, nonce, n, hello->text, hello->bytes, mac);
+        og_hex(mac, sizeof(mac), mac_text);
+    }
+    snprintf(answer, sizeof(answer), "ORION/1 AUTH\nhmac: %s\n\n", mac_text);
+    return og_send_all(fd, answer, strlen(answer));
+}
