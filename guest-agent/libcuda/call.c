@@ -179,6 +179,8 @@ CUresult og_call(struct og_call *c)
     struct answer a = { &og_link.slots[c->cmd->thread], 0 };
     CUresult r;
 
+    uint32_t op = c->cmd->op;
+
     c->cmd->flags = OC_CMD_REPLY;
     publish(c);
     a.seq = c->seq;
@@ -187,7 +189,10 @@ CUresult og_call(struct og_call *c)
         return r;
     c->out = a.slot->out;
     c->out_bytes = a.slot->bytes <= OC_SLOT_OUT_BYTES ? a.slot->bytes : 0;
-    return (CUresult)a.slot->result;
+    r = (CUresult)a.slot->result;
+    if (__builtin_expect(r != CUDA_SUCCESS && r != CUDA_ERROR_NOT_READY, 0))
+        og_tools_log(ow_op_name(op), r);
+    return r;
 }
 
 CUresult og_post(struct og_call *c)

@@ -99,6 +99,12 @@ OG_EXPORT CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userDat
     return enqueue(hStream, (uint64_t)(uintptr_t)fn, userData, 0);
 }
 
+/* How the driver waits for the function is its own affair: the guest's thread is woken either way. */
+OG_EXPORT CUresult cuLaunchHostFunc_v2(CUstream hStream, CUhostFn fn, void *userData, unsigned int syncMode)
+{
+    return syncMode > 1 ? CUDA_ERROR_INVALID_VALUE : cuLaunchHostFunc(hStream, fn, userData);
+}
+
 OG_EXPORT CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void *userData, unsigned int flags)
 {
     if (flags)

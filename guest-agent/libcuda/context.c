@@ -333,17 +333,26 @@ OG_EXPORT CUresult cuCtxCreate(CUcontext *pctx, unsigned int flags, CUdevice dev
 OG_EXPORT CUresult cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams, unsigned int flags,
                                   CUdevice dev)
 {
-    (void)paramsArray;
-    if (numParams)
-        return og_unsupported("cuCtxCreate_v3 with execution affinity");
-    return cuCtxCreate_v2(pctx, flags, dev);
+    CUresult r = og_device_known(dev);
+
+    if (r != CUDA_SUCCESS || !numParams)
+        return r == CUDA_SUCCESS ? cuCtxCreate_v2(pctx, flags, dev) : r;
+    if (numParams < 0 || !paramsArray || !pctx)
+        return CUDA_ERROR_INVALID_VALUE;
+    return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY; /* as on every card without MPS: its attribute says 0 */
 }
 
 OG_EXPORT CUresult cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams, unsigned int flags, CUdevice dev)
 {
-    if (ctxCreateParams && (ctxCreateParams->numExecAffinityParams || ctxCreateParams->cigParams))
-        return og_unsupported("cuCtxCreate_v4 with execution affinity or graphics sharing");
-    return cuCtxCreate_v2(pctx, flags, dev);
+    const CUctxCreateParams *p = ctxCreateParams;
+
+    if (!p || (!p->numExecAffinityParams && !p->cigParams))
+        return cuCtxCreate_v2(pctx, flags, dev);
+    if (p->numExecAffinityParams && p->cigParams)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (p->cigParams)
+        return og_unsupported("cuCtxCreate_v4 with graphics sharing");
+    return cuCtxCreate_v3(pctx, p->execAffinityParams, p->numExecAffinityParams, flags, dev);
 }
 
 OG_EXPORT CUresult cuCtxDestroy_v2(CUcontext ctx)
@@ -371,15 +380,32 @@ OG_EXPORT CUresult cuCtxDestroy(CUcontext ctx)
     return cuCtxDestroy_v2(ctx);
 }
 
+/* The old way to share a context: one more user of the current one. */
 OG_EXPORT CUresult cuCtxAttach(CUcontext *pctx, unsigned int flags)
 {
-    (void)pctx;
-    (void)flags;
-    return og_unsupported("cuCtxAttach"); /* deprecated since CUDA 4.0 */
+    CUresult r;
+    struct og_context *c = og_context_live(&r);
+
+    if (!c)
+        return r;
+    if (!pctx || flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    c->attached++;
+    *pctx = (CUcontext)(uintptr_t)c->handle;
+    return CUDA_SUCCESS;
 }
 
 OG_EXPORT CUresult cuCtxDetach(CUcontext ctx)
 {
-    (void)ctx;
-    return og_unsupported("cuCtxDetach"); /* deprecated since CUDA 4.0 */
+    CUresult r;
+    struct og_context *c = og_context_live(&r);
+
+    if (!c)
+        return r;
+    if (c->handle != (uintptr_t)ctx)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (!c->attached)
+        return cuCtxDestroy_v2(ctx);
+    c->attached--;
+    return CUDA_SUCCESS;
 }

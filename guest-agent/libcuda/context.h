@@ -13,6 +13,7 @@ struct og_context {
     bool primary;
     _Atomic bool active;      /* the host has it; a primary one is known before and after */
     unsigned retained;        /* cuDevicePrimaryCtxRetain less Release */
+    unsigned attached;        /* cuCtxAttach less Detach */
     unsigned flags;
     unsigned api_version;
     _Atomic uint64_t number;  /* of this incarnation, from 1; 0 while not active */

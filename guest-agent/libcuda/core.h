@@ -63,6 +63,9 @@ bool og_parse_addr(const char *text, unsigned default_port, char to[OG_ADDR_BYTE
 bool og_parse_bool(const char *text, bool *value);
 bool og_parse_level(const char *text, enum og_level *level);
 
+/* ---- tools.c ---- */
+void og_tools_log(const char *what, CUresult result); /* a call has failed; for cuLogs* */
+
 /* ---- log.c ---- */
 void og_log_at(enum og_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A line of level INFO on stderr: the banner and the line at exit. */

@@ -47,6 +47,7 @@ static bool og_attribute_is_absent(unsigned attribute)
     case 118: /* its write ordering */
     case 124: /* dma-buf: a descriptor of the host's kernel */
     case 128: /* fabric handles */
+    case 129: /* function pointers that host and device share */
     case 132: /* multicast */
     case 146: /* dma-buf of host memory */
     case 152: /* mmap of dma-buf */

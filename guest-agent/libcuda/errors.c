@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names and texts of the driver's results: a pure table, it works before cuInit. */
+/* Names and texts of the driver's results, in its own words: a table, it works before cuInit. */
 #include "client.h"
 
 struct og_error {
@@ -24,7 +24,7 @@ static const struct og_error og_errors[] = {
     { 47, "CUDA_ERROR_MULTICAST_RESOURCE_FULL", "multicast resources are exhausted" },
     { 100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected" },
     { 101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal" },
-    { 102, "CUDA_ERROR_DEVICE_NOT_LICENSED", "device doesn't have valid license" },
+    { 102, "CUDA_ERROR_DEVICE_NOT_LICENSED", "device doesn't have valid Grid license" },
     { 200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid" },
     { 201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context" },
     { 202, "CUDA_ERROR_CONTEXT_ALREADY_CURRENT", "context already current" },
@@ -50,8 +50,8 @@ static const struct og_error og_errors[] = {
     { 224, "CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY", "the provided execution affinity is not supported" },
     { 225, "CUDA_ERROR_UNSUPPORTED_DEVSIDE_SYNC",
       "the provided PTX contains unsupported call to cudaDeviceSynchronize" },
-    { 226, "CUDA_ERROR_CONTAINED", "an error was contained and the context can go on" },
-    { 227, "CUDA_ERROR_INSUFFICIENT_LOADER_VERSION", "the loader is too old for this image" },
+    { 226, "CUDA_ERROR_CONTAINED", "Invalid access of peer GPU memory over nvlink or a hardware error" },
+    { 227, "CUDA_ERROR_INSUFFICIENT_LOADER_VERSION", "Loader version is insufficient for fatbin" },
     { 300, "CUDA_ERROR_INVALID_SOURCE", "device kernel image is invalid" },
     { 301, "CUDA_ERROR_FILE_NOT_FOUND", "file not found" },
     { 302, "CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND", "shared object symbol not found" },
@@ -72,8 +72,7 @@ static const struct og_error og_errors[] = {
     { 709, "CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed" },
     { 710, "CUDA_ERROR_ASSERT", "device-side assert triggered" },
     { 711, "CUDA_ERROR_TOO_MANY_PEERS", "peer mapping resources exhausted" },
-    { 712, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED",
-      "part or all of the requested memory range is already mapped" },
+    { 712, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED", "part or all of the requested memory range is already mapped" },
     { 713, "CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED", "pointer does not correspond to a registered memory region" },
     { 714, "CUDA_ERROR_HARDWARE_STACK_ERROR", "hardware stack error" },
     { 715, "CUDA_ERROR_ILLEGAL_INSTRUCTION", "an illegal instruction was encountered" },
@@ -82,7 +81,7 @@ static const struct og_error og_errors[] = {
     { 718, "CUDA_ERROR_INVALID_PC", "invalid program counter" },
     { 719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure" },
     { 720, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE", "too many blocks in cooperative launch" },
-    { 721, "CUDA_ERROR_TENSOR_MEMORY_LEAK", "tensor memory was not released when a kernel ended" },
+    { 721, "CUDA_ERROR_TENSOR_MEMORY_LEAK", "tensor memory not completely freed" },
     { 800, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted" },
     { 801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported" },
     { 802, "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized" },
@@ -98,9 +97,10 @@ static const struct og_error og_errors[] = {
     { 809, "CUDA_ERROR_MPS_MAX_CONNECTIONS_REACHED",
       "the hardware resources required to support device connections have been exhausted" },
     { 810, "CUDA_ERROR_MPS_CLIENT_TERMINATED", "the MPS client has been terminated by the server" },
-    { 811, "CUDA_ERROR_CDP_NOT_SUPPORTED", "the module uses CUDA Dynamic Parallelism, which is not supported here" },
+    { 811, "CUDA_ERROR_CDP_NOT_SUPPORTED",
+      "is using CUDA Dynamic Parallelism, but the current configuration, like MPS, does not support it" },
     { 812, "CUDA_ERROR_CDP_VERSION_MISMATCH",
-      "modules of different CUDA Dynamic Parallelism versions cannot be mixed" },
+      "unsupported interaction between different versions of CUDA Dynamic Parallelism" },
     { 900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing" },
     { 901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture" },
     { 902, "CUDA_ERROR_STREAM_CAPTURE_MERGE", "operation would result in a merge of separate capture sequences" },
@@ -114,28 +114,53 @@ static const struct og_error og_errors[] = {
       "attempt to terminate a thread-local capture sequence from another thread" },
     { 909, "CUDA_ERROR_TIMEOUT", "wait operation timed out" },
     { 910, "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE",
-      "the graph update was not performed because it included changes which violated constraints" },
-    { 911, "CUDA_ERROR_EXTERNAL_DEVICE", "an async error has occurred in external entity outside of CUDA" },
+      "the graph update was not performed because it included changes which violated constraints specific "
+      "to instantiated graph update" },
+    { 911, "CUDA_ERROR_EXTERNAL_DEVICE", "an async error has occured in external entity outside of CUDA" },
     { 912, "CUDA_ERROR_INVALID_CLUSTER_SIZE", "a kernel launch error has occurred due to cluster misconfiguration" },
-    { 913, "CUDA_ERROR_FUNCTION_NOT_LOADED", "the function is not loaded" },
-    { 914, "CUDA_ERROR_INVALID_RESOURCE_TYPE", "the resource type is not valid for this operation" },
-    { 915, "CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION", "the resource configuration is not valid" },
+    { 913, "CUDA_ERROR_FUNCTION_NOT_LOADED",
+      "the function handle is not loaded when calling an API that requires a loaded function" },
+    { 914, "CUDA_ERROR_INVALID_RESOURCE_TYPE",
+      "one or more resources passed in are not valid resource types for the operation" },
+    { 915, "CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION",
+      "one or more resources are insufficient or non-applicable for the operation" },
     { 916, "CUDA_ERROR_KEY_ROTATION", "a key rotation of confidential computing is in progress" },
-    { 917, "CUDA_ERROR_STREAM_DETACHED", "the stream is detached" },
-    { 918, "CUDA_ERROR_GRAPH_RECAPTURE_FAILURE", "the graph could not be captured again" },
-    { 919, "CUDA_ERROR_FABRIC_NOT_READY", "the fabric is not ready" },
+    { 917, "CUDA_ERROR_STREAM_DETACHED",
+      "API call not permitted since the green context associated with the stream has been destroyed" },
+    { 918, "CUDA_ERROR_GRAPH_RECAPTURE_FAILURE",
+      "recapturing to the source graph failed and had to be terminated" },
+    { 919, "CUDA_ERROR_FABRIC_NOT_READY",
+      "GPU fabric is not ready within the probe wait budget; application may retry (see "
+      "CUDA_FABRIC_INIT_TIMEOUT_MS)" },
     { 999, "CUDA_ERROR_UNKNOWN", "unknown error" },
 };
+
+/* The driver version that brought it; an older one does not know it. */
+static int og_error_since(int code)
+{
+    switch (code) {
+    case CUDA_ERROR_MULTICAST_RESOURCE_FULL:
+    case CUDA_ERROR_INSUFFICIENT_LOADER_VERSION:
+    case CUDA_ERROR_STREAM_DETACHED:
+    case CUDA_ERROR_GRAPH_RECAPTURE_FAILURE:
+    case CUDA_ERROR_FABRIC_NOT_READY:
+        return 13010;
+    default:
+        return 0;
+    }
+}
 
 static const struct og_error *og_error_find(int code)
 {
     size_t low = 0, high = sizeof(og_errors) / sizeof(og_errors[0]);
+    int version = 0;
 
+    (void)cuDriverGetVersion(&version);
     while (low < high) {
         size_t middle = (low + high) / 2;
 
         if (og_errors[middle].code == code)
-            return &og_errors[middle];
+            return og_error_since(code) <= version ? &og_errors[middle] : NULL;
         if (og_errors[middle].code < code)
             low = middle + 1;
         else

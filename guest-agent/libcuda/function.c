@@ -62,6 +62,7 @@ void og_entry_free(struct og_entry *e)
     for (unsigned i = 0; i < OC_MAX_DEVICES; i++)
         free(atomic_load(&e->attrs[i]));
     free(e->f.offset); /* and size: one block */
+    free(e->legacy);
     free(e->name);
     free(e);
 }
@@ -158,6 +159,32 @@ OG_EXPORT CUresult cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t
 OG_EXPORT CUresult cuKernelGetParamInfo(CUkernel kernel, size_t paramIndex, size_t *paramOffset, size_t *paramSize)
 {
     return og_param_info((uintptr_t)kernel, OW_KIND_KERNEL, paramIndex, paramOffset, paramSize);
+}
+
+static CUresult og_param_count(uint64_t handle, enum ow_kind kind, size_t *count)
+{
+    const struct og_entry *e;
+    CUresult r = og_check_init();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    e = og_kind_of(handle) == kind ? og_entry(handle) : NULL;
+    if (!e)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
+    *count = e->f.nr_params;
+    return CUDA_SUCCESS;
+}
+
+OG_EXPORT CUresult cuFuncGetParamCount(CUfunction func, size_t *paramCount)
+{
+    return og_param_count((uintptr_t)func, OW_KIND_FUNCTION, paramCount);
+}
+
+OG_EXPORT CUresult cuKernelGetParamCount(CUkernel kernel, size_t *paramCount)
+{
+    return og_param_count((uintptr_t)kernel, OW_KIND_KERNEL, paramCount);
 }
 
 /* ---- attributes ---- */

@@ -145,51 +145,6 @@ OG_EXPORT CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigne
     return r;
 }
 
-/* Hints about where managed memory should be: it stays where it is. Other memory is refused as native does. */
-static CUresult hint(CUdeviceptr p, size_t bytes, CUstream stream)
-{
-    struct og_host_range range;
-    CUresult r = og_need_context();
-
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (!og_stream_valid((uint64_t)(uintptr_t)stream))
-        return CUDA_ERROR_INVALID_HANDLE;
-    if (!bytes || !og_host_find((void *)(uintptr_t)p, bytes, &range) || !range.managed)
-        return CUDA_ERROR_INVALID_VALUE;
-    return CUDA_SUCCESS;
-}
-
-OG_EXPORT CUresult cuMemPrefetchAsync(CUdeviceptr devPtr, size_t count, CUdevice dstDevice, CUstream hStream)
-{
-    if (dstDevice < -1 || dstDevice >= og_nr_devices())
-        return CUDA_ERROR_INVALID_DEVICE;
-    return hint(devPtr, count, hStream);
-}
-
-OG_EXPORT CUresult cuMemPrefetchAsync_v2(CUdeviceptr devPtr, size_t count, CUmemLocation location, unsigned int flags,
-                                         CUstream hStream)
-{
-    if (flags || location.type == 0)
-        return CUDA_ERROR_INVALID_VALUE;
-    return hint(devPtr, count, hStream);
-}
-
-OG_EXPORT CUresult cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise advice, CUdevice device)
-{
-    if (advice < 1 || advice > 6 || device < -2)
-        return CUDA_ERROR_INVALID_VALUE;
-    return hint(devPtr, count, (CUstream)0);
-}
-
-OG_EXPORT CUresult cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise advice, CUmemLocation location)
-{
-    (void)location;
-    if (advice < 1 || advice > 6)
-        return CUDA_ERROR_INVALID_VALUE;
-    return hint(devPtr, count, (CUstream)0);
-}
-
 OG_EXPORT CUresult cuMemHostRegister(void *p, size_t bytesize, unsigned int Flags)
 {
     return cuMemHostRegister_v2(p, bytesize, Flags);

@@ -71,6 +71,7 @@ struct og_entry {
     struct og_attrs *_Atomic attrs[OC_MAX_DEVICES];
     _Atomic uint64_t shapes[OG_SHAPES];
     struct og_occupancy occupancy[OG_OCCUPANCIES];
+    struct og_legacy *legacy; /* its next launch by the interface of CUDA 3; legacy.c */
 };
 extern pthread_mutex_t og_modules_lock; /* lists of entries, occupancy; never held across a call */
 struct og_entry *og_entry(uint64_t handle);

@@ -122,3 +122,36 @@ OG_EXPORT CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream)
         og_device_del(dptr);
     return r;
 }
+
+/* Pools of devices; the host's own would lie in the worker's memory. */
+static CUresult device_of(const CUmemLocation *location, CUmemAllocationType type)
+{
+    CUresult r = og_connect();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!location || location->type < 1 || location->type > 4)
+        return CUDA_ERROR_INVALID_VALUE;
+    return location->type == 1 && type == 1 ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+OG_EXPORT CUresult cuMemGetDefaultMemPool(CUmemoryPool *pool_out, CUmemLocation *location, CUmemAllocationType type)
+{
+    CUresult r = device_of(location, type);
+
+    return r == CUDA_SUCCESS ? cuDeviceGetDefaultMemPool(pool_out, location->id) : r;
+}
+
+OG_EXPORT CUresult cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location, CUmemAllocationType type)
+{
+    CUresult r = device_of(location, type);
+
+    return r == CUDA_SUCCESS ? cuDeviceGetMemPool(pool, location->id) : r;
+}
+
+OG_EXPORT CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool)
+{
+    CUresult r = device_of(location, type);
+
+    return r == CUDA_SUCCESS ? cuDeviceSetMemPool(location->id, pool) : r;
+}

@@ -18,8 +18,7 @@ OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaV
         return CUDA_ERROR_INVALID_VALUE;
     }
     (void)cuDriverGetVersion(&version);
-    /* names newer than what we advertise are not honoured, whatever the caller was built for */
-    status = og_procaddr(symbol, cudaVersion < version ? cudaVersion : version, flags & OG_PROC_PER_THREAD, pfn);
+    status = og_procaddr(symbol, cudaVersion, version, flags & OG_PROC_PER_THREAD, pfn);
     if (symbolStatus)
         *symbolStatus = (CUdriverProcAddressQueryResult)status;
     return CUDA_SUCCESS;

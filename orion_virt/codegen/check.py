@@ -47,7 +47,7 @@ def _check_op(call: Call, ops: dict[int, str]) -> None:
     if call.op in ops:
         _fail(call, f"operation number {call.op} belongs to {ops[call.op]}; take the next free one")
     low, high = RANGES.get(call.family, (900, MAX_OP))
-    if not (low <= call.op <= high or (call.internal and call.op >= 1000)):
+    if not (low <= call.op <= high or call.op >= 1000):
         _fail(call, f"operation number {call.op} is outside {low}..{high} of family {call.family}")
     ops[call.op] = call.name
 

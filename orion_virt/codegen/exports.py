@@ -70,19 +70,15 @@ class Symbol:
 
     name: str
     since: int
-    function: str | None
+    function: str
     variant: str | None
 
 
 def symbols(spec: Spec) -> list[Symbol]:
     """What can be found by name, by name and version."""
-    found = []
-    for call in spec.calls:
-        if not call.internal:
-            variant = f"{call.name}_{call.ptsz}" if call.ptsz else None
-            found.append(Symbol(base_name(call.name), call.since, call.name, variant))
-    found += [Symbol(base_name(u.name), u.since, None, None) for u in spec.unsupported]
-    return sorted((s for s in found if s.since <= SURFACE_VERSION), key=lambda s: (s.name, s.since, s.function or ""))
+    lines = [call for call in spec.calls if not call.internal] + spec.unsupported
+    found = [Symbol(base_name(c.name), c.since, c.name, f"{c.name}_{c.ptsz}" if c.ptsz else None) for c in lines]
+    return sorted((s for s in found if s.since <= SURFACE_VERSION), key=lambda s: (s.name, s.since, s.function))
 
 
 def procaddr_h(spec: Spec) -> str:
@@ -96,10 +92,11 @@ def procaddr_h(spec: Spec) -> str:
 /* Newest driver version whose names we know; advertise min(host's, this). */
 #define OG_SURFACE_VERSION {SURFACE_VERSION}
 
-/* Symbol of `name` (without suffix) for a program built for `version`; flags bit 1 asks for per-thread
- * default streams. Returns the symbol status: 0 found, 1 not found or not carried, 2 newer only.
- * *pfn is NULL unless found. `version` must have been checked against the advertised one. */
-int og_procaddr(const char *name, int version, uint64_t flags, void **pfn);
+/* Symbol of `name` (without suffix) for a program built for `version`, as a driver of version `driver` finds it;
+ * flags bit 1 asks for per-thread default streams. Returns the symbol status: 0 found, 1 not found, 2 the program's
+ * version is too old for it. *pfn is NULL unless found. A function that is not carried is found as on the driver:
+ * it answers CUDA_ERROR_NOT_SUPPORTED. */
+int og_procaddr(const char *name, int version, int driver, uint64_t flags, void **pfn);
 
 #endif
 """
@@ -111,9 +108,10 @@ static int compare(const void *key, const void *entry)
     return strcmp(key, ((const struct symbol *)entry)->name);
 }
 
-int og_procaddr(const char *name, int version, uint64_t flags, void **pfn)
+int og_procaddr(const char *name, int version, int driver, uint64_t flags, void **pfn)
 {
     const struct symbol *end = symbols + sizeof(symbols) / sizeof(symbols[0]), *best = NULL;
+    bool known = false;
     const struct symbol *s = bsearch(name, symbols, (size_t)(end - symbols), sizeof(*symbols), compare);
 
     *pfn = NULL;
@@ -121,13 +119,15 @@ int og_procaddr(const char *name, int version, uint64_t flags, void **pfn)
         return 1;
     while (s > symbols && strcmp(s[-1].name, name) == 0)
         s--;
-    for (; s < end && strcmp(s->name, name) == 0; s++)
+    for (; s < end && strcmp(s->name, name) == 0 && s->since <= driver; s++) {
+        known = true;
         if (s->since <= version)
             best = s;
+    }
     if (!best)
-        return 2;
+        return known ? 2 : 1;
     *pfn = (flags & 2) && best->variant ? best->variant : best->function;
-    return *pfn ? 0 : 1;
+    return 0;
 }
 """
 
@@ -136,14 +136,15 @@ def procaddr_c(spec: Spec) -> str:
     """The text of procaddr.c."""
     lines = [banner(spec, "Symbols by name and version.")]
     lines += ["#include <stdlib.h>", "#include <string.h>", "", '#include "client.h"', '#include "gen/procaddr.h"']
-    lines += ['#include "gen/ptsz.h"', ""]
-    lines += ["struct symbol {", "    const char *name;", "    int since;"]
-    lines += ["    void *function, *variant; /* function NULL: public, but not carried */", "};", ""]
+    lines += ['#include "gen/ptsz.h"', "", "/* unsupported.c */"]
+    for u in spec.unsupported:
+        lines += [f"CUresult {n}(void);" for n in (u.name, f"{u.name}_{u.ptsz}" if u.ptsz else None) if n]
+    lines += ["", "struct symbol {", "    const char *name;", "    int since;"]
+    lines += ["    void *function, *variant;", "};", ""]
     lines += ["/* By name, then by version. */", "static const struct symbol symbols[] = {"]
     for s in symbols(spec):
-        function = f"(void *){s.function}" if s.function else "NULL"
         variant = f"(void *){s.variant}" if s.variant else "NULL"
-        lines.append(f'    {{ "{s.name}", {s.since}, {function}, {variant} }},')
+        lines.append(f'    {{ "{s.name}", {s.since}, (void *){s.function}, {variant} }},')
     return "\n".join([*lines, "};", _LOOKUP])
 
 

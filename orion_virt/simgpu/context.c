@@ -494,3 +494,18 @@ SIM_API CUresult cuCtxDisablePeerAccess(CUcontext peer)
     ctx->peers[peer->device->ordinal] = 0;
     return CUDA_SUCCESS;
 }
+
+/* No contexts of a part of the card: each has all multiprocessors. */
+SIM_API CUresult cuCtxGetExecAffinity(CUexecAffinityParam *affinity, CUexecAffinityType type)
+{
+    struct CUctx_st *ctx;
+    CUresult r = sim_enter(&ctx);
+
+    if (r)
+        return r;
+    if (!affinity || type != 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    affinity->type = type;
+    affinity->param.smCount.val = SIM_MULTIPROCESSORS;
+    return CUDA_SUCCESS;
+}

@@ -192,39 +192,3 @@ SIM_API CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream)
         return CUDA_ERROR_INVALID_VALUE;
     return sim_submit(s, &work);
 }
-
-/* ---- memory operations of streams ---- */
-
-static CUresult value(CUstream stream, CUdeviceptr at, uint64_t v, unsigned flags, bool wide, bool wait)
-{
-    struct sim_work work = { .kind = SIM_WORK_VALUE,
-                             .val = { .address = at, .value = v, .flags = flags, .wide = wide, .wait = wait } };
-    struct CUstream_st *s;
-    CUresult r = sim_stream(stream, &s);
-
-    if (r)
-        return r;
-    if (at % (wide ? 8 : 4) || sim_space_extent(at) < (wide ? 8u : 4u))
-        return CUDA_ERROR_INVALID_VALUE;
-    return sim_submit(s, &work);
-}
-
-SIM_API CUresult cuStreamWriteValue32_v2(CUstream s, CUdeviceptr at, cuuint32_t v, unsigned flags)
-{
-    return value(s, at, v, flags, false, false);
-}
-
-SIM_API CUresult cuStreamWriteValue64_v2(CUstream s, CUdeviceptr at, cuuint64_t v, unsigned flags)
-{
-    return value(s, at, v, flags, true, false);
-}
-
-SIM_API CUresult cuStreamWaitValue32_v2(CUstream s, CUdeviceptr at, cuuint32_t v, unsigned flags)
-{
-    return value(s, at, v, flags, false, true);
-}
-
-SIM_API CUresult cuStreamWaitValue64_v2(CUstream s, CUdeviceptr at, cuuint64_t v, unsigned flags)
-{
-    return value(s, at, v, flags, true, true);
-}

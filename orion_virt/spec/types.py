@@ -36,6 +36,7 @@ DEVPTR = Type("CUdeviceptr", "u64", body="typedef unsigned long long CUdeviceptr
 PTR = Type("void *", "u64")
 CPTR = Type("const void *", "u64")
 CSTR = Type("const char *", "u64")
+CHARPTR = Type("char *", "u64")
 PTRPTR = Type("void **", "u64")
 
 # ---- handles ----
@@ -112,6 +113,10 @@ TENSOR_L2 = Type("CUtensorMapL2promotion", "u32", body="typedef unsigned int CUt
 TENSOR_FILL = Type("CUtensorMapFloatOOBfill", "u32", body="typedef unsigned int CUtensorMapFloatOOBfill;")
 INSTANTIATE_RESULT = Type("CUgraphInstantiateResult", "u32", body="typedef unsigned int CUgraphInstantiateResult;")
 OCCUPANCY_FLAGS = Type("CUoccupancy_flags", "u32", body="typedef unsigned int CUoccupancy_flags;")
+JIT_INPUT = Type("CUjitInputType", "u32", body="typedef unsigned int CUjitInputType;")
+MEM_RANGE_ATTRIBUTE = Type("CUmem_range_attribute", "u32", body="typedef unsigned int CUmem_range_attribute;")
+ATOMIC_OPERATION = Type("CUatomicOperation", "u32", body="typedef unsigned int CUatomicOperation;")
+LOG_ITERATOR = Type("CUlogIterator", "u32", body="typedef unsigned int CUlogIterator;")
 
 # ---- functions that the application gives ----
 HOST_FN = Type("CUhostFn", "u64", body="typedef void (*CUhostFn)(void *userData);")
@@ -120,6 +125,22 @@ STREAM_CALLBACK = Type(
     "u64",
     body="typedef void (*CUstreamCallback)(CUstream hStream, CUresult status, void *userData);",
 )
+ASYNC_CALLBACK = Type(
+    "CUasyncCallback",
+    "u64",
+    body="""typedef struct CUasyncCallbackEntry_st *CUasyncCallbackHandle;
+typedef struct CUasyncNotificationInfo_st CUasyncNotificationInfo;
+typedef void (*CUasyncCallback)(CUasyncNotificationInfo *info, void *userData, CUasyncCallbackHandle callback);""",
+)
+ASYNC_HANDLE = Type("CUasyncCallbackHandle", "u64")
+LOGS_CALLBACK = Type(
+    "CUlogsCallback",
+    "u64",
+    body="""typedef unsigned int CUlogLevel;
+typedef struct CUlogsCallbackEntry_st *CUlogsCallbackHandle;
+typedef void (*CUlogsCallback)(void *data, CUlogLevel logLevel, char *message, size_t length);""",
+)
+LOGS_HANDLE = Type("CUlogsCallbackHandle", "u64")
 BLOCK_TO_SMEM = Type(
     "CUoccupancyB2DSize", "u64", body="typedef size_t (*CUoccupancyB2DSize)(int blockSize);"
 )
@@ -356,6 +377,52 @@ UPDATE_INFO = Type(
     CUgraphExecUpdateResult result;
     CUgraphNode errorNode, errorFromNode;
 } CUgraphExecUpdateResultInfo;""",
+)
+MEM_OP = Type(
+    "CUstreamBatchMemOpParams",
+    "bytes",
+    body="""typedef unsigned int CUstreamBatchMemOpType;
+typedef union CUstreamBatchMemOpParams_union {
+    CUstreamBatchMemOpType operation;
+    struct {
+        CUstreamBatchMemOpType operation;
+        CUdeviceptr address;
+        union { cuuint32_t value; cuuint64_t value64; };
+        unsigned int flags;
+        CUdeviceptr alias;
+    } waitValue, writeValue;
+    struct { CUstreamBatchMemOpType operation; unsigned int flags; } flushRemoteWrites, memoryBarrier;
+    struct {
+        CUstreamBatchMemOpType operation;
+        unsigned int flags, reductionOp, dataType;
+        CUdeviceptr address;
+        cuuint64_t value;
+        CUdeviceptr alias;
+    } atomicReduction;
+    cuuint64_t pad[6];
+} CUstreamBatchMemOpParams;""",
+)
+DECOMPRESS = Type(
+    "CUmemDecompressParams",
+    "bytes",
+    body="""typedef struct CUmemDecompressParams_st {
+    size_t srcNumBytes, dstNumBytes;
+    cuuint32_t *dstActBytes;
+    const void *src;
+    void *dst;
+    unsigned int algo;
+    unsigned char padding[20];
+} CUmemDecompressParams;""",
+)
+LAUNCH_PARAMS = Type(
+    "CUDA_LAUNCH_PARAMS",
+    "bytes",
+    body="""typedef struct CUDA_LAUNCH_PARAMS_st {
+    CUfunction function;
+    unsigned int gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes;
+    CUstream hStream;
+    void **kernelParams;
+} CUDA_LAUNCH_PARAMS;""",
 )
 EDGE_DATA = Type(
     "CUgraphEdgeData",

@@ -18,6 +18,7 @@ HERE = Path(__file__).parent / "programs"
 BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "fault"]
 SAMPLES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
            "managed", "peer", "mixed"]
+DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity"]
 FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "torch", "torch_misc": "torch",
               "cupy_basic": "cupy", "jax_basic": "jax"}
 
@@ -34,7 +35,8 @@ def compiled(folder: Path, name: str) -> Path:
     if not shutil.which("nvcc"):
         pytest.skip("nvcc is not installed")
     program = folder / name
-    subprocess.run(["nvcc", "-o", str(program), str(HERE / f"{name}.cu"), "-arch=native", "-std=c++17"], check=True)
+    flags = ["-arch=native", "-std=c++17", "-Wno-deprecated-declarations", "-ldl"]
+    subprocess.run(["nvcc", "-o", str(program), str(HERE / f"{name}.cu"), *flags], check=True)
     return program
 
 
@@ -46,6 +48,11 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("samples"), "samples")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("driver"), "driver")
 
 
 def both(host: hosts.Host, command: list[str]) -> None:
@@ -65,6 +72,11 @@ def test_program(host: hosts.Host, bodies: Path, body: str) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
     both(host, [str(samples), name])
+
+
+@pytest.mark.parametrize("body", DRIVER)
+def test_driver(host: hosts.Host, driver: Path, body: str) -> None:
+    both(host, [str(driver), body])
 
 
 @pytest.mark.parametrize("body", FRAMEWORKS)

@@ -43,6 +43,8 @@ CALLS = (
     call(143, "cuCtxSetSharedMemConfig", inp("config", SHARED_CONFIG), order=ASYNC, since=4020),
     call(144, "cuCtxGetStreamPriorityRange", out("leastPriority", INT), out("greatestPriority", INT), since=5050),
     call(145, "cuCtxResetPersistingL2Cache", since=11000),
+    call(1012, "cuCtxGetExecAffinity", buf("pExecAffinity", EXEC_AFFINITY, 1, dir="out"), inp("type",
+        EXEC_AFFINITY_TYPE), since=11040),
     local("cuCtxAttach", out("pctx", CONTEXT), inp("flags", UINT), since=2000),
     local("cuCtxDetach", inp("ctx", CONTEXT), since=2000),
     local("cuCtxEnablePeerAccess", inp("peerContext", CONTEXT), inp("Flags", UINT), since=4000),

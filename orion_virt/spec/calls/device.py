@@ -35,4 +35,9 @@ CALLS = (
         since=11040),
     call(100, "cuDeviceGetTexture1DLinearMaxWidth", out("maxWidthInElements", SIZE), inp("format", ARRAY_FORMAT),
         inp("numChannels", UINT), inp("dev", DEVICE), context=False, since=11010),
+    call(1010, "cuDeviceGetHostAtomicCapabilities", buf("capabilities", UINT, "count", dir="out"), buf("operations",
+        ATOMIC_OPERATION, "count"), inp("count", UINT), inp("dev", DEVICE), context=False, since=13000),
+    call(1011, "cuDeviceGetP2PAtomicCapabilities", buf("capabilities", UINT, "count", dir="out"), buf("operations",
+        ATOMIC_OPERATION, "count"), inp("count", UINT), inp("srcDevice", DEVICE), inp("dstDevice", DEVICE),
+        context=False, since=13000),
 )

@@ -23,6 +23,7 @@ CALLS = (
     local("cuFuncGetModule", out("hmod", MODULE), inp("hfunc", FUNCTION), since=11000),
     local("cuFuncGetParamInfo", inp("func", FUNCTION), inp("paramIndex", SIZE), out("paramOffset", SIZE),
         out("paramSize", SIZE), since=12040),
+    local("cuFuncGetParamCount", inp("func", FUNCTION), out("paramCount", SIZE), since=13020),
     local("cuFuncIsLoaded", out("state", FUNC_LOADING), inp("function", FUNCTION), since=12040),
     local("cuFuncLoad", inp("function", FUNCTION), since=12040),
     call(306, "cuTensorMapEncodeTiled", buf("tensorMap", TENSOR_MAP, 1, dir="out"), inp("tensorDataType", TENSOR_TYPE),

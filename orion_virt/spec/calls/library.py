@@ -28,6 +28,7 @@ CALLS = (
     local("cuKernelSetCacheConfig", inp("kernel", KERNEL), inp("config", FUNC_CACHE), inp("dev", DEVICE), since=12000),
     local("cuKernelGetName", out("name", CSTR), inp("hfunc", KERNEL), since=12030),
     local("cuKernelGetLibrary", out("pLib", LIBRARY), inp("kernel", KERNEL), since=12050),
+    local("cuKernelGetParamCount", inp("kernel", KERNEL), out("paramCount", SIZE), since=13020),
     local("cuKernelGetParamInfo", inp("kernel", KERNEL), inp("paramIndex", SIZE), out("paramOffset", SIZE),
         out("paramSize", SIZE), since=12040),
 )

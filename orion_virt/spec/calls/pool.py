@@ -26,4 +26,10 @@ CALLS = (
         hand="executor", since=11020),
     call(510, "cuMemPoolGetAccess", out("flags", ACCESS_FLAGS), inp("memPool", MEMPOOL),
         mut(buf("location", MEM_LOCATION, 1)), hand="executor", since=11020),
+    local("cuMemGetDefaultMemPool", out("pool_out", MEMPOOL), mut(buf("location", MEM_LOCATION, 1)), inp("type",
+        ALLOCATION_TYPE), since=13000),
+    local("cuMemGetMemPool", out("pool", MEMPOOL), mut(buf("location", MEM_LOCATION, 1)), inp("type",
+        ALLOCATION_TYPE), since=13000),
+    local("cuMemSetMemPool", mut(buf("location", MEM_LOCATION, 1)), inp("type", ALLOCATION_TYPE), inp("pool", MEMPOOL),
+        since=13000),
 )

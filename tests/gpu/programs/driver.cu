@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies on the driver API's rarer parts: `driver NAME` checks itself and prints what does not depend on the executor.
+#include <cuda.h>
+#include <cudaProfiler.h>
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+static int failed;
+
+#define NAME_(x) #x
+#define NAME(x) NAME_(x)
+/* No program links the driver; the macros of cuda.h choose the newest version of a name. */
+#define D(function) ((decltype(&function))symbol(NAME(function)))
+#define CHECK(call)                                                     \
+    do {                                                                \
+        CUresult r_ = (call);                                           \
+        if (r_ != CUDA_SUCCESS) {                                       \
+            printf("%s:%d %s: %d\n", __func__, __LINE__, #call, (int)r_); \
+            exit(1);                                                    \
+        }                                                               \
+    } while (0)
+
+static void *symbol(const char *name)
+{
+    static void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    void *found = library ? dlsym(library, name) : nullptr;
+
+    if (!found) {
+        printf("no %s\n", name);
+        exit(1);
+    }
+    return found;
+}
+static void is(const char *what, bool right)
+{
+    printf("%s: %s\n", what, right ? "right" : "WRONG");
+    failed |= !right;
+}
+static void gives(const char *what, CUresult got, CUresult wanted)
+{
+    printf("%s: %d\n", what, (int)got);
+    if (got != wanted)
+        printf("WRONG, %d wanted\n", (int)wanted);
+    failed |= got != wanted;
+}
+
+static const char *const SCALE = R"(
+.version 7.0
+.target sm_52
+.address_size 64
+.visible .entry scale(.param .u64 p, .param .u32 n, .param .f32 f)
+{
+    .reg .pred %q;
+    .reg .f32 %a, %b;
+    .reg .b32 %i, %n, %m;
+    .reg .b64 %p, %o;
+    ld.param.u64 %p, [p];
+    ld.param.u32 %n, [n];
+    ld.param.f32 %b, [f];
+    mov.u32 %i, %ctaid.x;
+    mov.u32 %m, %ntid.x;
+    mad.lo.s32 %i, %i, %m, 0;
+    mov.u32 %m, %tid.x;
+    add.s32 %i, %i, %m;
+    setp.ge.u32 %q, %i, %n;
+    @%q bra DONE;
+    cvta.to.global.u64 %p, %p;
+    mul.wide.u32 %o, %i, 4;
+    add.s64 %p, %p, %o;
+    ld.global.f32 %a, [%p];
+    mul.rn.f32 %a, %a, %b;
+    st.global.f32 [%p], %a;
+DONE:
+    ret;
+}
+)";
+
+static CUcontext context;
+static CUdevice device;
+
+static CUfunction scale_of(CUmodule module)
+{
+    CUfunction f;
+
+    CHECK(D(cuModuleGetFunction)(&f, module, "scale"));
+    return f;
+}
+static CUdeviceptr filled(size_t n, float value)
+{
+    std::vector<float> host(n, value);
+    CUdeviceptr p;
+
+    CHECK(D(cuMemAlloc)(&p, n * sizeof(float)));
+    CHECK(D(cuMemcpyHtoD)(p, host.data(), n * sizeof(float)));
+    return p;
+}
+static bool holds(CUdeviceptr p, size_t n, float value)
+{
+    std::vector<float> host(n);
+    bool same = true;
+
+    CHECK(D(cuMemcpyDtoH)(host.data(), p, n * sizeof(float)));
+    for (float v : host)
+        same = same && v == value;
+    return same;
+}
+
+/* The interface of CUDA 3: a function holds its next launch. */
+static void legacy()
+{
+    CUmodule module;
+    CUdeviceptr p;
+    CUcontext attached, made;
+    void *host = nullptr;
+    float factor = 1.5f;
+
+    CHECK(D(cuModuleLoadData)(&module, SCALE));
+    CUfunction f = scale_of(module);
+    p = filled(256, 2);
+    CHECK(D(cuFuncSetBlockShape)(f, 64, 1, 1));
+    CHECK(D(cuFuncSetSharedSize)(f, 0));
+    CHECK(D(cuParamSetv)(f, 0, &p, sizeof(p)));
+    CHECK(D(cuParamSeti)(f, 8, 256));
+    CHECK(D(cuParamSetf)(f, 12, factor));
+    CHECK(D(cuParamSetSize)(f, 16));
+    CHECK(D(cuLaunch)(f));
+    CHECK(D(cuLaunchGrid)(f, 4, 1));
+    CHECK(D(cuLaunchGridAsync)(f, 2, 1, nullptr));
+    is("one block once, the first twice more", holds(p, 64, 2 * 1.5f * 1.5f * 1.5f));
+    is("two blocks", holds(p + 256, 64, 2 * 1.5f * 1.5f));
+    is("the rest once", holds(p + 512, 128, 2 * 1.5f));
+    CHECK(((CUresult(*)(void **, unsigned))symbol("cuMemAllocHost"))(&host, 4096));
+    memset(host, 7, 4096);
+    CHECK(D(cuMemcpyHtoD)(p, host, 1024));
+    CHECK(D(cuMemFreeHost)(host));
+    CHECK(D(cuCtxCreate)(&made, nullptr, 0, device));
+    CHECK(D(cuCtxAttach)(&attached, 0));
+    is("attached to the current one", attached == made);
+    CHECK(D(cuCtxDetach)(attached));
+    CHECK(D(cuCtxSynchronize)());
+    CHECK(D(cuCtxDetach)(made));
+    CHECK(D(cuCtxGetCurrent)(&attached));
+    is("gone with its last user", attached == context);
+    CHECK(D(cuCtxSynchronize)());
+}
+
+static void profiler()
+{
+    CUcontext none;
+
+    CHECK(D(cuProfilerStart)());
+    CHECK(D(cuProfilerStart)());
+    CHECK(D(cuProfilerStop)());
+    CHECK(D(cuCtxPopCurrent)(&none));
+    gives("start without a context", D(cuProfilerStart)(), CUDA_ERROR_INVALID_CONTEXT);
+    CHECK(D(cuCtxPushCurrent)(none));
+}
+
+/* Waits and writes in stream order: one stream goes on when the other has written. */
+static void memops()
+{
+    CUstreamBatchMemOpParams ops[3];
+    CUstream a, b;
+    CUdeviceptr flag;
+    unsigned word = 0, words[4];
+    unsigned long long wide = 0;
+
+    CHECK(D(cuStreamCreate)(&a, CU_STREAM_NON_BLOCKING));
+    CHECK(D(cuStreamCreate)(&b, CU_STREAM_NON_BLOCKING));
+    CHECK(D(cuMemAlloc)(&flag, 4096));
+    CHECK(D(cuMemsetD8)(flag, 0, 4096));
+    CHECK(D(cuStreamSynchronize)(nullptr));
+    CHECK(D(cuStreamWaitValue32)(a, flag, 5, CU_STREAM_WAIT_VALUE_GEQ));
+    CHECK(D(cuStreamWriteValue32)(a, flag + 4, 6, 0));
+    gives("waits", D(cuStreamQuery)(a), CUDA_ERROR_NOT_READY);
+    CHECK(D(cuStreamWriteValue32)(b, flag, 5, 0));
+    CHECK(D(cuStreamSynchronize)(a));
+    CHECK(D(cuMemcpyDtoH)(&word, flag + 4, 4));
+    is("written after the wait", word == 6);
+    CHECK(D(cuStreamWriteValue64)(b, flag + 8, 0x123456789abcdefull, 0));
+    CHECK(D(cuStreamWaitValue64)(b, flag + 8, 0x123456789abcdefull, CU_STREAM_WAIT_VALUE_EQ));
+    CHECK(D(cuStreamSynchronize)(b));
+    CHECK(D(cuMemcpyDtoH)(&wide, flag + 8, 8));
+    is("64 bits", wide == 0x123456789abcdefull);
+    memset(ops, 0, sizeof(ops));
+    ops[0].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    ops[0].writeValue.address = flag + 16;
+    ops[0].writeValue.value = 11;
+    ops[1].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    ops[1].waitValue.address = flag + 16;
+    ops[1].waitValue.value = 8;
+    ops[1].waitValue.flags = CU_STREAM_WAIT_VALUE_AND;
+    ops[2].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64;
+    ops[2].writeValue.address = flag + 24;
+    ops[2].writeValue.value64 = 13ull << 32 | 12;
+    CHECK(D(cuStreamBatchMemOp)(a, 3, ops, 0));
+    CHECK(D(cuStreamSynchronize)(a));
+    CHECK(D(cuMemcpyDtoH)(words, flag + 16, sizeof(words)));
+    is("a batch", words[0] == 11 && words[2] == 12 && words[3] == 13);
+    ops[0].writeValue.address = 0x1000;
+    gives("an address of nobody", D(cuStreamBatchMemOp)(a, 1, ops, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("a write to nobody's", D(cuStreamWriteValue32)(a, 0x1000, 1, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("a batch of none there", D(cuStreamBatchMemOp)(a, 3, nullptr, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("an odd address", D(cuStreamWriteValue32)(a, flag + 2, 1, 0), CUDA_ERROR_INVALID_VALUE);
+    CHECK(D(cuStreamDestroy)(a));
+    CHECK(D(cuStreamDestroy)(b));
+    CHECK(D(cuMemFree)(flag));
+}
+
+static int asked(CUmem_range_attribute what, CUdeviceptr p, size_t bytes)
+{
+    int value = -77;
+    CUresult r = D(cuMemRangeGetAttribute)(&value, sizeof(value), what, p, bytes);
+
+    if (r != CUDA_SUCCESS)
+        printf("attribute %d: %d\n", (int)what, (int)r);
+    return value;
+}
+
+/* What was said of managed memory, in whole pages of 64 KiB and across several. */
+static void ranges()
+{
+    const size_t page = 64 << 10, all = 2 << 20;
+    CUmemLocation host = { CU_MEM_LOCATION_TYPE_HOST, 0 }, card = { CU_MEM_LOCATION_TYPE_DEVICE, 0 };
+    CUmem_range_attribute two[2] = { CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY };
+    int mostly = -7, by[3] = { -7, -7, -7 };
+    void *to[2] = { &mostly, by };
+    size_t sizes[2] = { sizeof(mostly), sizeof(by) };
+    CUdeviceptr p, plain;
+    CUstream s;
+
+    CHECK(D(cuMemAllocManaged)(&p, all, CU_MEM_ATTACH_GLOBAL));
+    CHECK(D(cuMemAlloc)(&plain, all));
+    CHECK(D(cuStreamCreate)(&s, CU_STREAM_NON_BLOCKING));
+    printf("nothing said: %d %d %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p, all),
+           asked(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, p, all),
+           asked(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p, all));
+    CHECK(D(cuMemAdvise)(p, 4 * page, CU_MEM_ADVISE_SET_READ_MOSTLY, card));
+    printf("read mostly: %d %d %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p, 4 * page),
+           asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p + page, page),
+           asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p, 5 * page));
+    CHECK(D(cuMemAdvise)(p + page, page, CU_MEM_ADVISE_UNSET_READ_MOSTLY, card));
+    printf("read mostly but one page: %d %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p, 4 * page),
+           asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p + 2 * page, 2 * page));
+    CHECK(D(cuMemAdvise)(p, all, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, host));
+    printf("prefers the host: %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, p, all));
+    CHECK(D(cuMemAdvise)(p, all, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, card));
+    printf("prefers the card: %d type %d id %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, p, all),
+           asked(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_TYPE, p, all),
+           asked(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_ID, p, all));
+    CHECK(D(cuMemAdvise)(p, all, CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION, card));
+    printf("prefers nothing: %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, p, all));
+    CHECK(D(cuMemAdvise)(p, all, CU_MEM_ADVISE_SET_ACCESSED_BY, card));
+    CHECK(D(cuMemRangeGetAttributes)(to, sizes, two, 2, p + page, page));
+    printf("both: %d, %d %d %d\n", mostly, by[0], by[1], by[2]);
+    CHECK(D(cuMemPrefetchAsync)(p, 2 * page, card, 0, s));
+    CHECK(D(cuStreamSynchronize)(s));
+    printf("prefetched: %d %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p, 2 * page),
+           asked(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p, all));
+    CHECK(D(cuStreamAttachMemAsync)(s, p, 0, CU_MEM_ATTACH_SINGLE));
+    CHECK(D(cuStreamSynchronize)(s));
+    gives("a size that does not fit", D(cuMemRangeGetAttribute)(by, 8, two[0], p, page), CUDA_ERROR_INVALID_VALUE);
+    gives("no such attribute", D(cuMemRangeGetAttribute)(by, 4, (CUmem_range_attribute)99, p, page),
+          CUDA_ERROR_INVALID_VALUE);
+    gives("other memory", D(cuMemRangeGetAttribute)(by, 4, two[0], plain, page), CUDA_ERROR_INVALID_VALUE);
+    gives("no such advice", D(cuMemAdvise)(p, page, (CUmem_advise)99, card), CUDA_ERROR_INVALID_VALUE);
+    CHECK(D(cuStreamDestroy)(s));
+    CHECK(D(cuMemFree)(p));
+    CHECK(D(cuMemFree)(plain));
+}
+
+static void affinity()
+{
+    CUexecAffinityParam p = {};
+    CUcontext made;
+    int count = 0;
+
+    CHECK(D(cuDeviceGetAttribute)(&count, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device));
+    CHECK(D(cuCtxGetExecAffinity)(&p, CU_EXEC_AFFINITY_TYPE_SM_COUNT));
+    is("all multiprocessors", p.type == CU_EXEC_AFFINITY_TYPE_SM_COUNT && (int)p.param.smCount.val == count);
+    p.param.smCount.val = 2;
+    CUctxCreateParams params = { &p, 1, nullptr };
+    gives("a context of two", D(cuCtxCreate_v4)(&made, &params, 0, device), CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY);
+}
+
+static const struct {
+    const char *name;
+    void (*body)();
+} bodies[] = {
+    { "legacy", legacy }, { "profiler", profiler }, { "memops", memops }, { "ranges", ranges }, { "affinity", affinity },
+};
+
+int main(int argc, char **argv)
+{
+    for (const auto &b : bodies) {
+        if (argc < 2) {
+            printf("%s\n", b.name);
+        } else if (!strcmp(argv[1], b.name)) {
+            CHECK(D(cuInit)(0));
+            CHECK(D(cuDeviceGet)(&device, 0));
+            CHECK(D(cuDevicePrimaryCtxRetain)(&context, device));
+            CHECK(D(cuCtxSetCurrent)(context));
+            b.body();
+            CHECK(D(cuCtxSynchronize)());
+            printf("%s %s\n", b.name, failed ? "WRONG" : "right");
+            return failed;
+        }
+    }
+    return argc < 2 ? 0 : 2;
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rarer parts of the driver API on the simulated card: the bodies that are compared with a real one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import host as hosts
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "driver.cu"
+#: body -> what it says beside that it is right
+SAYS = {
+    "legacy": "gone with its last user: right",
+    "profiler": "start without a context: 201",
+    "memops": "a batch: right",
+    "ranges": "nothing said: 0 -2 -2\nread mostly: 1 1 0\nread mostly but one page: 0 1\nprefers the host: -1\n"
+              "prefers the card: 0 type 1 id 0\nprefers nothing: -2\nboth: 0, 0 -2 -2\nprefetched: 0 -2\n",
+    "affinity": "a context of two: 224",
+}  # fmt: skip
+TCP = ["legacy", "memops"]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory):
+    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=256) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    made = tmp_path_factory.mktemp("driver") / "driver"
+    flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations"]
+    subprocess.run(["nvcc", "-o", made, SOURCE, *flags, "-ldl"], check=True)
+    return made
+
+
+def check(done: subprocess.CompletedProcess, name: str) -> None:
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0 and "WRONG" not in done.stdout
+    assert SAYS[name] in done.stdout
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_body(host: hosts.Host, program: Path, name: str) -> None:
+    check(host.run([program, name]), name)
+
+
+@pytest.mark.parametrize("name", TCP)
+def test_body_over_tcp(host: hosts.Host, program: Path, name: str) -> None:
+    check(host.run([program, name], env=host.tcp_env), name)
+
+
+def test_every_body_is_named(host: hosts.Host, program: Path) -> None:
+    assert host.run([program]).stdout.split() == list(SAYS)
+
+
+LOGS = """
+import ctypes, sys
+from ctypes import byref, c_size_t, c_uint, c_void_p, create_string_buffer
+cu = ctypes.CDLL("libcuda.so.1")
+context, pointer, first, told = c_void_p(), c_void_p(), c_uint(), []
+CALLBACK = ctypes.CFUNCTYPE(None, c_void_p, c_uint, ctypes.c_char_p, c_size_t)
+reader, handle = CALLBACK(lambda data, level, text, size: told.append((level, text, size))), c_void_p()
+def ok(result): assert result == 0, result
+def dump(size, iterator=None):
+    text, room = create_string_buffer(size), c_size_t(size)
+    ok(cu.cuLogsDumpToMemory(iterator, text, byref(room), 0))
+    assert room.value == len(text.value) < size
+    return text.value.decode().splitlines()
+ok(cu.cuInit(0))
+ok(cu.cuDevicePrimaryCtxRetain(byref(context), 0))
+ok(cu.cuCtxSetCurrent(context))
+ok(cu.cuLogsRegisterCallback(reader, None, byref(handle)))
+assert cu.cuMemAlloc_v2(byref(pointer), c_size_t(1 << 45)) == 2
+line = "[2] cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY"
+assert told == [(0, line.encode(), len(line))]
+ok(cu.cuLogsUnregisterCallback(handle))
+ok(cu.cuLogsCurrent(byref(first), 0))
+for _ in range(200):
+    assert cu.cuMemAlloc_v2(byref(pointer), c_size_t(1 << 46)) == 2
+assert len(told) == 1 and dump(1 << 16) == [line] * 128 and dump(100) == [line] * 2
+assert dump(1 << 16, byref(first)) == [line] * 128 and dump(1 << 16, byref(first)) == []
+ok(cu.cuLogsDumpToFile(None, sys.argv[1].encode(), 0))
+assert open(sys.argv[1]).read() == (line + chr(10)) * 128
+assert cu.cuLogsUnregisterCallback(handle) == 1 and cu.cuLogsDumpToFile(None, b"/none/there", 0) == 304
+"""
+
+
+def test_logs(host: hosts.Host, tmp_path: Path) -> None:
+    done = host.run([sys.executable, "-c", LOGS, str(tmp_path / "log")])
+    assert done.returncode == 0, done.stderr
