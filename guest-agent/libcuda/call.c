@@ -187,6 +187,7 @@ CUresult og_call(struct og_call *c)
     r = og_wait(answered, &a, &a.slot->parked);
     if (r != CUDA_SUCCESS)
         return r;
+    og_output_check();
     c->out = a.slot->out;
     c->out_bytes = a.slot->bytes <= OC_SLOT_OUT_BYTES ? a.slot->bytes : 0;
     r = (CUresult)a.slot->result;

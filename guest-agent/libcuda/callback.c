@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "core.h"
 #include "memory.h"
 #include "gen/send.h"
 
@@ -44,6 +45,7 @@ static void *serve(void *unused)
     while (og_wait(ready, NULL, &og_channel()->callback_parked) == CUDA_SUCCESS) {
         struct oc_callback *e = entry(next_seq);
 
+        og_output_check();
         run(e);
         atomic_store_explicit(&e->ack, next_seq, memory_order_release); /* pairs with the trampoline's wait */
         og_flush(og_block_off() + (uint64_t)((uint8_t *)&e->ack - (uint8_t *)og_channel()), sizeof(e->ack));

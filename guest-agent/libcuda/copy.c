@@ -113,13 +113,19 @@ struct download {
     void *from[IN_FLIGHT];
     unsigned head, tail;
     uint8_t *to;
+    CUstream stream;
+    bool sync;
 };
 
-/* Waits for the oldest piece and copies it out. `ask`: by a round trip, which brings deferred errors. */
+/* Waits for the oldest piece and copies it out. `ask`: by a round trip, which brings deferred errors; of a
+ * synchronous copy it is one of the driver's that show what kernels printed, as natively. */
 static CUresult download_one(struct download *d, bool ask)
 {
     unsigned i = d->head++ % IN_FLIGHT;
-    CUresult r = ask ? og_send_orion_fence_wait(d->fence[i]) : og_fence_wait(d->fence[i]);
+    CUresult r = ask && d->sync ? og_copy_drain(d->stream) : CUDA_SUCCESS;
+
+    if (r == CUDA_SUCCESS)
+        r = ask && !d->sync ? og_send_orion_fence_wait(d->fence[i]) : og_fence_wait(d->fence[i]);
 
     if (r == CUDA_SUCCESS)
         memcpy(d->to, d->from[i], d->bytes[i]);
@@ -143,9 +149,9 @@ static CUresult download_reserve(struct download *d, uint64_t *part, uint64_t *o
     return r;
 }
 
-static CUresult download(struct ow_orion_copy_in row, uint8_t *dst, uint64_t bytes)
+static CUresult download(struct ow_orion_copy_in row, uint8_t *dst, uint64_t bytes, bool sync)
 {
-    struct download d = { .to = dst };
+    struct download d = { .to = dst, .stream = (CUstream)(uintptr_t)row.stream, .sync = sync };
     CUresult r = CUDA_SUCCESS, each;
 
     og_staging_grow(bytes);
@@ -281,7 +287,7 @@ static CUresult transfer(struct og_place dst, struct og_place src, uint64_t byte
         return from_host(&row, src, sync);
     if (bytes <= OC_READ_MAX)
         return read_small(src, (void *)(uintptr_t)dst.addr, bytes, stream);
-    return download(row, (void *)(uintptr_t)dst.addr, bytes);
+    return download(row, (void *)(uintptr_t)dst.addr, bytes, sync);
 }
 
 /* ---- the API. The variants for per-thread default streams are generated. ---- */

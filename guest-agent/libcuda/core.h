@@ -181,6 +181,18 @@ void og_tcp_send(uint64_t off, uint64_t bytes);
 /* ---- wait.c ---- */
 void og_wake_waiters(void);
 
+/* ---- output.c: what kernels print ---- */
+extern _Atomic uint64_t og_output_taken; /* bytes of the host's records that are written */
+void og_output_show(void);
+/* After an answer and before a host function: shows what the host's driver had printed until then. */
+static inline void og_output_check(void)
+{
+    /* pairs with the executor's move_locked and with og_output_show */
+    if (__builtin_expect(atomic_load_explicit(&og_link.channel->output_made, memory_order_acquire) !=
+                             atomic_load_explicit(&og_output_taken, memory_order_acquire), 0))
+        og_output_show();
+}
+
 /* ---- thread.c ---- */
 OG_MUST_CHECK CUresult og_slot_take(struct og_thread *t);
 

@@ -66,6 +66,8 @@ static void deliver(struct oh_host_call *call, CUresult status)
     uint64_t seq;
     bool open = true;
 
+    oh_output_flush(); /* the driver shows it before a host function */
+    oh_transport_head();
     pthread_mutex_lock(&lock);
     seq = ++last_seq;
     if (seq > OC_NR_CALLBACKS)

@@ -114,6 +114,7 @@ static bool execute(struct twin *tw, const struct oc_cmd *h)
     if (tw->unlocked)
         held = oh_baton_retake(tw);
     if (h->flags & OC_CMD_REPLY) {
+        oh_output_flush();
         if (held) /* the guest infers from the head what was not executed; an answered call must not look so */
             oh_ring_publish_head();
         oh_transport_reply(h->thread, h, with_deferred(tw, op, r), tw->out, bytes);

@@ -86,6 +86,10 @@ void oh_watch_wake_leader(void);
 /* ---- extents.c ---- */
 int oh_extents_start(void);              /* maps the channel block */
 
+/* ---- output.c: what kernels print ---- */
+void oh_output_redirect(void);           /* before the driver is loaded */
+void oh_output_flush(void);              /* before an answer: what the driver has printed is the guest's to see */
+
 /* ---- log.c ---- */
 void oh_log_open(const char *path);
 int oh_log_fd(void);

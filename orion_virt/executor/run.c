@@ -58,9 +58,11 @@ EXPORT int oh_reserve_bases(void)
 
 EXPORT int oh_load_driver(const char *path)
 {
-    void *dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *dl;
     CUresult r;
 
+    oh_output_redirect();
+    dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!dl) {
         oh_set_error("cannot load the driver library: %s", dlerror());
         return -ENOENT;

@@ -81,6 +81,7 @@ static void deactivate(struct CUctx_st *ctx)
     ctx->active = false;
     ctx->cancel = 1;
     sim_streams_end(ctx);
+    sim_output_show(ctx);
     sim_libraries_drop(ctx);
     sim_space_drop(ctx);
     ctx->legacy = NULL;

@@ -184,6 +184,7 @@ SIM_API CUresult cuEventSynchronize(CUevent event)
         r = (CUresult)event->ctx->error;
     put_locked(event);
     pthread_mutex_unlock(&sim_lock);
+    sim_output_show(ctx);
     return r;
 }
 

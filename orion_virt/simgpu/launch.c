@@ -324,6 +324,8 @@ static CUresult launch(struct sim_call call, CUstream stream, void **params, voi
     if (!r && !call.function)
         return CUDA_ERROR_INVALID_HANDLE;
     if (!r)
+        sim_output_show(s->ctx);
+    if (!r)
         r = sim_call_prepare(s->ctx, &work.call, params, extra);
     return r ? r : sim_submit(s, &work);
 }

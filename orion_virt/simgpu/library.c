@@ -240,11 +240,20 @@ SIM_API CUresult cuLibraryGetGlobal(CUdeviceptr *p, size_t *bytes, CUlibrary lib
 
 SIM_API CUresult cuLibraryGetManaged(CUdeviceptr *p, size_t *bytes, CUlibrary library, const char *name)
 {
-    (void)p;
-    (void)bytes;
-    if (!sim_valid(library, SIM_LIBRARY))
-        return CUDA_ERROR_INVALID_HANDLE;
-    return name ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_VALUE; /* PTX here has no managed variables */
+    struct sim_range range;
+    CUdeviceptr at;
+    CUmodule module;
+    CUresult r = cuLibraryGetModule(&module, library);
+
+    if (!r)
+        r = cuModuleGetGlobal_v2(&at, bytes, module, name);
+    if (r)
+        return r;
+    if (!sim_space_find(at, &range) || range.kind != SIM_MEM_MANAGED)
+        return CUDA_ERROR_NOT_FOUND;
+    if (p)
+        *p = at;
+    return CUDA_SUCCESS;
 }
 
 CUresult sim_function(struct CUctx_st *ctx, void *handle, struct CUfunc_st **out)

@@ -81,6 +81,7 @@ CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, s
     if (!m)
         return CUDA_ERROR_OUT_OF_MEMORY;
     m->ctx = ctx;
+    sim_output_show(ctx);
     r = sim_image_open(image, &m->image, error, error_bytes);
     if (!r)
         r = fill(m, error, error_bytes);

@@ -14,8 +14,10 @@ struct ptx_memory {
     /* Length of the accessible memory from `address` on within one allocation, 0: none. */
     uint64_t (*extent)(void *arg, uint64_t address);
     /* Zeroed device memory for module globals, 256-byte aligned; NULL: out of memory. */
-    void *(*alloc)(void *arg, size_t bytes);
+    void *(*alloc)(void *arg, size_t bytes, int managed);
     void (*free)(void *arg, void *p);
+    /* What one call of printf printed (fd 1), or the message of a failed assertion (fd 2). */
+    void (*print)(void *arg, int fd, const char *text, size_t bytes);
     void *arg;
 };
 

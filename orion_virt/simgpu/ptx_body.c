@@ -300,23 +300,28 @@ static unsigned arguments(struct ptx_parser *p, struct ptx_symbol **list, unsign
     return nr;
 }
 
-static bool builtin(struct ptx_parser *p, const char *name, size_t len, struct ptx_symbol **args, unsigned nr)
+static bool builtin(struct ptx_parser *p, const char *name, size_t len, struct ptx_symbol **args, unsigned nr,
+                    struct ptx_symbol *result)
 {
     static const struct { const char *name; ptx_exec *exec; unsigned args; } builtins[] = {
         { "vprintf", ptx_vprintf, 2 }, { "__assertfail", ptx_assertfail, 4 },
     };
-    int32_t slots[4] = { -1, -1, -1, -1 };
+    int32_t slots[4] = { -1, -1, -1, -1 }, result_slot = -1;
 
     for (unsigned b = 0; b < 2; b++) {
         if (strlen(builtins[b].name) != len || memcmp(builtins[b].name, name, len) || nr < builtins[b].args)
             continue;
         for (unsigned a = 0; a < builtins[b].args; a++)
             slots[a] = address_slot(p, &args[a]->variable, true);
+        if (result)
+            result_slot = address_slot(p, &result->variable, true);
         struct ptx_insn *i = ptx_emit(p);
         i->exec = builtins[b].exec;
         i->a = slots[0];
         i->b = slots[1];
         i->c = slots[2];
+        i->e = slots[3];
+        i->d = result_slot;
         return true;
     }
     return false;
@@ -350,7 +355,7 @@ void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg)
     if (ptx_accept(p, ","))
         nr_args = arguments(p, args, 64);
     ptx_expect(p, ";");
-    if (p->failed || builtin(p, name, len, args, nr_args))
+    if (p->failed || builtin(p, name, len, args, nr_args, nr_results ? results[0] : NULL))
         return;
     f = ptx_function(p, name, len, &index);
     if (!f || f->entry || nr_args != f->nr_params || nr_results > f->nr_results)

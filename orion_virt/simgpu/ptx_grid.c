@@ -172,7 +172,7 @@ enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const 
 {
     uint64_t nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], together = l->cooperative ? nr : 1;
     struct ptx_block *blocks = calloc(together, sizeof(*blocks));
-    uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8) : NULL;
+    uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8, 0) : NULL;
     enum ptx_status s = blocks && (workspace || !l->cooperative) ? PTX_OK : PTX_NO_MEMORY;
 
     if (workspace)

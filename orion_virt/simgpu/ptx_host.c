@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Device functions that end on the host: printf and failed assertions. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "ptx_internal.h"
 
@@ -32,7 +33,7 @@ static uint64_t argument(struct ptx_warp *w, unsigned lane, uint64_t *at, unsign
 }
 
 /* Prints one conversion, whose text is `spec`. */
-static void print_one(struct ptx_warp *w, unsigned lane, const char *spec, uint64_t *at)
+static void print_one(struct ptx_warp *w, unsigned lane, FILE *out, const char *spec, uint64_t *at)
 {
     char kind = spec[strlen(spec) - 1], text[1024];
     bool wide = strchr(spec, 'l') || strchr(spec, 'z') || strchr(spec, 'j') || strchr(spec, 't') || kind == 'p';
@@ -41,40 +42,44 @@ static void print_one(struct ptx_warp *w, unsigned lane, const char *spec, uint6
     switch (kind) {
     case 's':
         read_string(w, lane, argument(w, lane, at, 8), text, sizeof(text));
-        printf(spec, text);
+        fprintf(out, spec, text);
         return;
     case 'f': case 'F': case 'e': case 'E': case 'g': case 'G': case 'a': case 'A':
-        printf(spec, ptx_f64(argument(w, lane, at, 8)));
+        fprintf(out, spec, ptx_f64(argument(w, lane, at, 8)));
         return;
     default:
         v = argument(w, lane, at, wide ? 8 : 4);
         if (wide)
-            printf(spec, v);
+            fprintf(out, spec, v);
         else
-            printf(spec, (uint32_t)v);
+            fprintf(out, spec, (uint32_t)v);
     }
 }
 
-static void print(struct ptx_warp *w, unsigned lane, const char *format, uint64_t arguments)
+/* Returns how many arguments were printed, as vprintf of a kernel does. */
+static unsigned print(struct ptx_warp *w, unsigned lane, FILE *out, const char *format, uint64_t arguments)
 {
     char spec[32];
+    unsigned nr = 0;
 
     while (*format) {
         if (*format != '%') {
-            putchar(*format++);
+            fputc(*format++, out);
         } else if (format[1] == '%') {
-            putchar('%');
+            fputc('%', out);
             format += 2;
         } else {
             size_t n = strcspn(format + 1, "diouxXeEfFgGaAcsp") + 2;
             if (n >= sizeof(spec) || !format[n - 1])
-                return;
+                break;
             memcpy(spec, format, n);
             spec[n] = 0;
-            print_one(w, lane, spec, &arguments);
+            print_one(w, lane, out, spec, &arguments);
             format += n;
+            nr++;
         }
     }
+    return nr;
 }
 
 /* The value of a parameter variable in local memory. */
@@ -86,26 +91,52 @@ static uint64_t parameter(struct ptx_warp *w, unsigned lane, int32_t slot)
     return v;
 }
 
-void ptx_vprintf(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+static void say(struct ptx_warp *w, int fd, const char *text, size_t bytes)
 {
-    char format[1024];
-
-    EACH {
-        read_string(w, l, parameter(w, l, i->a), format, sizeof(format));
-        print(w, l, format, parameter(w, l, i->b));
-    }
-    fflush(stdout);
+    w->block->memory->print(w->block->memory->arg, fd, text, bytes);
 }
 
-void ptx_assertfail(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+void ptx_vprintf(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
-    char what[256], file[256];
-    uint32_t line;
+    char format[1024], *text;
+    unsigned nr;
+    size_t bytes;
 
     EACH {
+        FILE *out = open_memstream(&text, &bytes);
+
+        if (!out)
+            return;
+        read_string(w, l, parameter(w, l, i->a), format, sizeof(format));
+        nr = print(w, l, out, format, parameter(w, l, i->b));
+        if (i->d >= 0)
+            memcpy(w->local + (size_t)l * w->local_bytes + REG(i->d)[l], &nr, sizeof(nr));
+        fclose(out);
+        say(w, 1, text, bytes);
+        free(text);
+    }
+}
+
+/* The driver's own words. */
+void ptx_assertfail(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    const struct ptx_block *b = w->block;
+    unsigned x = b->launch->block[0], y = b->launch->block[1], t;
+    char what[256], file[256], function[256], text[1024];
+    uint32_t line;
+    int n;
+
+    EACH {
+        t = w->index * PTX_LANES + l;
         read_string(w, l, parameter(w, l, i->a), what, sizeof(what));
         read_string(w, l, parameter(w, l, i->b), file, sizeof(file));
         memcpy(&line, w->local + (size_t)l * w->local_bytes + REG(i->c)[l], 4);
-        ptx_fault(w, l, PTX_ASSERT, "%s:%u: assertion `%s` failed", file, line, what);
+        read_string(w, l, parameter(w, l, i->e), function, sizeof(function));
+        n = snprintf(text, sizeof(text), "%s:%u: %s: block: [%u,%u,%u], thread: [%u,%u,%u] Assertion `%s` failed.\n", file,
+                     line, function, b->ctaid[0], b->ctaid[1], b->ctaid[2], t % x, t / x % y, t / x / y, what);
+        say(w, 2, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
     }
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        if (m >> l & 1)
+            ptx_fault(w, l, PTX_ASSERT, "assertion failed");
 }

@@ -70,6 +70,7 @@ struct ptx_variable {                /* of a parameter list or of memory */
     uint64_t address, bytes;
     uint32_t space;
     bool dynamic;                    /* extern .shared array */
+    bool managed;                    /* .attribute(.managed) */
     unsigned align;
 };
 struct ptx_kernel {                  /* an entry or a function */

@@ -77,7 +77,18 @@ unsigned ptx_bytes(enum ptx_type type)
     return 0;
 }
 
-/* [.align N] [.ptr ...] [.vN] .TYPE NAME [\[N\]...] */
+/* .attribute(...): of these only .managed means something here. */
+static void attributes(struct ptx_parser *p, struct ptx_variable *v)
+{
+    ptx_next(&p->lex);
+    ptx_expect(p, "(");
+    while (!p->failed && !ptx_accept(p, ")")) {
+        v->managed |= ptx_is(&p->lex, ".managed");
+        ptx_next(&p->lex);
+    }
+}
+
+/* [.attribute(...)] [.align N] [.ptr ...] [.vN] .TYPE NAME [\[N\]...] */
 void ptx_declaration(struct ptx_parser *p, struct ptx_variable *v, enum ptx_type *type)
 {
     struct ptx_lexer *l = &p->lex;
@@ -86,6 +97,10 @@ void ptx_declaration(struct ptx_parser *p, struct ptx_variable *v, enum ptx_type
     memset(v, 0, sizeof(*v));
     *type = T_NONE;
     while (l->kind == K_NAME && l->text[0] == '.') {
+        if (ptx_is(l, ".attribute")) {
+            attributes(p, v);
+            continue;
+        }
         if (ptx_is(l, ".align")) {
             ptx_next(l);
             v->align = (unsigned)l->value;
@@ -212,7 +227,7 @@ static void place_memory(struct ptx_parser *p, struct ptx_variable *v, enum ptx_
         return ptx_fail(p, "variable %s is defined in another module; the simulated GPU does not link", v->name);
     if (v->dynamic && initialised)
         return ptx_fail(p, "array %s has no length", v->name);
-    v->address = (uint64_t)(uintptr_t)mem->alloc(mem->arg, v->bytes ? v->bytes : 1);
+    v->address = (uint64_t)(uintptr_t)mem->alloc(mem->arg, v->bytes ? v->bytes : 1, v->managed);
     if (!v->address)
         return ptx_fail(p, "out of device memory for variable %s", v->name);
     if (initialised)

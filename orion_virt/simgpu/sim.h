@@ -51,6 +51,14 @@ struct sim_device *sim_device(CUdevice device); /* NULL: no such device */
 bool sim_initialized(void);
 void sim_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* ---- output.c: what kernels print ---- */
+struct sim_texts {
+    struct sim_text *first, *last;
+    size_t bytes;
+};
+void sim_output_put(struct CUctx_st *ctx, int fd, const char *text, size_t bytes); /* fd 1 stdout, 2 stderr */
+void sim_output_show(struct CUctx_st *ctx); /* by the calls of which the CUDA documentation says so */
+
 /* ---- context.c ---- */
 struct CUctx_st {
     struct sim_device *device;
@@ -63,6 +71,7 @@ struct CUctx_st {
     struct CUstream_st *legacy;
     struct CUstream_st *streams;  /* all, linked by next_in_context; under sim_lock */
     size_t limits[16];
+    struct sim_texts texts;
     int cache_config, shared_config;
     uint64_t peers[SIM_MAX_DEVICES]; /* id of the context of that device whose memory was opened to this one */
 };

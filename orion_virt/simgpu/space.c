@@ -397,12 +397,13 @@ static uint64_t ptx_extent(void *arg, uint64_t address)
     return sim_space_extent(address);
 }
 
-static void *ptx_alloc(void *arg, size_t bytes)
+static void *ptx_alloc(void *arg, size_t bytes, int managed)
 {
+    enum sim_memory kind = managed ? SIM_MEM_MANAGED : SIM_MEM_GLOBAL;
     struct CUctx_st *ctx = arg;
     uint64_t at;
 
-    if (sim_space_alloc(ctx, ctx->device, bytes ? bytes : 1, SIM_MEM_GLOBAL, 0, &at))
+    if (sim_space_alloc(ctx, ctx->device, bytes ? bytes : 1, kind, 0, &at))
         return NULL;
     memset((void *)(uintptr_t)at, 0, bytes); /* a recycled unit holds old bytes */
     return (void *)(uintptr_t)at;
@@ -414,4 +415,10 @@ static void ptx_free(void *arg, void *p)
     sim_space_free((uint64_t)(uintptr_t)p);
 }
 
-const struct ptx_memory sim_ptx_memory = { .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free };
+static void ptx_print(void *arg, int fd, const char *text, size_t bytes)
+{
+    sim_output_put(arg, fd, text, bytes);
+}
+
+const struct ptx_memory sim_ptx_memory = { .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
+                                           .print = ptx_print };

@@ -187,6 +187,7 @@ static CUresult wait_locked(struct CUstream_st *s, uint64_t target)
 
 CUresult sim_submit_wait(struct CUstream_st *s, struct sim_work *work)
 {
+    struct CUctx_st *ctx = s->ctx;
     CUresult r = CUDA_SUCCESS;
 
     pthread_mutex_lock(&sim_lock);
@@ -201,11 +202,13 @@ CUresult sim_submit_wait(struct CUstream_st *s, struct sim_work *work)
     else
         sim_work_clear(work);
     pthread_mutex_unlock(&sim_lock);
+    sim_output_show(ctx);
     return r;
 }
 
 CUresult sim_stream_wait(struct CUstream_st *s)
 {
+    struct CUctx_st *ctx = s->ctx;
     CUresult r;
 
     pthread_mutex_lock(&sim_lock);
@@ -219,6 +222,7 @@ CUresult sim_stream_wait(struct CUstream_st *s)
         r = wait_locked(s, s->submitted);
     }
     pthread_mutex_unlock(&sim_lock);
+    sim_output_show(ctx);
     return r;
 }
 
@@ -238,6 +242,7 @@ again:
             goto again; /* the list may have changed meanwhile */
         }
     pthread_mutex_unlock(&sim_lock);
+    sim_output_show(ctx);
     return r ? r : (CUresult)ctx->error;
 }
 

@@ -39,6 +39,7 @@ static void set_row(void *row, const struct sim_set *s)
 
 static void run_host(struct CUctx_st *ctx, const struct sim_host *h)
 {
+    sim_output_show(ctx);
     sim_in_callback = true;
     if (h->callback)
         h->callback(h->stream, (CUresult)ctx->error, h->data);

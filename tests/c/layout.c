@@ -14,7 +14,8 @@ int main(void)
     CHECK(c->ring_off >= sizeof(*c));
     CHECK(c->slots_off == c->ring_off + OC_RING_LINES * OC_LINE);
     CHECK(c->callbacks_off == c->slots_off + OC_NR_SLOTS * sizeof(struct oc_slot));
-    CHECK(c->staging_off == c->callbacks_off + OC_NR_CALLBACKS * sizeof(struct oc_callback));
+    CHECK(OC_OUTPUT_OFF == c->callbacks_off + OC_NR_CALLBACKS * sizeof(struct oc_callback));
+    CHECK(c->staging_off == OC_OUTPUT_OFF + OC_OUTPUT_BYTES);
     CHECK(c->staging_off + c->staging_bytes == OC_CHANNEL_BYTES);
     CHECK(c->staging_bytes >= 1u << 20);
     free(c);

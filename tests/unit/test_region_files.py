@@ -200,7 +200,7 @@ def test_python_layout_is_the_c_layout(tmp_path):
     expected.append(layout.ctypes.sizeof(layout.SnapHead) + layout.SNAP_MAX_GPUS * layout.ctypes.sizeof(layout.SnapGpu))
     for constant in """MAGIC LAYOUT_VERSION EXTENT_BYTES HEADER_BYTES SNAPSHOT_OFF MAX_DEVICES MAX_ADDRS ADDR_BYTES
         BASE_WINDOW SNAP_ATTRS SNAP_MAX_GPUS LINE RING_LINES NR_SLOTS SLOT_BYTES NR_CALLBACKS CHANNEL_BYTES
-        RING_OFF SLOTS_OFF CALLBACKS_OFF STAGING_OFF
+        RING_OFF SLOTS_OFF CALLBACKS_OFF OUTPUT_OFF OUTPUT_BYTES STAGING_OFF
         CLOSED_BY_GUEST CLOSED_PROTOCOL CLOSED_WORKER CLOSED_SERVER""".split():
         names.append(f"OC_{constant}")
         expected.append(getattr(layout, constant))

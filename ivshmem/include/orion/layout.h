@@ -119,11 +119,24 @@ struct oc_channel {
     _Atomic uint64_t fence_done; /* [host writes, release] all fences <= this are complete */
     _Atomic uint32_t closed;     /* [host writes] enum oc_close */
     _Atomic uint32_t callback_seq; /* [host writes, release] newest filled callback, low 32 bits */
-    uint8_t pad3[48];
+    _Atomic uint64_t output_made; /* [host writes, release] bytes of output records so far */
+    _Atomic uint64_t output_put; /* [host writes, release] of these, bytes that are or were in the output ring */
+    uint8_t pad3[32];
 
     _Atomic uint32_t callback_parked; /* [guest writes] 1: the callback thread sleeps, send a wake byte */
-    uint8_t pad4[60];
+    uint32_t pad4;
+    _Atomic uint64_t output_taken; /* [guest writes, release] of output_put, bytes read */
+    uint8_t pad5[48];
 };
+
+/* What kernels print, in the output ring: this head, `bytes` of text, padded to 8. A record may cross the ring's
+ * end. fd 0: no text, but the number (u64) of bytes that were lost here, because the guest took none for too long. */
+struct oc_output {
+    uint32_t bytes;             /* at most OC_OUTPUT_TEXT */
+    uint32_t fd;                /* 1 stdout, 2 stderr */
+};
+#define OC_OUTPUT_BYTES 65536u
+#define OC_OUTPUT_TEXT 16384u
 
 /* First line of a command in the ring. Payload (struct ow_<function>_in, then
  * variable parts) follows in the same line and goes on in the next ones. A
@@ -156,7 +169,8 @@ struct oc_slot {
 #define OC_RING_OFF 4096u
 #define OC_SLOTS_OFF (OC_RING_OFF + OC_RING_LINES * OC_LINE)
 #define OC_CALLBACKS_OFF (OC_SLOTS_OFF + OC_NR_SLOTS * OC_SLOT_BYTES)
-#define OC_STAGING_OFF (OC_CALLBACKS_OFF + OC_NR_CALLBACKS * 64u)
+#define OC_OUTPUT_OFF (OC_CALLBACKS_OFF + OC_NR_CALLBACKS * 64u)
+#define OC_STAGING_OFF (OC_OUTPUT_OFF + OC_OUTPUT_BYTES)
 #define OC_STAGING_BYTES ((uint32_t)OC_CHANNEL_BYTES - OC_STAGING_OFF)
 
 static inline void oc_channel_init(struct oc_channel *c, uint32_t id)
@@ -181,6 +195,8 @@ _Static_assert(offsetof(struct oc_channel, fence_done) == 320, "line 5");
 _Static_assert(offsetof(struct oc_channel, callback_parked) == 384, "line 6");
 _Static_assert(sizeof(struct oc_callback) == 64, "one line");
 _Static_assert(sizeof(struct oc_channel) <= OC_RING_OFF && OC_STAGING_OFF % 4096 == 0, "parts of the block");
+_Static_assert(offsetof(struct oc_channel, output_taken) == 392, "the guest's line");
+_Static_assert((OC_OUTPUT_BYTES & (OC_OUTPUT_BYTES - 1)) == 0, "power of two");
 _Static_assert((OC_RING_LINES & (OC_RING_LINES - 1)) == 0, "power of two");
 
 #endif

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs on the simulated driver directly and through a vGPU on it: what they print and how they end must be equal."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import host as hosts
+import programs
+import pytest
+
+PROGRAMS = ["output"]
+NATIVE = programs.without_vgpu() | {"LD_LIBRARY_PATH": str(hosts.LIB / "simgpu")}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory):
+    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=256) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("programs")
+    return {name: programs.compiled(folder, name) for name in PROGRAMS}
+
+
+@pytest.mark.parametrize(("program", "body"), [(p, body) for p in PROGRAMS for body in programs.names(p)])
+def test_same(host: hosts.Host, built: dict[str, Path], program: str, body: str) -> None:
+    programs.same(built[program], body, NATIVE, host.env)
+
+
+@pytest.mark.parametrize("body", ["order", "many", "callbacks"])
+def test_output_over_tcp(host: hosts.Host, built: dict[str, Path], body: str) -> None:
+    programs.same(built["output"], body, NATIVE, host.tcp_env)
+
+
+def test_a_flood_is_bounded_and_said(host: hosts.Host, built: dict[str, Path]) -> None:
+    """More text than the worker keeps: what comes is a prefix, and the rest is owned up to."""
+    done = programs.run(built["output"], "flood", host.env)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    shown = [line for line in printed if line.startswith("line ")]
+    assert 100_000 < len(shown) < 1 << 20
+    assert shown[:-1] == [f"line {i:08d} of the many that are printed here" for i in range(len(shown) - 1)]
+    assert printed[-1].endswith("CUDA_SUCCESS")
+    assert "bytes that kernels printed were lost" in done.stderr
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert children.ru_maxrss < 1 << 21, "KiB"
+
+
+def test_no_text_reaches_the_log(host: hosts.Host, built: dict[str, Path]) -> None:
+    programs.run(built["output"], "many", host.env)
+    for log in (host.dir / "log").rglob("*.log"):
+        assert "line 000" not in log.read_text(errors="replace")
