@@ -218,13 +218,18 @@ static CUresult og_piece_send(uint64_t id, const struct og_piece *piece)
     return r;
 }
 
-CUresult og_image_send(const struct og_image *image, uint64_t *id)
+CUresult og_image_begin(const struct og_image *image, uint64_t *id)
 {
     static _Atomic uint64_t next = 1;
-    CUresult r;
 
     *id = atomic_fetch_add(&next, 1);
-    r = og_send_orion_image_begin(*id, image->kind, image->nr);
+    return og_send_orion_image_begin(*id, image->kind, image->nr);
+}
+
+CUresult og_image_send(const struct og_image *image, uint64_t *id)
+{
+    CUresult r = og_image_begin(image, id);
+
     for (unsigned i = 0; r == CUDA_SUCCESS && i < image->nr; i++)
         r = og_piece_send(*id, &image->pieces[i]);
     if (r != CUDA_SUCCESS)

@@ -28,6 +28,8 @@ OG_MUST_CHECK CUresult og_image_copy(struct og_image *image);
 void og_image_free(struct og_image *image);
 /* Sends it; *id names it on the host until og_image_drop. */
 OG_MUST_CHECK CUresult og_image_send(const struct og_image *image, uint64_t *id);
+/* Only announces it: *id can hold what options bring back. */
+OG_MUST_CHECK CUresult og_image_begin(const struct og_image *image, uint64_t *id);
 void og_image_drop(uint64_t id);
 /* A whole file, NUL-terminated; free() it. */
 OG_MUST_CHECK CUresult og_read_file(const char *path, void **data, uint64_t *bytes);

@@ -250,9 +250,19 @@ struct oh_image *oh_image_get(uint64_t id, CUresult *r)
     return NULL;
 }
 
+struct oh_image *oh_image_logs(uint64_t id)
+{
+    return find(id);
+}
+
 const void *oh_image_code(const struct oh_image *image)
 {
     return image->kind == OH_RAW ? (const void *)image->pieces[0].data : &image->wrapper;
+}
+
+uint64_t oh_image_bytes(const struct oh_image *image)
+{
+    return image->kind == OH_RAW ? image->pieces[0].bytes : 0;
 }
 
 /* ---- options and what they bring back ---- */

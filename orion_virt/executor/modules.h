@@ -21,6 +21,9 @@ struct oh_image;
 struct oh_image *oh_image_get(uint64_t id, CUresult *r);
 void oh_image_put(struct oh_image *image); /* NULL: nothing */
 const void *oh_image_code(const struct oh_image *image);
+uint64_t oh_image_bytes(const struct oh_image *image); /* what oh_image_code points at; 0: a wrapper */
+/* The same, without bytes: it only holds what options bring back. NULL: no image of that number. */
+struct oh_image *oh_image_logs(uint64_t id);
 
 /* Options of a load as the driver wants them, with room for what it answers. */
 struct oh_jit {

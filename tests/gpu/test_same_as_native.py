@@ -18,7 +18,7 @@ HERE = Path(__file__).parent / "programs"
 BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "fault"]
 SAMPLES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
            "managed", "peer", "mixed"]
-DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity"]
+DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity", "linker"]
 FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "torch", "torch_misc": "torch",
               "cupy_basic": "cupy", "jax_basic": "jax"}
 

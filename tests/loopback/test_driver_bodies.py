@@ -20,8 +20,9 @@ SAYS = {
     "ranges": "nothing said: 0 -2 -2\nread mostly: 1 1 0\nread mostly but one page: 0 1\nprefers the host: -1\n"
               "prefers the card: 0 type 1 id 0\nprefers nothing: -2\nboth: 0, 0 -2 -2\nprefetched: 0 -2\n",
     "affinity": "a context of two: 224",
+    "linker": "a file that is not there: 301\nno data: 1",
 }  # fmt: skip
-TCP = ["legacy", "memops"]
+TCP = ["legacy", "memops", "linker"]
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,8 @@ def prepare(box: Sandbox, seed: int) -> fuzz.Source:
     box.ask("orion_module_function", module=h["MODULE"], function=h["FUNCTION"], name=b"a\0")
     box.ask("orion_library_load", library=h["LIBRARY"], image=1, options=b"")
     box.ask("orion_library_kernel", library=h["LIBRARY"], kernel=h["KERNEL"], name=b"a\0")
+    box.ask("orion_link_create", link=h["LINK"], logs=1, count=2,
+            options=struct.pack("<2Q", 4 << 32 | 512, 6 << 32 | 512))
     box.ask("cuStreamCreate", phStream=h["STREAM"], Flags=1)
     box.send("cuEventCreate", phEvent=h["EVENT"])
     box.ask("cuGraphCreate", phGraph=h["GRAPH"])

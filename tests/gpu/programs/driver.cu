@@ -288,11 +288,120 @@ static void affinity()
     gives("a context of two", D(cuCtxCreate_v4)(&made, &params, 0, device), CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY);
 }
 
+static const char *const SQUARE = R"(
+.version 7.0
+.target sm_52
+.address_size 64
+.visible .func (.param .b32 result) square(.param .b32 number)
+{
+    .reg .b32 %a;
+    ld.param.b32 %a, [number];
+    mul.lo.s32 %a, %a, %a;
+    st.param.b32 [result], %a;
+    ret;
+}
+)";
+static const char *const SQUARES = R"(
+.version 7.0
+.target sm_52
+.address_size 64
+.extern .func (.param .b32 result) square(.param .b32 number);
+.visible .entry squares(.param .u64 p)
+{
+    .reg .b32 %i;
+    .reg .b64 %p, %o;
+    ld.param.u64 %p, [p];
+    cvta.to.global.u64 %p, %p;
+    mov.u32 %i, %tid.x;
+    mul.wide.u32 %o, %i, 4;
+    add.s64 %p, %p, %o;
+    {
+        .param .b32 in;
+        .param .b32 out;
+        st.param.b32 [in], %i;
+        call.uni (out), square, (in);
+        ld.param.b32 %i, [out];
+    }
+    st.global.u32 [%p], %i;
+    ret;
+}
+)";
+
+/* A kernel in one input calls a function in another, which comes from memory or from a file. */
+static void linked(bool from_file)
+{
+    CUjit_option options[] = { CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, CU_JIT_ERROR_LOG_BUFFER,
+                               CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, CU_JIT_WALL_TIME };
+    char info[4096] = "", error[4096] = "", path[] = "/tmp/orion_ptx_XXXXXX";
+    void *values[] = { info, (void *)sizeof(info), error, (void *)sizeof(error), nullptr };
+    void *cubin = nullptr, *params[1];
+    unsigned back[32], wrong = 0;
+    CUlinkState state;
+    CUmodule module;
+    CUfunction f;
+    CUdeviceptr p;
+    size_t size = 0;
+
+    CHECK(D(cuLinkCreate)(5, options, values, &state));
+    if (from_file) {
+        FILE *file = fdopen(mkstemp(path), "w");
+        fputs(SQUARE, file);
+        fclose(file);
+        CHECK(D(cuLinkAddFile)(state, CU_JIT_INPUT_PTX, path, 0, nullptr, nullptr));
+        remove(path);
+    } else {
+        CHECK(D(cuLinkAddData)(state, CU_JIT_INPUT_PTX, (void *)SQUARE, strlen(SQUARE) + 1, "square", 0, nullptr, nullptr));
+    }
+    CHECK(D(cuLinkAddData)(state, CU_JIT_INPUT_PTX, (void *)SQUARES, strlen(SQUARES) + 1, "squares", 0, nullptr, nullptr));
+    CHECK(D(cuLinkComplete)(state, &cubin, &size));
+    is("an image", cubin && size > 100);
+    is("no error", (size_t)values[3] == 0 || !error[0]);
+    CHECK(D(cuModuleLoadData)(&module, cubin));
+    CHECK(D(cuLinkDestroy)(state));
+    CHECK(D(cuModuleGetFunction)(&f, module, "squares"));
+    CHECK(D(cuMemAlloc)(&p, sizeof(back)));
+    params[0] = &p;
+    CHECK(D(cuLaunchKernel)(f, 1, 1, 1, 32, 1, 1, 0, nullptr, params, nullptr));
+    CHECK(D(cuMemcpyDtoH)(back, p, sizeof(back)));
+    for (unsigned i = 0; i < 32; i++)
+        wrong += back[i] != i * i;
+    printf("wrong squares %u\n", wrong);
+    failed |= wrong != 0;
+    CHECK(D(cuModuleUnload)(module));
+    CHECK(D(cuMemFree)(p));
+}
+
+static void linker()
+{
+    CUjit_option options[] = { CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
+    char error[4096] = "";
+    void *values[] = { error, (void *)sizeof(error) };
+    void *cubin;
+    size_t size;
+    CUlinkState state;
+    CUresult r;
+
+    linked(false);
+    linked(true);
+    CHECK(D(cuLinkCreate)(2, options, values, &state));
+    gives("a file that is not there", D(cuLinkAddFile)(state, CU_JIT_INPUT_PTX, "/none/there", 0, nullptr, nullptr),
+          CUDA_ERROR_FILE_NOT_FOUND);
+    gives("no data", D(cuLinkAddData)(state, CU_JIT_INPUT_PTX, nullptr, 5, "x", 0, nullptr, nullptr),
+          CUDA_ERROR_INVALID_VALUE);
+    r = D(cuLinkAddData)(state, CU_JIT_INPUT_PTX, (void *)SQUARES, strlen(SQUARES) + 1, "squares", 0, nullptr, nullptr);
+    if (r == CUDA_SUCCESS)
+        r = D(cuLinkComplete)(state, &cubin, &size);
+    is("a function is missing", r != CUDA_SUCCESS);
+    is("the log names it", strstr(error, "square") != nullptr);
+    CHECK(D(cuLinkDestroy)(state));
+}
+
 static const struct {
     const char *name;
     void (*body)();
 } bodies[] = {
     { "legacy", legacy }, { "profiler", profiler }, { "memops", memops }, { "ranges", ranges }, { "affinity", affinity },
+    { "linker", linker },
 };
 
 int main(int argc, char **argv)
