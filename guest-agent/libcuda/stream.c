@@ -123,6 +123,18 @@ OG_EXPORT CUresult cuStreamGetId(CUstream hStream, unsigned long long *streamId)
     return r;
 }
 
+/* No stream of ours belongs to a green context, and cuBLAS asks at its start. */
+OG_EXPORT CUresult cuStreamGetGreenCtx(CUstream hStream, CUgreenCtx *phCtx)
+{
+    CUresult r = check(hStream);
+
+    if (r == CUDA_SUCCESS && !phCtx)
+        r = CUDA_ERROR_INVALID_VALUE;
+    if (r == CUDA_SUCCESS)
+        *phCtx = NULL;
+    return r;
+}
+
 OG_EXPORT CUresult cuStreamGetCtx(CUstream hStream, CUcontext *pctx)
 {
     CUresult r = check(hStream);

@@ -234,7 +234,7 @@ static int og_modtools_functions(CUcontext context, CUmodule module, void (*visi
 static CUresult og_integrity_entry(uint32_t version, uint64_t unix_seconds, uint8_t result[16]);
 
 static void *og_table_cudart[16], *og_table_hooks[7], *og_table_tls[4], *og_table_integrity[3], *og_table_ctxchk[17],
-    *og_table_ctxtools[96], *og_table_modtools[OG_TABLE_WORDS], *og_table_hopper[17];
+    *og_table_ctxtools[96], *og_table_modtools[OG_TABLE_WORDS], *og_table_hopper[17], *og_table_tools[3];
 static void *og_table_cls[4] = { (void *)og_cls_put, (void *)og_cls_delete, (void *)og_cls_get, NULL };
 
 static CUresult og_integrity_entry(uint32_t version, uint64_t unix_seconds, uint8_t result[16])
@@ -281,6 +281,7 @@ static void og_tables_fill(void)
     og_table_fill(og_table_ctxtools, sizeof(og_table_ctxtools));
     og_table_fill(og_table_modtools, sizeof(og_table_modtools));
     og_table_fill(og_table_hopper, sizeof(og_table_hopper)); /* slot 4 may answer not supported: it was tried */
+    og_table_fill(og_table_tools, sizeof(og_table_tools));   /* CUPTI 13.2 and newer tells no version without it */
     og_tables_fill_runtime();
     og_table_ctxtools[3] = (void *)og_ctxtools_device;
     og_table_ctxtools[4] = (void *)og_ctxtools_number;
@@ -313,6 +314,8 @@ static const struct og_table og_tables[] = {
       og_table_modtools },
     { { 0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca },
       og_table_hopper },
+    { { 0x7c, 0xb6, 0x3f, 0x9b, 0x9c, 0xa4, 0x8e, 0x42, 0xa4, 0x84, 0xbe, 0xb6, 0x6e, 0x6a, 0xed, 0x7f },
+      og_table_tools },
 };
 
 /* Once for each table that we do not have: a new release of a library may want one more. */

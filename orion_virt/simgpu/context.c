@@ -58,6 +58,7 @@ static void set_limits(struct CUctx_st *ctx)
     ctx->limits[3] = 2;         /* device runtime depth */
     ctx->limits[4] = 2048;      /* pending launches */
     ctx->limits[5] = 64;        /* L2 fetch granularity */
+    ctx->limits[6] = 0;         /* persisting L2 cache */
 }
 
 static CUresult activate(struct CUctx_st *ctx)
@@ -402,7 +403,7 @@ SIM_API CUresult cuCtxGetLimit(size_t *value, CUlimit limit)
 
     if (r)
         return r;
-    if (!value || (unsigned)limit > 5)
+    if (!value || (unsigned)limit > 9) /* those from 7 on are of graphics contexts: 0 */
         return !value ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_UNSUPPORTED_LIMIT;
     *value = ctx->limits[limit];
     return CUDA_SUCCESS;
@@ -415,7 +416,7 @@ SIM_API CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 
     if (r)
         return r;
-    if ((unsigned)limit > 5)
+    if ((unsigned)limit > 6)
         return CUDA_ERROR_UNSUPPORTED_LIMIT;
     ctx->limits[limit] = value;
     return CUDA_SUCCESS;

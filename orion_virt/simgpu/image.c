@@ -13,7 +13,9 @@
 #define KIND_ELF 2
 #define FLAG_LZ4 0x2000ull
 #define FLAG_ZSTD 0x8000ull
-#define MAX_PTX (256u << 20)
+#define MAX_PLAIN (256u << 20)
+#define ELF_HEADER_BYTES 64
+#define SIM_ARCH 90
 
 struct wrapper {
     uint32_t magic, version;
@@ -77,7 +79,6 @@ static size_t lz4_block(const uint8_t *in, size_t in_bytes, uint8_t *out, size_t
 
 static CUresult take_text(const void *text, size_t bytes, struct sim_image *out)
 {
-    free(out->ptx);
     out->ptx = malloc(bytes + 1);
     if (!out->ptx)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -97,30 +98,34 @@ static size_t zstd_block(const uint8_t *in, size_t in_bytes, uint8_t *out, size_
         *(void **)&decompress = dlsym(library, "ZSTD_decompress");
     if (decompress)
         return decompress(out, room, in, in_bytes);
-    snprintf(error, error_bytes, "the PTX in this fat binary is compressed with Zstandard: install libzstd, or compile "
+    snprintf(error, error_bytes, "what this fat binary holds is compressed with Zstandard: install libzstd, or compile "
              "with nvcc -Xfatbin --compress-mode=speed");
     return 0;
 }
 
-static CUresult take_ptx_entry(const struct fat_entry *e, const uint8_t *data, struct sim_image *out, char *error,
-                               size_t error_bytes)
+/* What an entry holds, to be freed, with its length. */
+static CUresult unpack(const struct fat_entry *e, uint8_t **plain, size_t *bytes, char *error, size_t error_bytes)
 {
-    CUresult r;
-    uint8_t *plain;
-    size_t got;
+    const uint8_t *data = (const uint8_t *)e + e->header_bytes;
+    bool packed = e->flags & (FLAG_LZ4 | FLAG_ZSTD);
+    size_t got = *bytes = packed ? e->plain_bytes : e->bytes;
 
-    if (!(e->flags & (FLAG_LZ4 | FLAG_ZSTD)))
-        return take_text(data, e->bytes, out);
-    if (e->plain_bytes > MAX_PTX || e->compressed_bytes > e->bytes || !(plain = malloc(e->plain_bytes + 1)))
+    *plain = *bytes <= MAX_PLAIN && (!packed || e->compressed_bytes <= e->bytes) ? malloc(*bytes + 1) : NULL;
+    if (!*plain)
         return CUDA_ERROR_INVALID_IMAGE;
-    snprintf(error, error_bytes, "the compressed PTX in this fat binary is damaged");
-    got = e->flags & FLAG_ZSTD ? zstd_block(data, e->compressed_bytes, plain, e->plain_bytes, error, error_bytes)
-                               : lz4_block(data, e->compressed_bytes, plain, e->plain_bytes);
-    r = got == e->plain_bytes ? take_text(plain, e->plain_bytes, out) : CUDA_ERROR_INVALID_PTX;
-    if (!r)
+    snprintf(error, error_bytes, "the compressed code in this fat binary is damaged");
+    if (!packed)
+        memcpy(*plain, data, *bytes);
+    else if (e->flags & FLAG_ZSTD)
+        got = zstd_block(data, e->compressed_bytes, *plain, *bytes, error, error_bytes);
+    else
+        got = lz4_block(data, e->compressed_bytes, *plain, *bytes);
+    if (got == *bytes) {
         *error = 0;
-    free(plain);
-    return r;
+        return CUDA_SUCCESS;
+    }
+    free(*plain);
+    return e->kind == KIND_PTX ? CUDA_ERROR_INVALID_PTX : CUDA_ERROR_INVALID_IMAGE;
 }
 
 static uint64_t word(const uint8_t *p, unsigned bytes)
@@ -131,16 +136,18 @@ static uint64_t word(const uint8_t *p, unsigned bytes)
     return v;
 }
 
-static CUresult take_cubin(const uint8_t *elf, struct sim_image *out)
+static CUresult take_cubin(const uint8_t *elf, size_t limit, struct sim_image *out)
 {
     /* Section headers end the file; program headers may come after them. */
-    size_t sections = word(elf + 40, 8) + word(elf + 58, 2) * word(elf + 60, 2);
-    size_t programs = word(elf + 32, 8) + word(elf + 54, 2) * word(elf + 56, 2);
-    size_t bytes = sections > programs ? sections : programs;
+    size_t sections, programs, bytes;
 
-    out->sass = true;
-    if (out->cubin)
-        return CUDA_SUCCESS;
+    if (limit < ELF_HEADER_BYTES || memcmp(elf, "\177ELF", 4))
+        return CUDA_ERROR_INVALID_IMAGE;
+    sections = word(elf + 40, 8) + word(elf + 58, 2) * word(elf + 60, 2);
+    programs = word(elf + 32, 8) + word(elf + 54, 2) * word(elf + 56, 2);
+    bytes = sections > programs ? sections : programs;
+    if (bytes < ELF_HEADER_BYTES || bytes > limit)
+        return CUDA_ERROR_INVALID_IMAGE;
     out->cubin = malloc(bytes);
     if (!out->cubin)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -149,32 +156,37 @@ static CUresult take_cubin(const uint8_t *elf, struct sim_image *out)
     return CUDA_SUCCESS;
 }
 
+static CUresult take_entry(const struct fat_entry *e, struct sim_image *out, char *error, size_t error_bytes)
+{
+    uint8_t *plain;
+    size_t bytes;
+    CUresult r = unpack(e, &plain, &bytes, error, error_bytes);
+
+    if (r)
+        return r;
+    r = e->kind == KIND_PTX ? take_text(plain, bytes, out) : take_cubin(plain, bytes, out);
+    free(plain);
+    return r;
+}
+
+/* The newest PTX that this card can run, else its machine code, which can be asked about. */
 static CUresult open_fat(const struct fat_header *h, struct sim_image *out, char *error, size_t error_bytes)
 {
     const uint8_t *at = (const uint8_t *)h + h->header_bytes, *end = at + h->bytes;
-    CUresult r, ptx_error = CUDA_SUCCESS;
-    uint32_t best = 0;
+    const struct fat_entry *e, *ptx = NULL, *code = NULL;
 
-    while (at + sizeof(struct fat_entry) <= end) {
-        const struct fat_entry *e = (const void *)at;
+    for (; at + sizeof(*e) <= end; at += e->header_bytes + e->bytes) {
+        e = (const void *)at;
         if (e->header_bytes < sizeof(*e) - 8 || e->bytes > (uint64_t)(end - at) - e->header_bytes)
             return CUDA_ERROR_INVALID_IMAGE;
-        const uint8_t *data = at + e->header_bytes;
-        if (e->kind == KIND_PTX && e->arch <= 90 && e->arch >= best) {
-            ptx_error = take_ptx_entry(e, data, out, error, error_bytes);
-            best = e->arch;
-        } else if (e->kind == KIND_ELF) {
-            out->sass = true;
-            if (!(e->flags & (FLAG_LZ4 | FLAG_ZSTD)) && !memcmp(data, "\177ELF", 4) && (r = take_cubin(data, out)))
-                return r;
-        }
-        at = data + e->bytes;
+        if (e->kind == KIND_PTX && e->arch <= SIM_ARCH && (!ptx || e->arch >= ptx->arch))
+            ptx = e;
+        else if (e->kind == KIND_ELF && e->arch == SIM_ARCH && !code)
+            code = e;
     }
-    if (out->ptx || out->cubin)
-        return CUDA_SUCCESS;
-    if (ptx_error)
-        return ptx_error;
-    snprintf(error, error_bytes, "this fat binary holds no PTX for compute_90 or older; the simulated GPU runs PTX only");
+    if (ptx || code)
+        return take_entry(ptx ? ptx : code, out, error, error_bytes);
+    snprintf(error, error_bytes, "this fat binary holds neither PTX for compute_90 or older nor code for sm_90");
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
 }
 
@@ -196,7 +208,7 @@ CUresult sim_image_open(const void *image, struct sim_image *out, char *error, s
     if (magic == FATBIN_MAGIC)
         return open_fat(image, out, error, error_bytes);
     if (!memcmp(image, "\177ELF", 4))
-        return take_cubin(image, out);
+        return take_cubin(image, SIZE_MAX, out);
     return take_text(image, strlen(image), out);
 }
 

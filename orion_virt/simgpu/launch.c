@@ -8,6 +8,7 @@
 #define MAX_SHARED 49152u
 #define MAX_SHARED_OPTIN 232448u
 #define SM_SHARED 233472u
+#define MAX_CLUSTER 8 /* blocks, on a card whose kernels did not ask for more */
 
 static CUresult check(void *handle, struct CUctx_st **ctx, struct CUfunc_st **f)
 {
@@ -20,10 +21,10 @@ static int attribute(const struct CUfunc_st *f, int what)
 {
     switch (what) {
     case 0: return f->kernel ? (int)ptx_max_threads(f->kernel) : 1024;
-    case 1: return f->kernel ? (int)ptx_shared_bytes(f->kernel) : 0;
+    case 1: return (int)(f->kernel ? ptx_shared_bytes(f->kernel) : f->shared_bytes);
     case 4: return f->kernel ? (int)ptx_nr_registers(f->kernel) : 32;
     case 5: case 6: return 90;
-    case 8: return f->max_dynamic ? f->max_dynamic : (int)(MAX_SHARED - (f->kernel ? ptx_shared_bytes(f->kernel) : 0));
+    case 8: return f->max_dynamic ? f->max_dynamic : (int)MAX_SHARED - attribute(f, 1);
     case 9: return f->carveout;
     default: return 0;
     }
@@ -59,7 +60,7 @@ SIM_API CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute wh
     if ((int)what < 8 || (int)what > 15)
         return CUDA_ERROR_INVALID_VALUE;
     if (what == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-        if (value < 0 || (unsigned)value + (f->kernel ? ptx_shared_bytes(f->kernel) : 0) > MAX_SHARED_OPTIN)
+        if (value < 0 || value > (int)MAX_SHARED_OPTIN - attribute(f, 1))
             return CUDA_ERROR_INVALID_VALUE;
         f->max_dynamic = value;
     } else if (what == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
@@ -126,10 +127,15 @@ SIM_API CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t *o
 
     if (r)
         return r;
-    if (!f->kernel)
-        return CUDA_ERROR_NO_BINARY_FOR_GPU;
-    if (!offset || ptx_param(f->kernel, (unsigned)index, offset, size ? size : &bytes))
+    if (!offset)
         return CUDA_ERROR_INVALID_VALUE;
+    if (f->kernel)
+        return ptx_param(f->kernel, (unsigned)index, offset, size ? size : &bytes) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+    if (index >= f->nr_params)
+        return CUDA_ERROR_INVALID_VALUE;
+    *offset = f->params[index].offset;
+    if (size)
+        *size = f->params[index].bytes;
     return CUDA_SUCCESS;
 }
 
@@ -225,6 +231,45 @@ SIM_API CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, CUfuncti
     size_t each = SM_SHARED / (unsigned)blocks, fixed = 1024 + (size_t)attribute(f, 1);
     each = each > fixed ? each - fixed : 0;
     *bytes = each < MAX_SHARED_OPTIN ? each : MAX_SHARED_OPTIN;
+    return CUDA_SUCCESS;
+}
+
+static CUresult cluster_query(const void *out, CUfunction function, const CUlaunchConfig *config, struct CUfunc_st **f)
+{
+    struct CUctx_st *ctx;
+    CUresult r = check(function, &ctx, f);
+
+    return r ? r : out && config && (!config->numAttrs || config->attrs) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+SIM_API CUresult cuOccupancyMaxPotentialClusterSize(int *size, CUfunction function, const CUlaunchConfig *config)
+{
+    struct CUfunc_st *f;
+    CUresult r = cluster_query(size, function, config, &f);
+
+    if (!r)
+        *size = MAX_CLUSTER;
+    return r;
+}
+
+SIM_API CUresult cuOccupancyMaxActiveClusters(int *nr, CUfunction function, const CUlaunchConfig *config)
+{
+    struct CUfunc_st *f;
+    CUresult r = cluster_query(nr, function, config, &f);
+    uint64_t blocks = 1, threads;
+
+    if (r)
+        return r;
+    for (unsigned i = 0; i < config->numAttrs; i++)
+        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+            blocks = (uint64_t)config->attrs[i].value.clusterDim.x * config->attrs[i].value.clusterDim.y *
+                     config->attrs[i].value.clusterDim.z;
+    threads = (uint64_t)config->blockDimX * config->blockDimY * config->blockDimZ;
+    if (!threads || threads > 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!blocks || blocks > MAX_CLUSTER)
+        return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+    *nr = SIM_MULTIPROCESSORS * blocks_that_fit(f, (int)threads, config->sharedMemBytes) / (int)blocks;
     return CUDA_SUCCESS;
 }
 

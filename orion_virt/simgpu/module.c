@@ -6,7 +6,7 @@
 
 #include "sim.h"
 
-static CUresult add_function(struct CUmod_st *m, const char *name, struct ptx_kernel *kernel)
+CUresult sim_module_add(struct CUmod_st *m, const char *name, struct ptx_kernel *kernel)
 {
     struct CUfunc_st *f = calloc(1, sizeof(*f));
     void *p = realloc(m->functions, (m->nr_functions + 1) * sizeof(*m->functions));
@@ -26,33 +26,6 @@ static CUresult add_function(struct CUmod_st *m, const char *name, struct ptx_ke
     return CUDA_SUCCESS;
 }
 
-/* Names of the kernels in machine code: its sections .text.NAME. */
-static CUresult find_cubin_functions(struct CUmod_st *m)
-{
-    const char *elf = m->image.cubin;
-    uint64_t off, strings, name_off;
-    uint16_t size, nr, index;
-    CUresult r = CUDA_SUCCESS;
-
-    memcpy(&off, elf + 40, 8);
-    memcpy(&size, elf + 58, 2);
-    memcpy(&nr, elf + 60, 2);
-    memcpy(&index, elf + 62, 2);
-    if (size < 64 || index >= nr || off + (uint64_t)size * nr > m->image.cubin_bytes)
-        return CUDA_ERROR_INVALID_IMAGE;
-    memcpy(&strings, elf + off + (uint64_t)size * index + 24, 8);
-    for (unsigned i = 0; i < nr && !r; i++) {
-        uint32_t name = 0;
-        memcpy(&name, elf + off + (uint64_t)size * i, 4);
-        name_off = strings + name;
-        if (name_off >= m->image.cubin_bytes || !memchr(elf + name_off, 0, m->image.cubin_bytes - name_off))
-            return CUDA_ERROR_INVALID_IMAGE;
-        if (!strncmp(elf + name_off, ".text.", 6))
-            r = add_function(m, elf + name_off + 6, NULL);
-    }
-    return r;
-}
-
 static CUresult fill(struct CUmod_st *m, char *error, size_t error_bytes)
 {
     struct ptx_memory memory = sim_ptx_memory;
@@ -61,13 +34,13 @@ static CUresult fill(struct CUmod_st *m, char *error, size_t error_bytes)
     enum ptx_status s;
 
     if (!m->image.ptx)
-        return find_cubin_functions(m);
+        return sim_cubin_load(m);
     memory.arg = m->ctx;
     s = ptx_load(m->image.ptx, m->image.ptx_bytes, &memory, &m->ptx, error, error_bytes);
     if (s)
         return s == PTX_NO_MEMORY ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_PTX;
     for (unsigned i = 0; !r && (k = ptx_kernel_at(m->ptx, i)); i++)
-        r = add_function(m, ptx_kernel_name(k), k);
+        r = sim_module_add(m, ptx_kernel_name(k), k);
     return r;
 }
 
@@ -100,11 +73,13 @@ void sim_module_free(struct CUmod_st *m)
     for (size_t i = 0; i < m->nr_functions; i++) {
         sim_unregister(m->functions[i]);
         free(m->functions[i]->name);
+        free(m->functions[i]->params);
         free(m->functions[i]);
     }
     free(m->functions);
     if (m->ptx)
         ptx_unload(m->ptx);
+    sim_cubin_unload(m);
     sim_image_close(&m->image);
     free(m);
 }
@@ -242,6 +217,20 @@ SIM_API CUresult cuModuleGetFunction(CUfunction *f, CUmodule module, const char 
     return *f ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
+static bool find_global(const struct CUmod_st *m, const char *name, uint64_t *address, uint64_t *bytes)
+{
+    if (m->ptx)
+        return ptx_find_global(m->ptx, name, address, bytes);
+    for (size_t i = 0; i < m->nr_globals; i++) {
+        if (strcmp(m->globals[i].name, name))
+            continue;
+        *address = (uintptr_t)m->globals[i].p;
+        *bytes = m->globals[i].bytes;
+        return true;
+    }
+    return false;
+}
+
 SIM_API CUresult cuModuleGetGlobal_v2(CUdeviceptr *p, size_t *bytes, CUmodule module, const char *name)
 {
     uint64_t address, size;
@@ -251,7 +240,7 @@ SIM_API CUresult cuModuleGetGlobal_v2(CUdeviceptr *p, size_t *bytes, CUmodule mo
         return r;
     if (!name || (!p && !bytes))
         return CUDA_ERROR_INVALID_VALUE;
-    if (!module->ptx || !ptx_find_global(module->ptx, name, &address, &size))
+    if (!find_global(module, name, &address, &size))
         return CUDA_ERROR_NOT_FOUND;
     if (p)
         *p = address;

@@ -262,30 +262,45 @@ CUresult sim_copy_resolve(const CUDA_MEMCPY3D *p, struct sim_copy *c);
 struct sim_image {                     /* what was found in a module's bytes */
     char *ptx;                         /* owned text, NULL: none */
     size_t ptx_bytes;
-    bool sass;                         /* holds machine code, which cannot run here */
     char *cubin;                       /* owned */
     size_t cubin_bytes;
 };
 CUresult sim_image_open(const void *image, struct sim_image *out, char *error, size_t error_bytes);
 void sim_image_close(struct sim_image *image);
+struct sim_global {
+    const char *name;                  /* in the image */
+    void *p;
+    size_t bytes;
+};
 struct CUmod_st {
     struct CUctx_st *ctx;
     struct ptx_module *ptx;
     struct sim_image image;
     struct CUfunc_st **functions;
     size_t nr_functions;
+    struct sim_global *globals;        /* of machine code; PTX has its own */
+    size_t nr_globals;
     struct CUlib_st *library;
     struct CUmod_st *next;             /* of the library's modules */
 };
+struct sim_param {
+    unsigned offset, bytes;
+};
 struct CUfunc_st {
     struct CUmod_st *module;
-    struct ptx_kernel *kernel;         /* NULL: machine code only */
+    struct ptx_kernel *kernel;         /* NULL: machine code only, then what follows is known of it */
+    struct sim_param *params;
+    unsigned nr_params;
+    size_t shared_bytes;
     char *name;
     int max_dynamic, carveout, cache;
 };
 CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, size_t error_bytes,
                          struct CUmod_st **module);
 void sim_module_free(struct CUmod_st *module);
+CUresult sim_module_add(struct CUmod_st *module, const char *name, struct ptx_kernel *kernel);
+CUresult sim_cubin_load(struct CUmod_st *module); /* functions and variables of the module's machine code */
+void sim_cubin_unload(struct CUmod_st *module);
 struct CUfunc_st *sim_module_function(struct CUmod_st *module, const char *name);
 /* The function behind a CUfunction or a CUkernel in this context. */
 CUresult sim_function(struct CUctx_st *ctx, void *handle, struct CUfunc_st **function);

@@ -46,6 +46,7 @@ LIBRARY = Type("CUlibrary", "u64", "LIBRARY", body="typedef struct CUlib_st *CUl
 FUNCTION = Type("CUfunction", "u64", "FUNCTION", body="typedef struct CUfunc_st *CUfunction;")
 KERNEL = Type("CUkernel", "u64", "KERNEL", body="typedef struct CUkern_st *CUkernel;")
 STREAM = Type("CUstream", "u64", "STREAM", body="typedef struct CUstream_st *CUstream;")
+GREEN_CTX = Type("CUgreenCtx", "u64", body="typedef struct CUgreenCtx_st *CUgreenCtx;")
 EVENT = Type("CUevent", "u64", "EVENT", body="typedef struct CUevent_st *CUevent;")
 GRAPH = Type("CUgraph", "u64", "GRAPH", "CUDA_ERROR_INVALID_VALUE", "typedef struct CUgraph_st *CUgraph;")
 GRAPH_NODE = Type(

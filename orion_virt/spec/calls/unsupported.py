@@ -199,7 +199,6 @@ CALLS = (
     unsupported("cuStreamEndCaptureToCig", "graphics contexts are not carried", since=13010, ptsz="ptsz"),
     unsupported("cuStreamGetCtx_v2", "not carried yet", since=12050, ptsz="ptsz"),
     unsupported("cuStreamGetDevResource", "green contexts are not carried yet", since=13010, ptsz="ptsz"),
-    unsupported("cuStreamGetGreenCtx", "green contexts are not carried yet", since=12040),
     unsupported("cuStreamUpdateCaptureDependencies", "not carried yet", since=11030, ptsz="ptsz"),
     unsupported("cuStreamUpdateCaptureDependencies_v2", "not carried yet", since=12030, ptsz="ptsz"),
     unsupported("cuSurfObjectCreate", "texture and surface objects are not carried yet", since=5000),
