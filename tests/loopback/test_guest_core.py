@@ -38,8 +38,8 @@ def _compile(out: Path, sanitize: list[str]) -> Path:
     base = ["gcc", "-std=gnu11", "-O1", "-g", "-fno-common", "-pthread", *WARN, *sanitize]
     base += [f"-I{p}" for p in (ROOT / "ivshmem/include", out / "ivshmem/gen", GUEST, gen, ROOT / "tests/c", HERE)]
     for name, sources in {
-        "client": [HERE / "client.c", HERE / "client_calls.c", *core],
-        "pure": [HERE / "pure.c", *core],
+        "client": [HERE / "client.c", HERE / "client_calls.c", HERE / "rest.c", *core],
+        "pure": [HERE / "pure.c", HERE / "rest.c", *core],
         "fake": [HERE / "fake_server.c", HERE / "fake_worker.c", GUEST / "hmac.c", GUEST / "connect.c"],
     }.items():
         subprocess.run([*base, "-o", out / name, *sources], check=True, timeout=120)
