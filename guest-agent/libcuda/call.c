@@ -202,13 +202,9 @@ CUresult og_call(struct og_call *c)
     c->out = a.slot->out;
     c->out_bytes = a.slot->bytes <= OC_SLOT_OUT_BYTES ? a.slot->bytes : 0;
     r = (CUresult)a.slot->result;
-<<<<<<< HEAD
     if (__builtin_expect(r != CUDA_SUCCESS && r != CUDA_ERROR_NOT_READY, 0))
         og_tools_log(ow_op_name(op), r);
-    return r;
-=======
     return __builtin_expect(r == CUDA_ERROR_NO_BINARY_FOR_GPU, 0) ? no_binary() : r;
->>>>>>> 18f367c (compat: newest cuBLAS, cuRAND, cuSPARSE and CUPTI start; simgpu: what is known of machine code)
 }
 
 CUresult og_post(struct og_call *c)

@@ -128,7 +128,7 @@ static CUresult add_functions(struct CUmod_st *m, unsigned nr)
 static CUresult add_global(struct CUmod_st *m, const char *name, const struct section *home, uint64_t at, uint64_t bytes)
 {
     struct sim_global *g = realloc(m->globals, (m->nr_globals + 1) * sizeof(*g));
-    void *p = g ? sim_ptx_memory.alloc(m->ctx, bytes) : NULL;
+    void *p = g ? sim_ptx_memory.alloc(m->ctx, bytes, 0) : NULL;
 
     if (g)
         m->globals = g;
