@@ -25,6 +25,14 @@ static inline uint64_t og_array_bytes(uint64_t count, uint64_t size)
     return __builtin_mul_overflow(count, size, &bytes) ? UINT64_MAX : bytes;
 }
 
+/* False: no memory of a card, whatever it holds, could be `rows` rows of `width` bytes there, `pitch` apart. */
+static inline bool og_span_ok(uint64_t ptr, uint64_t element, uint64_t width, uint64_t pitch, uint64_t rows)
+{
+    if (width == 0 || rows == 0)
+        return true;
+    return ptr >= 65536 && ptr % element == 0 && (rows == 1 || (pitch >= width && pitch % element == 0));
+}
+
 static inline void og_put_part(uint8_t *at, const void *data, uint64_t bytes)
 {
     if (bytes)

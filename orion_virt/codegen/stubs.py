@@ -6,7 +6,7 @@ from __future__ import annotations
 from orion_virt.spec.schema import ASYNC, Call, Family, Param
 
 from .load import Spec
-from .spans import parse_flags
+from .spans import Span, parse_checks, parse_flags
 from .text import banner, element_size, from_wire, is_variable, prototype, to_wire
 
 
@@ -33,7 +33,7 @@ def exported(call: Call) -> list[str]:
 def _sender(call: Call) -> list[str]:
     parts = [p for p in call.params if is_variable(p) and p.dir == "in"]
     lines = [*_locals(call, parts), ""]
-    lines += [line for p in call.params for line in _check(call, p)] + _flags(call) + _sizes(parts)
+    lines += [line for p in call.params for line in _check(call, p)] + _flags(call) + _spans(call) + _sizes(parts)
     lines += _total(call, parts)
     lines += _mint(call)
     size = "bytes_" if parts else _fixed(call)
@@ -97,6 +97,21 @@ def _flags(call: Call) -> list[str]:
     if flags is None:
         return []
     return [f"    if ({flags[0]} & ~{flags[1]}u)", "        return og_refuse(CUDA_ERROR_INVALID_VALUE);"]
+
+
+def _spans(call: Call) -> list[str]:
+    """A one-way call's answer comes late: what is wrong with an address whatever the host says is told at once."""
+    lines = []
+    for span in parse_checks(call) if call.order is ASYNC else ():
+        lines += [f"    if (!og_span_ok({span.ptr}, {_span(span)}))"]
+        lines += ["        return og_refuse(CUDA_ERROR_INVALID_VALUE);"]
+    return lines
+
+
+def _span(span: Span) -> str:
+    element = next((f for f in span.width if f.isdigit()), "1")
+    width = " * ".join(f"(uint64_t){f}" for f in span.width)
+    return ", ".join([element, width, *(span.pitch or ("0", "1"))])
 
 
 def _sizes(parts: list[Param]) -> list[str]:

@@ -13,12 +13,17 @@ from pathlib import Path
 import host as hosts
 import pytest
 
+from orion_virt.codegen import exports
+from orion_virt.codegen.load import load
+
 pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent / "programs"
 BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "fault"]
 SAMPLES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
            "managed", "peer", "mixed"]
 DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity", "linker"]
+ANSWERS = ["odd_names", "texts", "attributes", "limits", "without_init", "without_context", "wrong_devices",
+           "wrong_contexts", "wrong_streams", "wrong_memory"]
 FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "torch", "torch_misc": "torch",
               "cupy_basic": "cupy", "jax_basic": "jax"}
 
@@ -55,10 +60,16 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("driver"), "driver")
 
 
-def both(host: hosts.Host, command: list[str]) -> None:
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("answers"), "answers")
+
+
+def both(host: hosts.Host, command: list[str], given: str = "") -> None:
     """Runs `command` natively and on a vGPU and compares exit status and standard output."""
-    native = subprocess.run(command, capture_output=True, text=True, timeout=240, env=dict(os.environ), check=False)
-    ours = subprocess.run(command, capture_output=True, text=True, timeout=240, env=host.env, check=False)
+    say = {"capture_output": True, "text": True, "timeout": 240, "check": False, "input": given}
+    native = subprocess.run(command, env=dict(os.environ), **say)  # type: ignore[call-overload]
+    ours = subprocess.run(command, env=host.env, **say)  # type: ignore[call-overload]
     print(native.stdout, ours.stdout, ours.stderr, native.stderr[-500:], sep="\n--\n")
     assert ours.stdout == native.stdout
     assert ours.returncode == native.returncode
@@ -77,6 +88,18 @@ def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
 @pytest.mark.parametrize("body", DRIVER)
 def test_driver(host: hosts.Host, driver: Path, body: str) -> None:
     both(host, [str(driver), body])
+
+
+@pytest.mark.parametrize("body", ANSWERS)
+def test_answers(host: hosts.Host, answers: Path, body: str) -> None:
+    both(host, [str(answers), body])
+
+
+def test_every_name_is_found_as_natively(host: hosts.Host, answers: Path) -> None:
+    symbols = exports.symbols(load())
+    versions = sorted({s.since for s in symbols} | {13010, 13020})
+    lines = [" ".join(map(str, versions)), *sorted({s.name for s in symbols})]
+    both(host, [str(answers), "names"], "\n".join([*lines, ""]))
 
 
 @pytest.mark.parametrize("body", FRAMEWORKS)

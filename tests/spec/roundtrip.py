@@ -33,6 +33,8 @@ def value(call: Call, p: Param) -> str:
         return "1"
     if p.type.handle:
         return f"({p.type.c})(uintptr_t){0x10000 * i}"
+    if p.type.c == "CUdeviceptr" or p.name.endswith("Pitch"):  # what the sender takes for possible
+        return f"({p.type.c}){0x100000 * i}"
     return f"({p.type.c}){i + 16}" if p.type.wire in ("u8", "i8", "f32") else f"({p.type.c}){0x1111 * i}"
 
 
