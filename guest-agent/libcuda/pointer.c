@@ -2,6 +2,7 @@
 /* Pointer attributes: host allocations from our own books, device memory from the host's ledger. */
 #include <string.h>
 
+#include "core.h"
 #include "memory.h"
 #include "gen/send.h"
 
@@ -45,11 +46,17 @@ static CUresult device_facts(struct facts *f)
     return r;
 }
 
+/* Needs no context, and no allocation either: a process that has none knows no pointer. */
 static CUresult look_up(CUdeviceptr ptr, struct facts *f)
 {
     struct og_host_range range;
+    int life = atomic_load_explicit(&og_life, memory_order_acquire);
 
     *f = (struct facts){ .ptr = ptr, .device = DEVICE_INVALID };
+    if (life != OG_CONNECTED)
+        return og_life_result(life);
+    if (og_self()->in_callback)
+        return CUDA_ERROR_NOT_PERMITTED;
     if (og_host_find((void *)(uintptr_t)ptr, 1, &range)) {
         host_facts(&range, f);
         return CUDA_SUCCESS;
@@ -143,10 +150,8 @@ OG_EXPORT CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribu
     struct facts f;
     uint64_t value;
     size_t bytes;
-    CUresult r = og_need_context();
+    CUresult r;
 
-    if (r != CUDA_SUCCESS)
-        return r;
     if (!data || attribute < CONTEXT || attribute > LAST_ATTRIBUTE)
         return CUDA_ERROR_INVALID_VALUE;
     if (attribute == P2P_TOKENS)
@@ -167,10 +172,8 @@ OG_EXPORT CUresult cuPointerGetAttributes(unsigned int numAttributes, CUpointer_
     struct facts f;
     uint64_t value;
     size_t bytes;
-    CUresult r = og_need_context();
+    CUresult r;
 
-    if (r != CUDA_SUCCESS)
-        return r;
     if (!numAttributes || !attributes || !data)
         return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < numAttributes; i++)
@@ -190,10 +193,8 @@ OG_EXPORT CUresult cuPointerGetAttributes(unsigned int numAttributes, CUpointer_
 OG_EXPORT CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attribute, CUdeviceptr ptr)
 {
     struct facts f;
-    CUresult r = og_need_context();
+    CUresult r;
 
-    if (r != CUDA_SUCCESS)
-        return r;
     if (!value || attribute != SYNC_MEMOPS)
         return CUDA_ERROR_INVALID_VALUE;
     r = look_up(ptr, &f);

@@ -40,7 +40,7 @@ def compiled(folder: Path, name: str) -> Path:
     if not shutil.which("nvcc"):
         pytest.skip("nvcc is not installed")
     program = folder / name
-    flags = ["-arch=native", "-std=c++17", "-Wno-deprecated-declarations", "-ldl"]
+    flags = ["-arch=native", "-std=c++17", "-Wno-deprecated-declarations", "-ldl", "-lcuda"]
     subprocess.run(["nvcc", "-o", str(program), str(HERE / f"{name}.cu"), *flags], check=True)
     return program
 
