@@ -87,6 +87,7 @@ void og_unmint(enum ow_kind kind, uint64_t handle);
 bool og_valid(enum ow_kind kind, uint64_t handle);  /* lock-free */
 void og_set_data(uint64_t handle, void *data);      /* client-side object of a handle */
 void *og_data(uint64_t handle);
+uint64_t og_made_in(uint64_t handle); /* the context that was current when the handle was made, 0: none */
 void og_each(enum ow_kind kind, void (*visit)(uint64_t handle, void *data, void *arg), void *arg);
 
 /* ---- thread.c: guest threads ---- */
@@ -109,6 +110,16 @@ uint64_t og_current(void);                 /* current CUcontext handle or 0 */
 /* Makes the twin's current context equal to this thread's before a command that depends on it;
  * og_begin calls it. CUDA_ERROR_INVALID_CONTEXT when there is none and `needed`. */
 OG_MUST_CHECK CUresult og_sync_context(bool needed);
+/* A call on a stream or an event needs no current context: where there is none, the one that it was made in is
+ * current until the end of the block. */
+#define OG_ON(object) OG_LENT_ = og_lend(object)
+#define OG_LENT_ struct og_thread *lent_ __attribute__((cleanup(og_take_back), unused))
+struct og_thread *og_lend_context(uint64_t context); /* NULL: nothing was lent */
+void og_take_back(struct og_thread **lent);
+static inline struct og_thread *og_lend(uint64_t object)
+{
+    return __builtin_expect(og_self()->depth != 0 || object <= 2, 1) ? NULL : og_lend_context(og_made_in(object));
+}
 uint64_t og_context_number(uint64_t context); /* cuCtxGetId of this incarnation */
 /* Runs f(context) when a context dies (reset, last release, destroy), without locks held. */
 void og_on_context_death(void (*f)(uint64_t context));

@@ -71,6 +71,25 @@ static void og_set_device(struct og_thread *t)
     t->device = c ? c->device : -1;
 }
 
+struct og_thread *og_lend_context(uint64_t context)
+{
+    struct og_thread *t = og_self();
+
+    if (!context || t->depth)
+        return NULL;
+    t->stack[t->depth++] = context;
+    og_set_device(t);
+    return t;
+}
+
+void og_take_back(struct og_thread **lent)
+{
+    if (__builtin_expect(*lent != NULL, 0)) {
+        (*lent)->depth--;
+        og_set_device(*lent);
+    }
+}
+
 struct og_context *og_context_live(CUresult *r)
 {
     struct og_context *c;

@@ -266,6 +266,7 @@ static CUresult from_host(struct ow_orion_copy_in *row, struct og_place src, boo
 
 static CUresult transfer(struct og_place dst, struct og_place src, uint64_t bytes, CUstream stream, bool sync)
 {
+    OG_ON((uint64_t)(uintptr_t)stream);
     struct ow_orion_copy_in row = { 0 };
     CUresult r = og_need_context();
 

@@ -200,6 +200,7 @@ static CUresult host_to_host(const struct og_box *box, CUstream stream)
 
 static CUresult copy_box(const CUDA_MEMCPY3D *p, CUstream stream, bool sync, bool unaligned)
 {
+    OG_ON((uint64_t)(uintptr_t)stream);
     struct og_box box;
     CUresult r = og_need_context();
 

@@ -18,6 +18,7 @@ static CUresult check(CUevent event, CUstream stream)
 
 OG_EXPORT CUresult cuEventRecord(CUevent hEvent, CUstream hStream)
 {
+    OG_ON((uint64_t)(uintptr_t)hStream);
     struct ow_cuEventRecord_in *in;
     struct og_call c;
     CUresult r = check(hEvent, hStream);
@@ -36,6 +37,7 @@ OG_EXPORT CUresult cuEventRecord(CUevent hEvent, CUstream hStream)
 
 OG_EXPORT CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags)
 {
+    OG_ON((uint64_t)(uintptr_t)hStream);
     struct ow_cuEventRecordWithFlags_in *in;
     struct og_call c;
     CUresult r = check(hEvent, hStream);

@@ -14,6 +14,7 @@ struct entry {
     _Atomic uint32_t state; /* generation, and LIVE */
     uint32_t next_free;     /* index + 1; under the table's lock */
     _Atomic(void *) data;
+    _Atomic uint64_t context; /* current when it was made */
 };
 
 struct table {
@@ -97,6 +98,7 @@ uint64_t og_mint(enum ow_kind kind)
         e = entry_at(t, index);
         generation = atomic_load_explicit(&e->state, memory_order_relaxed) & 0xffff;
         atomic_store_explicit(&e->data, NULL, memory_order_relaxed);
+        atomic_store_explicit(&e->context, og_current(), memory_order_relaxed);
         atomic_store_explicit(&e->state, LIVE | generation, memory_order_release); /* pairs with find */
     }
     og_unlock(&t->lock);
@@ -149,6 +151,13 @@ void *og_data(uint64_t handle)
     struct entry *e = find(handle);
 
     return e ? atomic_load_explicit(&e->data, memory_order_acquire) : NULL;
+}
+
+uint64_t og_made_in(uint64_t handle)
+{
+    struct entry *e = find(handle);
+
+    return e ? atomic_load_explicit(&e->context, memory_order_relaxed) : 0;
 }
 
 void og_each(enum ow_kind kind, void (*visit)(uint64_t handle, void *data, void *arg), void *arg)

@@ -47,6 +47,12 @@ static CUresult og_extra(struct og_launch *l, void **extra)
     return CUDA_SUCCESS;
 }
 
+/* Natively the context is asked for before the function. */
+CUresult og_no_function(void)
+{
+    return og_current() ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 /* Everything that can be said without the host. */
 static CUresult og_launch_check(struct og_launch *l, uint64_t function, void **extra)
 {
@@ -54,7 +60,7 @@ static CUresult og_launch_check(struct og_launch *l, uint64_t function, void **e
     if (__builtin_expect(!l->entry, 0)) {
         CUresult r = og_check_init();
 
-        return r == CUDA_SUCCESS ? CUDA_ERROR_INVALID_HANDLE : r;
+        return r == CUDA_SUCCESS ? og_no_function() : r;
     }
     l->odd = !og_grid_ok(&l->shape) || !og_block_ok(&l->shape);
     if (__builtin_expect(l->odd, 0))

@@ -106,7 +106,7 @@ OG_EXPORT CUresult cuMemFree_v2(CUdeviceptr dptr)
     if (dptr && og_host_find((void *)(uintptr_t)dptr, 1, &range))
         return range.managed ? og_host_free((void *)(uintptr_t)dptr, true) : CUDA_ERROR_INVALID_VALUE;
     if (!dptr)
-        return og_need_context();
+        return og_self()->in_callback ? CUDA_ERROR_NOT_PERMITTED : og_check_init();
     r = og_send_cuMemFree_v2(dptr);
     if (r == CUDA_SUCCESS)
         og_device_del(dptr);
@@ -116,7 +116,14 @@ OG_EXPORT CUresult cuMemFree_v2(CUdeviceptr dptr)
 OG_EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr dptr)
 {
     struct og_host_range range;
+    CUresult r = og_need_context();
 
+    if (pbase)
+        *pbase = 0;
+    if (psize)
+        *psize = 0;
+    if (r != CUDA_SUCCESS)
+        return r;
     if (!og_host_find((void *)(uintptr_t)dptr, 1, &range))
         return og_send_cuMemGetAddressRange_v2(pbase, psize, dptr);
     if (!range.in_region)

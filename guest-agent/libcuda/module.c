@@ -115,10 +115,10 @@ static CUresult og_load(CUmodule *module, const void *code, uint64_t limit, cons
     struct og_image image;
     CUresult r;
 
-    if (!module || !code)
-        return CUDA_ERROR_INVALID_VALUE;
     if (!og_context_live(&r))
         return r;
+    if (!module || !code)
+        return CUDA_ERROR_INVALID_VALUE;
     r = og_image_scan(code, limit, &image);
     if (r != CUDA_SUCCESS)
         return r;

@@ -49,7 +49,7 @@ static CUresult og_occupancy(CUfunction func, unsigned what, int a, uint64_t b, 
     if (r != CUDA_SUCCESS)
         return r;
     if (!e)
-        return CUDA_ERROR_INVALID_HANDLE;
+        return og_no_function();
     key[0] = (uint64_t)what << 32 | (uint32_t)a;
     key[1] = b;
     key[2] = (uint64_t)(uint32_t)og_self()->device << 32 | flags;

@@ -287,6 +287,7 @@ CUresult og_host_free(void *p, bool managed)
     if (!og_host_find(p, 1, &range) || range.start != (uint64_t)(uintptr_t)p || range.registered ||
         range.managed != managed)
         return CUDA_ERROR_INVALID_VALUE;
+    OG_LENT_ = og_lend_context(range.context);
     /* The driver waits for work that may use the memory, and the next owner relies on it. */
     r = og_send_orion_host_sync();
     if (r == CUDA_ERROR_DEINITIALIZED || r == CUDA_ERROR_NOT_PERMITTED)
@@ -326,7 +327,7 @@ OG_EXPORT CUresult cuMemAllocHost_v2(void **pp, size_t bytesize)
 
 OG_EXPORT CUresult cuMemFreeHost(void *p)
 {
-    CUresult r = og_need_context();
+    CUresult r = og_self()->in_callback ? CUDA_ERROR_NOT_PERMITTED : og_check_init();
 
     if (r != CUDA_SUCCESS)
         return r;

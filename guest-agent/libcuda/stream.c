@@ -105,6 +105,7 @@ OG_EXPORT CUresult cuStreamDestroy(CUstream hStream)
 /* For answers from the client: a context is current and the handle is one. */
 static CUresult check(CUstream stream)
 {
+    OG_ON(number(stream));
     CUresult r = og_need_context();
 
     if (r != CUDA_SUCCESS)
@@ -240,6 +241,7 @@ struct capture {
 /* Asks the host; it names the graph and up to `room` dependencies with our numbers where they have none. */
 static CUresult ask(CUstream stream, uint64_t graph, struct og_nodes *nodes, struct capture *info)
 {
+    OG_ON(number(stream));
     struct ow_orion_capture_info_in *in;
     const struct ow_orion_capture_info_out *out;
     struct og_call c;

@@ -44,6 +44,13 @@ def _sender(call: Call) -> list[str]:
     return lines
 
 
+def _lend(call: Call) -> list[str]:
+    """Natively a stream, or else an event, brings the context that a thread without one lacks."""
+    handles = {p.type.handle: p for p in reversed(call.params) if p.dir == "in" and not is_variable(p)}
+    on = handles.get("STREAM") or handles.get("EVENT")
+    return [f"    OG_ON({to_wire(on.type, on.name)});"] if call.context and on else []
+
+
 def _fixed(call: Call) -> str:
     return f"(uint32_t)sizeof(struct ow_{call.name}_in)"
 
@@ -53,7 +60,7 @@ def _has_in(call: Call) -> bool:
 
 
 def _locals(call: Call, parts: list[Param]) -> list[str]:
-    lines = ["    struct og_call c_;"]
+    lines = [*_lend(call), "    struct og_call c_;"]
     if _has_in(call):
         lines.append(f"    struct ow_{call.name}_in *in_;")
     if parts:

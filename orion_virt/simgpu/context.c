@@ -22,7 +22,12 @@ bool sim_context_valid(struct CUctx_st *ctx)
 
 CUresult sim_enter(struct CUctx_st **out)
 {
-    struct CUctx_st *ctx = sim_current();
+    return sim_enter_for(NULL, out);
+}
+
+CUresult sim_enter_for(struct CUctx_st *own, struct CUctx_st **out)
+{
+    struct CUctx_st *ctx = sim_current() ? sim_current() : own;
 
     *out = NULL;
     if (!sim_initialized())

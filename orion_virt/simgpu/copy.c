@@ -79,8 +79,8 @@ static CUresult linear(uint64_t dst, enum side to, uint64_t src, enum side from,
         .kind = SIM_WORK_COPY,
         .copy = { .src = src, .dst = dst, .width = bytes, .height = 1, .depth = 1 },
     };
-    struct CUctx_st *ctx;
-    CUresult r = sim_enter(&ctx);
+    struct CUstream_st *s;
+    CUresult r = sim_stream(stream, &s);
 
     if (r || !bytes)
         return r;

@@ -48,7 +48,7 @@ void sim_event_await(struct CUevent_st *e, uint64_t count)
 
 static CUresult check(CUevent event, struct CUctx_st **ctx)
 {
-    CUresult r = sim_enter(ctx);
+    CUresult r = sim_enter_for(sim_valid(event, SIM_EVENT) ? event->ctx : NULL, ctx);
 
     if (r)
         return r;

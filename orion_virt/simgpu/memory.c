@@ -66,11 +66,14 @@ SIM_API CUresult cuMemFree_v2(CUdeviceptr p)
 {
     struct CUctx_st *ctx;
     struct sim_range range;
-    CUresult r = sim_enter(&ctx);
+    bool found = sim_space_find(p, &range);
+    CUresult r = sim_enter_for(found ? range.ctx : NULL, &ctx);
 
+    if (!p && r == CUDA_ERROR_INVALID_CONTEXT)
+        return CUDA_SUCCESS;
     if (r || !p)
         return r;
-    if (!sim_space_find(p, &range) || range.start != p ||
+    if (!found || range.start != p ||
         (range.kind != SIM_MEM_DEVICE && range.kind != SIM_MEM_MANAGED && range.kind != SIM_MEM_POOL))
         return CUDA_ERROR_INVALID_VALUE;
     r = sim_may_block(ctx);
@@ -85,6 +88,10 @@ SIM_API CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdevi
     struct sim_range range;
     CUresult r = sim_enter(&ctx);
 
+    if (base)
+        *base = 0;
+    if (size)
+        *size = 0;
     if (r)
         return r;
     if (!sim_space_find(p, &range) || range.kind == SIM_MEM_RESERVED)
@@ -128,8 +135,12 @@ SIM_API CUresult cuMemAllocHost_v2(void **p, size_t bytes)
 SIM_API CUresult cuMemFreeHost(void *p)
 {
     struct CUctx_st *ctx;
-    CUresult r = sim_enter(&ctx);
+    struct sim_range range;
+    bool found = sim_space_find((uint64_t)(uintptr_t)p, &range);
+    CUresult r = sim_enter_for(found ? range.ctx : NULL, &ctx);
 
+    if (!p && r == CUDA_ERROR_INVALID_CONTEXT)
+        return CUDA_SUCCESS;
     if (r || !p)
         return r;
     sim_context_wait(ctx);

@@ -77,6 +77,8 @@ struct CUctx_st {
 };
 /* Context of the calling thread, or why there is none: not initialised, none, destroyed, sticky error. */
 CUresult sim_enter(struct CUctx_st **ctx);
+/* The same for a call on a thing that was made in `own`: a thread without a current context gets that one. */
+CUresult sim_enter_for(struct CUctx_st *own, struct CUctx_st **ctx);
 struct CUctx_st *sim_current(void); /* NULL: none; says nothing about errors */
 bool sim_context_valid(struct CUctx_st *ctx);
 void sim_poison(struct CUctx_st *ctx, CUresult error); /* all contexts of its device */

@@ -300,8 +300,9 @@ static CUresult own_stream(struct CUctx_st *ctx, struct CUstream_st **out)
 
 CUresult sim_stream(CUstream handle, struct CUstream_st **out)
 {
+    bool made = (uintptr_t)handle > 2 && sim_valid(handle, SIM_STREAM);
     struct CUctx_st *ctx;
-    CUresult r = sim_enter(&ctx);
+    CUresult r = sim_enter_for(made ? handle->ctx : NULL, &ctx);
 
     *out = NULL;
     if (r)
@@ -312,7 +313,7 @@ CUresult sim_stream(CUstream handle, struct CUstream_st **out)
     }
     if (handle == (CUstream)2)
         return own_stream(ctx, out);
-    if (!sim_valid(handle, SIM_STREAM))
+    if (!made)
         return CUDA_ERROR_INVALID_HANDLE;
     *out = handle;
     return (CUresult)(*out)->ctx->error;

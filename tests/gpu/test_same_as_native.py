@@ -36,12 +36,12 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 
 
 def compiled(folder: Path, name: str) -> Path:
-    """A program of ours with NVIDIA's runtime in it, for this card and as PTX."""
+    """A program of ours, a .cu unless named otherwise, with NVIDIA's runtime in it, for this card and as PTX."""
     if not shutil.which("nvcc"):
         pytest.skip("nvcc is not installed")
-    program = folder / name
+    program = folder / Path(name).stem
     flags = ["-arch=native", "-std=c++17", "-Wno-deprecated-declarations", "-ldl", "-lcuda"]
-    subprocess.run(["nvcc", "-o", str(program), str(HERE / f"{name}.cu"), *flags], check=True)
+    subprocess.run(["nvcc", "-o", str(program), "-x", "cu", str(HERE / (name if "." in name else f"{name}.cu")), *flags], check=True)
     return program
 
 

@@ -21,7 +21,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("nocontext"), "nocontext")
+    return compiled(tmp_path_factory.mktemp("nocontext"), "nocontext.c")
 
 
 @pytest.mark.parametrize("others", ["cold", "warm"])

@@ -10,7 +10,7 @@ CALLS = (
         since=3020),
     call(402, "cuMemAllocPitch_v2", out("dptr", DEVPTR), out("pPitch", SIZE), inp("WidthInBytes", SIZE),
         inp("Height", SIZE), inp("ElementSizeBytes", UINT), hand="executor", since=3020),
-    call(403, "cuMemFree_v2", inp("dptr", DEVPTR), hand="client", ledger="-dptr", blocks=True, reports=True,
+    call(403, "cuMemFree_v2", inp("dptr", DEVPTR), hand="client", ledger="-dptr", blocks=True, reports=True, context=False,
         since=3020),
     call(404, "cuMemGetAddressRange_v2", opt(out("pbase", DEVPTR)), opt(out("psize", SIZE)), inp("dptr", DEVPTR),
         hand="both", since=3020),

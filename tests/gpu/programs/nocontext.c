@@ -1,26 +1,25 @@
-// SPDX-License-Identifier: Apache-2.0
-// What driver calls answer on a thread that has no current context: `nocontext cold|warm`, warm with one on another thread.
-#include <cstdio>
-#include <cstring>
-#include <thread>
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What driver calls answer on a thread that has no current context: `nocontext cold|warm`, warm with one on another thread. */
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #include <cuda.h>
 
-#define SAY(call) std::printf("%s = %d\n", #call, (int)(call))
+#define SAY(call) printf("%s = %d\n", #call, (int)(call))
 
-struct Things {
-    CUdeviceptr device = 0;
-    void *pinned = nullptr;
-    CUstream stream = nullptr;
-    CUevent event = nullptr, fresh = nullptr;
-    CUgraph graph = nullptr;
-    CUcontext context = nullptr;
-};
+static struct {
+    CUdeviceptr device;
+    void *pinned;
+    CUstream stream;
+    CUevent event, fresh;
+    CUgraph graph;
+    CUcontext context;
+} t;
 
-static Things made()
+static void make(void)
 {
-    Things t;
-
     cuDevicePrimaryCtxRetain(&t.context, 0);
     cuCtxSetCurrent(t.context);
     cuMemAlloc(&t.device, 4096);
@@ -31,7 +30,6 @@ static Things made()
     cuEventRecord(t.event, t.stream);
     cuStreamSynchronize(t.stream);
     cuGraphCreate(&t.graph, 0);
-    return t;
 }
 
 static void pointers(const char *name, CUdeviceptr p)
@@ -40,26 +38,32 @@ static void pointers(const char *name, CUdeviceptr p)
     int ordinal = 77;
     CUdeviceptr start = 77;
     size_t bytes = 77;
-    CUpointer_attribute asked[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_IS_MANAGED,
-                                   CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
-    void *into[] = {&type, &managed, &ordinal};
+    CUpointer_attribute asked[] = { CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_IS_MANAGED,
+                                    CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL };
+    void *into[] = { &type, &managed, &ordinal };
 
-    std::printf("-- %s\n", name);
+    printf("-- %s\n", name);
     SAY(cuPointerGetAttributes(3, asked, into, p));
-    std::printf("type %u managed %u ordinal %d\n", type, managed & 0xff, ordinal);
+    printf("type %u managed %u ordinal %d\n", type, managed & 0xff, ordinal);
     type = 77;
     SAY(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, p));
-    std::printf("type %u\n", type);
+    printf("type %u\n", type);
     SAY(cuMemGetAddressRange(&start, &bytes, p));
-    std::printf("start %d bytes %zu\n", start == p, bytes);
+    printf("start %d bytes %zu\n", start == p, bytes);
 }
 
-static void streams_and_events(const Things &t)
+static void nothing(void *data)
 {
-    CUcontext context = nullptr;
+    (void)data;
+}
+
+static void streams_and_events(void)
+{
+    CUcontext context = NULL;
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_ACTIVE;
-    CUevent event = nullptr;
-    CUstream stream = nullptr;
+    CUevent event = NULL;
+    CUgraph graph = NULL;
+    CUstream stream = NULL;
     float ms = 0;
     unsigned flags = 0;
     int priority = 0;
@@ -79,7 +83,7 @@ static void streams_and_events(const Things &t)
     SAY(cuStreamGetFlags(t.stream, &flags));
     SAY(cuStreamGetPriority(t.stream, &priority));
     SAY(cuStreamGetCtx(t.stream, &context));
-    std::printf("its context %d\n", context == t.context);
+    printf("its context %d\n", context == t.context);
     SAY(cuEventQuery(t.event));
     SAY(cuEventQuery(t.fresh));
     SAY(cuEventSynchronize(t.event));
@@ -88,32 +92,31 @@ static void streams_and_events(const Things &t)
     SAY(cuEventRecord(t.fresh, 0));
     SAY(cuStreamWaitEvent(t.stream, t.event, 0));
     SAY(cuStreamWaitEvent(0, t.event, 0));
-    SAY(cuLaunchHostFunc(t.stream, [](void *) {}, nullptr));
+    SAY(cuLaunchHostFunc(t.stream, nothing, NULL));
     SAY(cuMemcpyHtoDAsync(t.device, t.pinned, 64, t.stream));
     SAY(cuMemcpyHtoDAsync(t.device, t.pinned, 64, 0));
     SAY(cuMemsetD8Async(t.device, 1, 64, t.stream));
     SAY(cuMemsetD8(t.device, 1, 64));
     SAY(cuMemcpyDtoH(t.pinned, t.device, 64));
-    SAY(cuMemcpy(t.device, (CUdeviceptr)t.pinned, 64));
+    SAY(cuMemcpy(t.device, (CUdeviceptr)(uintptr_t)t.pinned, 64));
     SAY(cuStreamSynchronize(t.stream));
     SAY(cuStreamBeginCapture(t.stream, CU_STREAM_CAPTURE_MODE_RELAXED));
-    CUgraph graph = nullptr;
     SAY(cuStreamEndCapture(t.stream, &graph));
     SAY(cuStreamDestroy(t.stream));
     SAY(cuEventDestroy(t.event));
 }
 
-static void contexts_and_memory(const Things &t)
+static void contexts_and_memory(void)
 {
-    CUcontext context = nullptr;
+    CUcontext context = NULL;
     CUdevice device = 77;
     CUdeviceptr p = 0;
-    CUmemoryPool pool = nullptr;
+    CUmemoryPool pool = NULL;
     size_t free_bytes = 0, total = 0, limit = 0;
-    void *h = nullptr;
+    void *h = NULL;
     unsigned flags = 0, version = 0;
     int low = 0, high = 0, value = 0;
-    CUgraph graph = nullptr;
+    CUgraph graph = NULL;
 
     SAY(cuCtxGetCurrent(&context));
     SAY(cuCtxGetDevice(&device));
@@ -121,9 +124,9 @@ static void contexts_and_memory(const Things &t)
     SAY(cuCtxGetFlags(&flags));
     SAY(cuCtxGetLimit(&limit, CU_LIMIT_STACK_SIZE));
     SAY(cuCtxGetStreamPriorityRange(&low, &high));
-    SAY(cuCtxGetApiVersion(nullptr, &version));
+    SAY(cuCtxGetApiVersion(NULL, &version));
     SAY(cuCtxPopCurrent(&context));
-    SAY(cuCtxSetCurrent(nullptr));
+    SAY(cuCtxSetCurrent(NULL));
     SAY(cuMemGetInfo(&free_bytes, &total));
     SAY(cuMemAlloc(&p, 64));
     SAY(cuMemAllocHost(&h, 64));
@@ -132,11 +135,11 @@ static void contexts_and_memory(const Things &t)
     SAY(cuDeviceGetDefaultMemPool(&pool, 0));
     SAY(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_WARP_SIZE, 0));
     SAY(cuMemFree(0));
-    SAY(cuMemFreeHost(nullptr));
+    SAY(cuMemFreeHost(NULL));
     SAY(cuGraphCreate(&graph, 0));
-    SAY(cuOccupancyMaxActiveBlocksPerMultiprocessor(&value, nullptr, 32, 0));
-    SAY(cuLaunchKernel(nullptr, 1, 1, 1, 1, 1, 1, 0, 0, nullptr, nullptr));
-    SAY(cuModuleLoadData(nullptr, ""));
+    SAY(cuOccupancyMaxActiveBlocksPerMultiprocessor(&value, NULL, 32, 0));
+    SAY(cuLaunchKernel(NULL, 1, 1, 1, 1, 1, 1, 0, 0, NULL, NULL));
+    SAY(cuModuleLoadData(NULL, ""));
     if (!t.device)
         return;
     SAY(cuMemHostGetDevicePointer(&p, t.pinned, 0));
@@ -146,23 +149,29 @@ static void contexts_and_memory(const Things &t)
     SAY(cuMemFree(t.device));
 }
 
-int main(int argc, char **argv)
+static void *ask(void *unused)
 {
-    Things things;
     int local = 0;
 
+    (void)unused;
+    pointers("ordinary memory", (CUdeviceptr)(uintptr_t)&local);
+    pointers("NULL", 0);
+    if (t.device) {
+        pointers("device memory", t.device);
+        pointers("pinned memory", (CUdeviceptr)(uintptr_t)t.pinned);
+    }
+    streams_and_events();
+    contexts_and_memory();
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+
     SAY(cuInit(0));
-    if (argc > 1 && !std::strcmp(argv[1], "warm"))
-        things = made();
-    std::thread([&] {
-        pointers("ordinary memory", (CUdeviceptr)&local);
-        pointers("NULL", 0);
-        if (things.device) {
-            pointers("device memory", things.device);
-            pointers("pinned memory", (CUdeviceptr)things.pinned);
-        }
-        streams_and_events(things);
-        contexts_and_memory(things);
-    }).join();
-    return 0;
+    if (argc > 1 && !strcmp(argv[1], "warm"))
+        make();
+    pthread_create(&thread, NULL, ask, NULL);
+    return pthread_join(thread, NULL);
 }
