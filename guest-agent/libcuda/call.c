@@ -188,9 +188,8 @@ static CUresult no_binary(void)
 CUresult og_call(struct og_call *c)
 {
     struct answer a = { &og_link.slots[c->cmd->thread], 0 };
-    CUresult r;
-
     uint32_t op = c->cmd->op;
+    CUresult r;
 
     c->cmd->flags = OC_CMD_REPLY;
     publish(c);
