@@ -133,6 +133,7 @@ def test_golden_stub_of_a_one_way_call() -> None:
         """
 CUresult og_send_cuMark(CUevent hEvent, CUstream hStream)
 {
+    OG_ON((uint64_t)(uintptr_t)hStream);
     struct og_call c_;
     struct ow_cuMark_in *in_;
     CUresult r_;
