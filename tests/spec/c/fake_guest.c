@@ -72,6 +72,14 @@ bool og_stream_valid(uint64_t stream)
     return true;
 }
 
+/* Of a thread that has a current context. */
+struct og_thread *og_self(void)
+{
+    static struct og_thread t = { .depth = 1 };
+
+    return &t;
+}
+
 struct og_function *og_function(uint64_t handle)
 {
     static struct og_function f;
