@@ -80,6 +80,11 @@ struct og_thread *og_self(void)
     return &t;
 }
 
+void og_take_back(struct og_thread **lent)
+{
+    (void)lent;
+}
+
 struct og_function *og_function(uint64_t handle)
 {
     static struct og_function f;
