@@ -152,6 +152,12 @@ struct og_function {
 /* Accepts CUfunction and CUkernel; NULL: not one of ours. */
 struct og_function *og_function(uint64_t handle);
 
+/* ---- array.c: what the driver does on a stream for the variants of functions that name none ---- */
+OG_MUST_CHECK CUresult og_memcpy_AtoD_async(CUdeviceptr dst, CUarray src, size_t at, size_t bytes, CUstream stream);
+OG_MUST_CHECK CUresult og_memcpy_DtoA_async(CUarray dst, size_t at, CUdeviceptr src, size_t bytes, CUstream stream);
+OG_MUST_CHECK CUresult og_memcpy_AtoA_async(CUarray dst, size_t dst_at, CUarray src, size_t src_at, size_t bytes,
+                                            CUstream stream);
+
 /* ---- callback.c ---- */
 OG_MUST_CHECK CUresult og_callbacks_start(void); /* starts the callback thread once */
 

@@ -30,7 +30,7 @@ bool og_place_is_host(struct og_place place)
 
 enum oc_side og_wire_side(struct og_place place)
 {
-    return place.side == OG_SIDE_PINNED ? OC_SIDE_REGION : OC_SIDE_DEVICE;
+    return place.side == OG_SIDE_PINNED ? OC_SIDE_REGION : place.side == OG_SIDE_ARRAY ? OC_SIDE_ARRAY : OC_SIDE_DEVICE;
 }
 
 uint64_t og_wire_addr(struct og_place place)

@@ -42,6 +42,7 @@ struct og_box {
     struct oc_copy_nd nd;
     struct og_place dst, src;
 };
+OG_MUST_CHECK CUresult og_copy_box(const CUDA_MEMCPY3D *p, CUstream stream, bool sync, bool unaligned);
 OG_MUST_CHECK CUresult og_box_of(const CUDA_MEMCPY3D *p, struct og_box *box);
 /* Bytes between the first and the last byte that one side of the copy touches. */
 uint64_t og_box_span(const struct og_box *box, bool of_dst);

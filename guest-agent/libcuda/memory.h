@@ -42,10 +42,10 @@ void og_fence_end(void);
 bool og_fence_done(uint64_t fence);
 
 /* ---- copy.c ---- */
-enum og_side { OG_SIDE_DEVICE, OG_SIDE_PINNED, OG_SIDE_PAGEABLE, OG_SIDE_REGISTERED };
+enum og_side { OG_SIDE_DEVICE, OG_SIDE_PINNED, OG_SIDE_PAGEABLE, OG_SIDE_REGISTERED, OG_SIDE_ARRAY };
 struct og_place {
     enum og_side side;
-    uint64_t addr;
+    uint64_t addr; /* of an array its handle */
 };
 /* What a host pointer (or, `device_only`, a CUdeviceptr) of `bytes` is. */
 struct og_place og_classify(uint64_t addr, uint64_t bytes, bool device_only);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts of the client: made, ended, set current; peers. */
-#include "memory.h"
+#include "array.h"
 #include "modules.h"
 
 enum { OH_PRIMARY = 0, OH_CREATED = 1 };                  /* kind of orion_ctx_activate */
@@ -64,6 +64,8 @@ static void drop_event(uint64_t id, void *real, void *data, void *unused)
 static void drop_all_of(uint64_t id, CUcontext real, bool last)
 {
     oh_drop_context(id);
+    oh_drop_textures(id);
+    oh_drop_arrays(id);
     oh_each(OW_KIND_STREAM, drop_stream, real);
     if (last)
         oh_each(OW_KIND_EVENT, drop_event, NULL);

@@ -152,7 +152,14 @@ static CUresult nd_place(uint32_t side, uint64_t addr, uint64_t pitch, uint64_t 
                          struct oh_place *place)
 {
     uint64_t bytes;
+    void *array;
+    CUresult r;
 
+    if (side == OC_SIDE_ARRAY) { /* the driver checks positions and extents */
+        r = oh_get(OW_KIND_ARRAY, addr, &array);
+        *place = (struct oh_place){ OC_SIDE_ARRAY, (uint64_t)(uintptr_t)array };
+        return r;
+    }
     if (nd->depth > 1 && rows < nd->height)
         return CUDA_ERROR_INVALID_VALUE;
     if ((nd->height > 1 || nd->depth > 1) && pitch < nd->width)
@@ -160,6 +167,46 @@ static CUresult nd_place(uint32_t side, uint64_t addr, uint64_t pitch, uint64_t 
     if (!oh_span(nd->width, pitch, nd->height, rows, nd->depth, &bytes))
         return CUDA_ERROR_INVALID_VALUE;
     return oh_place_get(side, addr, bytes, place);
+}
+
+static CUmemorytype type_of(struct oh_place place)
+{
+    return place.side == OC_SIDE_DEVICE ? OC_MEMORY_DEVICE
+           : place.side == OC_SIDE_ARRAY ? OC_MEMORY_ARRAY
+                                         : OC_MEMORY_HOST;
+}
+
+/* Of an array, pitch and rows say where in it: see OC_SIDE_ARRAY. */
+static void put_src(CUDA_MEMCPY3D *p, struct oh_place src, uint64_t pitch, uint64_t rows)
+{
+    p->srcMemoryType = type_of(src);
+    if (src.side == OC_SIDE_ARRAY) {
+        p->srcArray = (CUarray)(uintptr_t)src.addr;
+        p->srcXInBytes = pitch;
+        p->srcY = OC_ARRAY_Y(rows);
+        p->srcZ = OC_ARRAY_Z(rows);
+        return;
+    }
+    p->srcHost = (const void *)(uintptr_t)src.addr;
+    p->srcDevice = src.addr;
+    p->srcPitch = pitch;
+    p->srcHeight = rows;
+}
+
+static void put_dst(CUDA_MEMCPY3D *p, struct oh_place dst, uint64_t pitch, uint64_t rows)
+{
+    p->dstMemoryType = type_of(dst);
+    if (dst.side == OC_SIDE_ARRAY) {
+        p->dstArray = (CUarray)(uintptr_t)dst.addr;
+        p->dstXInBytes = pitch;
+        p->dstY = OC_ARRAY_Y(rows);
+        p->dstZ = OC_ARRAY_Z(rows);
+        return;
+    }
+    p->dstHost = (void *)(uintptr_t)dst.addr;
+    p->dstDevice = dst.addr;
+    p->dstPitch = pitch;
+    p->dstHeight = rows;
 }
 
 CUresult oh_copy_nd_get(const struct oc_copy_nd *nd, CUDA_MEMCPY3D *p)
@@ -175,16 +222,8 @@ CUresult oh_copy_nd_get(const struct oc_copy_nd *nd, CUDA_MEMCPY3D *p)
         r = nd_place(nd->src_side, nd->src, nd->src_pitch, nd->src_rows, nd, &src);
     if (r != CUDA_SUCCESS)
         return r;
-    p->srcMemoryType = src.side == OC_SIDE_DEVICE ? OC_MEMORY_DEVICE : OC_MEMORY_HOST;
-    p->dstMemoryType = dst.side == OC_SIDE_DEVICE ? OC_MEMORY_DEVICE : OC_MEMORY_HOST;
-    p->srcHost = (const void *)(uintptr_t)src.addr;
-    p->dstHost = (void *)(uintptr_t)dst.addr;
-    p->srcDevice = src.addr;
-    p->dstDevice = dst.addr;
-    p->srcPitch = nd->src_pitch;
-    p->dstPitch = nd->dst_pitch;
-    p->srcHeight = nd->src_rows;
-    p->dstHeight = nd->dst_rows;
+    put_src(p, src, nd->src_pitch, nd->src_rows);
+    put_dst(p, dst, nd->dst_pitch, nd->dst_rows);
     p->WidthInBytes = nd->width;
     p->Height = nd->height;
     p->Depth = nd->depth;
@@ -208,15 +247,16 @@ static void flatten(const CUDA_MEMCPY3D *p, CUDA_MEMCPY2D *flat)
 
 static CUresult issue_nd(const CUDA_MEMCPY3D *p, bool unaligned, CUstream stream, bool sync)
 {
+    bool deep = p->Depth > 1 || p->srcMemoryType == OC_MEMORY_ARRAY || p->dstMemoryType == OC_MEMORY_ARRAY;
     CUDA_MEMCPY2D flat;
     CUresult r;
 
     flatten(p, &flat);
-    if (sync && stream == LEGACY && p->Depth == 1)
+    if (sync && stream == LEGACY && !deep)
         return unaligned ? oh_drv.cuMemcpy2DUnaligned_v2(&flat) : oh_drv.cuMemcpy2D_v2(&flat);
     if (sync && stream == LEGACY)
         return oh_drv.cuMemcpy3D_v2(p);
-    r = p->Depth == 1 ? oh_drv.cuMemcpy2DAsync_v2(&flat, stream) : oh_drv.cuMemcpy3DAsync_v2(p, stream);
+    r = !deep ? oh_drv.cuMemcpy2DAsync_v2(&flat, stream) : oh_drv.cuMemcpy3DAsync_v2(p, stream);
     return r == CUDA_SUCCESS && sync ? oh_drv.cuStreamSynchronize(stream) : r;
 }
 
@@ -254,4 +294,33 @@ CUresult oh_orion_copy_nd_async(struct oh_twin *t, const struct ow_orion_copy_nd
     (void)t;
     UNUSED_OUT;
     return run_nd(in->stream, in->fence, (const void *)(in + 1), bytes - (uint32_t)sizeof(*in), false);
+}
+
+_Static_assert(sizeof(CUDA_MEMCPY3D) == sizeof(CUDA_MEMCPY3D_PEER), "contexts lie where the reserved words are");
+
+/* Memory says by its address whose it is; an array only by its context. */
+CUresult oh_orion_copy_peer(struct oh_twin *t, const struct ow_orion_copy_peer_in *in, uint32_t bytes,
+                            struct ow_orion_copy_peer_out *out, uint32_t *out_bytes)
+{
+    void *stream, *dst_context, *src_context;
+    CUDA_MEMCPY3D_PEER peer;
+    CUDA_MEMCPY3D p;
+    CUresult r = oh_get(OW_KIND_STREAM, in->stream, &stream);
+
+    (void)t;
+    UNUSED_OUT;
+    if (bytes < sizeof(*in) + sizeof(struct oc_copy_nd))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r == CUDA_SUCCESS)
+        r = oh_get(OW_KIND_CONTEXT, in->dst_context, &dst_context);
+    if (r == CUDA_SUCCESS)
+        r = oh_get(OW_KIND_CONTEXT, in->src_context, &src_context);
+    if (r == CUDA_SUCCESS)
+        r = oh_copy_nd_get((const void *)(in + 1), &p);
+    if (r != CUDA_SUCCESS)
+        return r;
+    memcpy(&peer, &p, sizeof(peer));
+    peer.dstContext = dst_context;
+    peer.srcContext = src_context;
+    return in->wait ? OH_CALL(cuMemcpy3DPeer, &peer) : OH_CALL(cuMemcpy3DPeerAsync, &peer, stream);
 }

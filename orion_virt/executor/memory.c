@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Device memory: what is left of the quota, pitched allocations, arrays, ranges. */
+/* Device memory: what is left of the quota, pitched allocations, ranges. */
 #include "memory.h"
-#include "gen/checks.h"
 
 #define PITCH_ALIGN 512u /* what the driver rounds rows to, for the booking before it says so */
 
@@ -93,113 +92,5 @@ CUresult oh_orion_host_sync(struct oh_twin *t, const struct ow_orion_host_sync_i
         if (oh_devices[i].context != current)
             OH_CALL(cuCtxSetCurrent, current);
     }
-    return CUDA_SUCCESS;
-}
-
-/* ---- arrays: opaque, so the booking is the size of their texels ---- */
-
-static uint64_t texel_bytes(unsigned format)
-{
-    switch (format) {
-    case 0x01: /* UNSIGNED_INT8 */
-    case 0x08: /* SIGNED_INT8 */
-        return 1;
-    case 0x02: /* UNSIGNED_INT16 */
-    case 0x09: /* SIGNED_INT16 */
-    case 0x10: /* HALF */
-        return 2;
-    case 0x03: /* UNSIGNED_INT32 */
-    case 0x0a: /* SIGNED_INT32 */
-    case 0x20: /* FLOAT */
-        return 4;
-    default:
-        return 16; /* block formats: no more than this */
-    }
-}
-
-/* Saturates: what overflows is over every quota. */
-static uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d)
-{
-    uint64_t bytes = texel_bytes(d->Format) * (d->NumChannels ? d->NumChannels : 1);
-
-    bytes = oh_array_bytes(bytes, d->Width ? d->Width : 1);
-    bytes = oh_array_bytes(bytes, d->Height ? d->Height : 1);
-    return oh_array_bytes(bytes, d->Depth ? d->Depth : 1);
-}
-
-static CUresult array_keep(struct oh_twin *t, uint64_t id, CUresult made, CUarray array, uint64_t booked)
-{
-    CUresult r = made;
-
-    if (r == CUDA_SUCCESS) {
-        r = oh_put(OW_KIND_ARRAY, id, array);
-        if (r != CUDA_SUCCESS)
-            OH_CALL(cuArrayDestroy, array);
-    }
-    if (r != CUDA_SUCCESS)
-        oh_unbook(t->device, booked);
-    else /* device in the low bits: bookings are of whole texels, sizes below 2^48 */
-        oh_set_data(OW_KIND_ARRAY, id, (void *)(uintptr_t)(booked << 8 | (uint64_t)(uint8_t)t->device));
-    return r;
-}
-
-CUresult oh_cuArrayCreate_v2(struct oh_twin *t, const struct ow_cuArrayCreate_v2_in *in, uint32_t bytes,
-                             struct ow_cuArrayCreate_v2_out *out, uint32_t *out_bytes)
-{
-    const CUDA_ARRAY_DESCRIPTOR *d = (const void *)(in + 1);
-    CUDA_ARRAY3D_DESCRIPTOR wide = { 0 };
-    CUarray array = NULL;
-    CUresult r;
-
-    (void)out;
-    (void)out_bytes;
-    if (bytes < sizeof(*in) + sizeof(*d) || t->device < 0)
-        return CUDA_ERROR_INVALID_VALUE;
-    wide.Width = d->Width;
-    wide.Height = d->Height;
-    wide.Format = d->Format;
-    wide.NumChannels = d->NumChannels;
-    r = oh_book(t->device, array_bytes(&wide));
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = OH_CALL(cuArrayCreate_v2, &array, d);
-    return array_keep(t, in->pHandle, r, array, array_bytes(&wide));
-}
-
-CUresult oh_cuArray3DCreate_v2(struct oh_twin *t, const struct ow_cuArray3DCreate_v2_in *in, uint32_t bytes,
-                               struct ow_cuArray3DCreate_v2_out *out, uint32_t *out_bytes)
-{
-    const CUDA_ARRAY3D_DESCRIPTOR *d = (const void *)(in + 1);
-    CUarray array = NULL;
-    CUresult r;
-
-    (void)out;
-    (void)out_bytes;
-    if (bytes < sizeof(*in) + sizeof(*d) || t->device < 0)
-        return CUDA_ERROR_INVALID_VALUE;
-    r = oh_book(t->device, array_bytes(d));
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = OH_CALL(cuArray3DCreate_v2, &array, d);
-    return array_keep(t, in->pHandle, r, array, array_bytes(d));
-}
-
-CUresult oh_cuArrayDestroy(struct oh_twin *t, const struct ow_cuArrayDestroy_in *in, uint32_t bytes,
-                           struct ow_cuArrayDestroy_out *out, uint32_t *out_bytes)
-{
-    uint64_t booked = (uint64_t)(uintptr_t)oh_data(OW_KIND_ARRAY, in->hArray);
-    void *array;
-    CUresult r = oh_get(OW_KIND_ARRAY, in->hArray, &array);
-
-    (void)t;
-    (void)bytes;
-    (void)out;
-    (void)out_bytes;
-    if (r == CUDA_SUCCESS)
-        r = OH_CALL(cuArrayDestroy, array);
-    if (r != CUDA_SUCCESS)
-        return r;
-    oh_del(OW_KIND_ARRAY, in->hArray);
-    oh_unbook((int)(booked & 0xff), booked >> 8);
     return CUDA_SUCCESS;
 }

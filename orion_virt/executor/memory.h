@@ -11,8 +11,8 @@
 /* ---- copy.c ---- */
 /* One side of a copy, checked: the address that the driver gets. */
 struct oh_place {
-    enum oc_side side; /* DEVICE, or REGION for any host memory */
-    uint64_t addr;
+    enum oc_side side; /* DEVICE, ARRAY, or REGION for any host memory */
+    uint64_t addr;     /* of an array the driver's handle */
 };
 /* INVALID_VALUE unless all bytes are this client's. */
 OH_MUST_CHECK CUresult oh_place_get(uint32_t side, uint64_t addr, uint64_t bytes, struct oh_place *place);
@@ -49,5 +49,8 @@ void oh_trampoline(void *call); /* a CUhostFn */
 /* ---- vmm.c ---- */
 /* The reservation of addresses that holds ptr; false: none. */
 bool oh_reservation_find(uint64_t ptr, uint64_t *start, uint64_t *bytes);
+/* The physical allocation behind a client's number, whose booking stays until it is let go; NULL: none. */
+void *oh_memory_hold(uint64_t id, void **handle);
+void oh_memory_let_go(void *memory);
 
 #endif

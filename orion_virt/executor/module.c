@@ -2,6 +2,7 @@
 /* Modules: load, functions, globals, unload; and what dies with a module or a context. */
 #include <stdlib.h>
 
+#include "array.h"
 #include "loop.h"
 #include "modules.h"
 
@@ -9,7 +10,7 @@
 #define RETIRED_NS 10000000000u
 
 /* What another guest thread's command may be looking at in this moment is freed much later. */
-static void retire(void *p)
+void oh_retire(void *p)
 {
     static struct retired {
         void *p;
@@ -79,7 +80,7 @@ void oh_code_free(struct oh_code *code)
     for (uint32_t i = 0; i < code->nr_globals; i++)
         oh_ledger_del(code->globals[i]);
     oh_image_put(code->image);
-    retire(code);
+    oh_retire(code);
 }
 
 void oh_code_global(struct oh_code *code, int device, uint64_t ptr, uint64_t bytes)
@@ -108,7 +109,7 @@ static void drop_function(uint64_t id, void *real, void *data, void *arg)
     if (!f || (d->owner && f->owner != d->owner) || (d->context && f->context != d->context))
         return;
     if (oh_take(d->kind, id, &real, &data))
-        retire(data);
+        oh_retire(data);
 }
 
 static void drop_kernel(uint64_t id, void *real, void *data, void *arg)
@@ -132,6 +133,7 @@ static void drop_module(uint64_t id, void *real, void *data, void *arg)
     if (!code || (d->owner && code->library != d->owner) || (d->context && code->context != d->context))
         return;
     oh_each(OW_KIND_FUNCTION, drop_function, &functions);
+    oh_drop_references(id);
     if (oh_take(OW_KIND_MODULE, id, &real, &data))
         oh_code_free(data);
 }
@@ -192,6 +194,7 @@ CUresult oh_orion_module_unload(struct oh_twin *t, const struct ow_orion_module_
     if (!oh_take(OW_KIND_MODULE, in->module, &module, (void **)&code))
         return CUDA_ERROR_INVALID_HANDLE;
     oh_drop_owned(in->module);
+    oh_drop_references(in->module);
     r = code && code->library ? CUDA_SUCCESS : oh_drv.cuModuleUnload(module);
     oh_code_free(code);
     return r;

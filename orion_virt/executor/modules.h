@@ -42,8 +42,6 @@ struct oh_code {              /* data of a MODULE or LIBRARY */
     uint64_t globals[64];     /* in the ledger */
     uint32_t nr_globals;
 };
-/* The context that the calling twin has current, as the client calls it; 0: none. */
-uint64_t oh_current_context(void);
 OH_MUST_CHECK CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t library, struct oh_image *image);
 void oh_code_free(struct oh_code *code); /* what oh_take gave */
 /* A variable of the image: becomes the client's memory. */

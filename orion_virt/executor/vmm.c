@@ -263,6 +263,16 @@ static void memory_put(struct memory *m)
     pthread_mutex_unlock(&lock);
 }
 
+void *oh_memory_hold(uint64_t id, void **handle)
+{
+    return memory_get(id, handle);
+}
+
+void oh_memory_let_go(void *memory)
+{
+    memory_put(memory);
+}
+
 /* Takes over the reference. */
 static void mapping_add(struct mapping *map, uint64_t ptr, uint64_t bytes, struct memory *m)
 {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
+#include "array.h"
 
 static __thread struct CUctx_st *stack[SIM_STACK];
 static __thread unsigned depth;
@@ -89,6 +89,8 @@ static void deactivate(struct CUctx_st *ctx)
     sim_streams_end(ctx);
     sim_output_show(ctx);
     sim_libraries_drop(ctx);
+    sim_textures_drop(ctx);
+    sim_arrays_drop(ctx);
     sim_space_drop(ctx);
     ctx->legacy = NULL;
 }

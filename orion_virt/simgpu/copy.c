@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
+#include "array.h"
 
 enum side { HOST, DEVICE, ANY };
 
@@ -178,16 +178,22 @@ static CUresult resolve_side(CUmemorytype type, const void *host, CUdeviceptr de
 
 CUresult sim_copy_resolve(const CUDA_MEMCPY3D *p, struct sim_copy *c)
 {
+    size_t from[3] = { p->srcXInBytes, p->srcY, p->srcZ }, to[3] = { p->dstXInBytes, p->dstY, p->dstZ };
     CUresult r;
 
     memset(c, 0, sizeof(*c));
     c->width = p->WidthInBytes;
     c->height = p->Height;
     c->depth = p->Depth;
-    if (p->srcMemoryType == CU_MEMORYTYPE_ARRAY || p->dstMemoryType == CU_MEMORYTYPE_ARRAY)
-        return CUDA_ERROR_NOT_SUPPORTED;
-    r = resolve_side(p->srcMemoryType, p->srcHost, p->srcDevice, p->srcPitch, p->srcHeight, p, c, true);
-    return r ? r : resolve_side(p->dstMemoryType, p->dstHost, p->dstDevice, p->dstPitch, p->dstHeight, p, c, false);
+    if (p->srcMemoryType == CU_MEMORYTYPE_ARRAY)
+        r = sim_array_box(p->srcArray, from, c, &c->src, true);
+    else
+        r = resolve_side(p->srcMemoryType, p->srcHost, p->srcDevice, p->srcPitch, p->srcHeight, p, c, true);
+    if (r)
+        return r;
+    if (p->dstMemoryType == CU_MEMORYTYPE_ARRAY)
+        return sim_array_box(p->dstArray, to, c, &c->dst, false);
+    return resolve_side(p->dstMemoryType, p->dstHost, p->dstDevice, p->dstPitch, p->dstHeight, p, c, false);
 }
 
 static CUresult box(const CUDA_MEMCPY3D *p, CUstream stream, bool async)
@@ -244,6 +250,30 @@ SIM_API CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *p)
 SIM_API CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *p, CUstream stream)
 {
     return box(p, stream, true);
+}
+
+/* All memory is one: whose it is does not matter. */
+static CUresult peer(const CUDA_MEMCPY3D_PEER *p, CUstream stream, bool async)
+{
+    CUDA_MEMCPY3D q;
+
+    if (!p)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!two_contexts(p->srcContext, p->dstContext))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    memcpy(&q, p, sizeof(q));
+    q.reserved0 = q.reserved1 = NULL;
+    return box(&q, stream, async);
+}
+
+SIM_API CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *p)
+{
+    return peer(p, NULL, false);
+}
+
+SIM_API CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *p, CUstream stream)
+{
+    return peer(p, stream, true);
 }
 
 static CUresult set(uint64_t dst, size_t pitch, unsigned value, unsigned element, size_t width, size_t height,

@@ -3,11 +3,31 @@
 #ifndef SIM_PTX_H
 #define SIM_PTX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct ptx_module;
 struct ptx_kernel;
+
+/* What a texture or surface object names. Sizes are in elements, of a dimension that it lacks 1. */
+#define PTX_TEXTURE_LEVELS 18u
+enum ptx_component { PTX_UNSIGNED, PTX_SIGNED, PTX_FLOAT };
+enum ptx_address_mode { PTX_WRAP, PTX_CLAMP, PTX_MIRROR, PTX_BORDER };
+struct ptx_texture {
+    struct ptx_level {
+        uint8_t *base;
+        uint32_t size[3];             /* the third counts layers and faces too */
+        size_t pitch, slice;
+    } level[PTX_TEXTURE_LEVELS];
+    unsigned levels, channels, component_bytes;
+    enum ptx_component component;
+    enum ptx_address_mode mode[3];
+    bool linear_memory;               /* a row of memory: fetches outside are 0 */
+    bool linear, mip_linear;          /* filters */
+    bool normalized_coordinates, as_integer;
+    float border[4], bias, min_lod, max_lod;
+};
 
 /* Device memory is host memory at its own address. The driver tells what is valid. */
 struct ptx_memory {
@@ -18,6 +38,8 @@ struct ptx_memory {
     void (*free)(void *arg, void *p);
     /* What one call of printf printed (fd 1), or the message of a failed assertion (fd 2). */
     void (*print)(void *arg, int fd, const char *text, size_t bytes);
+    /* False: `object` is no live texture (or surface) object. */
+    bool (*texture)(void *arg, uint64_t object, bool surface, struct ptx_texture *out);
     void *arg;
 };
 

@@ -193,28 +193,6 @@ static int32_t immediate(struct ptx_parser *p, enum ptx_type type, bool negative
     return ptx_constant_slot(p, FILL_VALUE, v);
 }
 
-static void address(struct ptx_parser *p, struct ptx_operand *o)
-{
-    struct ptx_lexer *l = &p->lex;
-
-    o->kind = O_ADDRESS;
-    if (l->kind == K_NUMBER) {
-        o->slot = immediate(p, T_U64, false);
-    } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
-        return ptx_fail(p, "unknown name '%.*s' in an address", (int)l->len, l->text);
-    } else {
-        ptx_next(l);
-    }
-    while (ptx_is(l, "+") || ptx_is(l, "-")) {
-        bool minus = ptx_is(l, "-");
-        ptx_next(l);
-        minus ^= ptx_accept(p, "-");
-        o->off += minus ? -(int64_t)l->value : (int64_t)l->value;
-        ptx_next(l);
-    }
-    ptx_expect(p, "]");
-}
-
 static void vector(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type)
 {
     int32_t slots[8];
@@ -233,12 +211,41 @@ static void vector(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type ty
         ptx_add_list(p, slots[i]);
 }
 
+static void address(struct ptx_parser *p, struct ptx_operand *o)
+{
+    struct ptx_lexer *l = &p->lex;
+    struct ptx_operand where;
+
+    o->kind = O_ADDRESS;
+    if (l->kind == K_NUMBER) {
+        o->slot = immediate(p, T_U64, false);
+    } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
+        return ptx_fail(p, "unknown name '%.*s' in an address", (int)l->len, l->text);
+    } else {
+        ptx_next(l);
+    }
+    while (ptx_is(l, "+") || ptx_is(l, "-")) {
+        bool minus = ptx_is(l, "-");
+        ptx_next(l);
+        minus ^= ptx_accept(p, "-");
+        o->off += minus ? -(int64_t)l->value : (int64_t)l->value;
+        ptx_next(l);
+    }
+    if (ptx_accept(p, ",")) { /* of a texture or surface */
+        ptx_operand(p, &where, T_F32);
+        o->at_list = where.kind == O_VECTOR ? where.list : ptx_add_list(p, where.slot);
+        o->at_nr = where.kind == O_VECTOR ? where.nr : 1;
+    }
+    ptx_expect(p, "]");
+}
+
 void ptx_operand(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type)
 {
     struct ptx_lexer *l = &p->lex;
     bool negative;
 
-    *o = (struct ptx_operand){ .kind = O_SLOT, .slot = -1, .slot2 = -1, .list = -1, .space = -1 };
+    *o = (struct ptx_operand){ .kind = O_SLOT, .slot = -1, .slot2 = -1, .list = -1, .space = -1,
+                                .at_list = -1 };
     if (ptx_accept(p, "["))
         return address(p, o);
     if (ptx_accept(p, "{"))

@@ -51,7 +51,7 @@ static const struct mnemonic mnemonics[] = {
 struct decoded {
     enum ptx_type types[4];
     unsigned nr_types;
-    uint8_t round, cmp, mode, vector;
+    uint8_t round, cmp, mode, vector, geometry;
     int space;
     uint32_t flags;
     bool wait, lo;
@@ -68,6 +68,9 @@ static const struct { const char *name; uint8_t value; } rounds[] = {
     { "inc", M_INC }, { "dec", M_DEC }, { "cas", M_CAS }, { "exch", M_EXCH }, { "popc", M_POPC }, { "up", M_UP },
     { "down", M_DOWN }, { "bfly", M_BFLY }, { "idx", M_IDX }, { "all", M_ALL }, { "any", M_ANY }, { "uni", M_UNI },
     { "ballot", M_BALLOT },
+}, shapes[] = {
+    { "1d", G_1D }, { "2d", G_2D }, { "3d", G_3D }, { "a1d", G_A1D }, { "a2d", G_A2D }, { "cube", G_CUBE },
+    { "acube", G_ACUBE },
 }, spaces[] = {
     { "global", S_GLOBAL }, { "shared", S_SHARED }, { "shared::cta", S_SHARED }, { "local", S_LOCAL },
     { "param", S_PARAM }, { "param::entry", S_PARAM }, { "param::func", S_PARAM }, { "const", S_CONST },
@@ -75,13 +78,14 @@ static const struct { const char *name; uint8_t value; } rounds[] = {
 static const struct { const char *name; uint32_t flag; } flags[] = {
     { "ftz", F_FTZ }, { "sat", F_SAT }, { "hi", F_HI }, { "wide", F_WIDE }, { "cc", F_CC }, { "to", F_TO },
     { "NaN", F_NAN }, { "sync", F_SYNC }, { "clamp", F_CLAMP }, { "shiftamt", F_SHIFTAMT }, { "arrive", F_ARRIVE },
-    { "red", F_RED }, { "warp", F_WARP }, { "l", F_LEFT }, { "abs", F_ABS },
+    { "red", F_RED }, { "warp", F_WARP }, { "l", F_LEFT }, { "abs", F_ABS }, { "zero", F_ZERO },
 };
 /* Accuracy, memory order, scope and cache words that change nothing where everything is exact and coherent. */
 static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
+    "base", "level", "b", "trap",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \
@@ -106,6 +110,7 @@ static bool modifier(const char *word, size_t len, struct decoded *d)
     FIND(compares, value, d->cmp =)
     FIND(spaces, value, d->space =)
     FIND(modes, value, d->mode =)
+    FIND(shapes, value, d->geometry =)
     FIND(flags, flag, d->flags |=)
     if (len > 4 && (!memcmp(word, "L1::", 4) || !memcmp(word, "L2::", 4) || !memcmp(word, "prox", 4)))
         return true;
@@ -240,6 +245,27 @@ static void atomic(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_op
         ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
 }
 
+/* Data and coordinates are adjacent in the module's lists, in the order of the text. */
+static void texture(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, const struct ptx_operand *o,
+                    unsigned nr)
+{
+    bool fetch = p->insn_text[0] == 't', store = !fetch && p->insn_text[2] == 's';
+    const struct ptx_operand *at = &o[!store], *data = &o[store];
+
+    if (nr < 2 || at->kind != O_ADDRESS || at->at_list < 0 || data->kind != O_VECTOR || d->geometry == G_NONE ||
+        at->at_nr < ptx_coordinates(d->geometry) || (fetch && data->nr != 4) || (!fetch && ptx_bytes(i->type) > 8))
+        return ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
+    i->exec = fetch ? ptx_tex : store ? ptx_sust : ptx_suld;
+    i->geometry = d->geometry;
+    i->a = at->slot;
+    i->b = nr > 2 ? o[2].slot : -1;
+    i->list = store ? at->at_list : data->list;
+    i->nr = (uint8_t)(data->nr + at->at_nr);
+    i->mode = data->nr;
+    if (!fetch)
+        i->type2 = T_S32; /* coordinates */
+}
+
 static void barrier(struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
 {
     if (i->flags & F_WARP) {
@@ -277,6 +303,8 @@ static bool irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, cons
         memory(p, i, d, o, p->insn_text[0] == 'l');
     } else if (name_is(p, len, "atom") || name_is(p, len, "red")) {
         atomic(p, i, o, nr, name_is(p, len, "atom"));
+    } else if (name_is(p, len, "tex") || name_is(p, len, "suld") || name_is(p, len, "sust")) {
+        texture(p, i, d, o, nr);
     } else if (name_is(p, len, "bar") || name_is(p, len, "barrier")) {
         barrier(i, o, nr);
     } else if (name_is(p, len, "mov") && nr == 2 && (o[0].kind == O_VECTOR || o[1].kind == O_VECTOR)) {

@@ -33,7 +33,12 @@ enum ptx_mode {
 enum ptx_flag {
     F_FTZ = 1, F_SAT = 2, F_HI = 4, F_WIDE = 8, F_CC = 16, F_NEG_C = 32, F_TO = 64, F_NAN = 128, F_SYNC = 256,
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
-    F_ABS = 1 << 16, F_NORETURN = 1 << 17,
+    F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18,
+};
+enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
+union ptx_value {
+    uint32_t u;
+    float f;
 };
 enum ptx_op { /* what the run loop does itself; all others are OP_EXEC */
     OP_EXEC, OP_BRA, OP_BRX, OP_CALL, OP_RET, OP_EXIT, OP_BAR, OP_TRAP, OP_NOP, OP_WARPSYNC,
@@ -47,6 +52,7 @@ typedef void ptx_exec(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m);
 struct ptx_insn {
     ptx_exec *exec;
     uint8_t op, type, type2, round, cmp, mode, space, nr; /* nr: vector elements, branch targets */
+    uint8_t geometry;                /* of tex, suld, sust, whose list has data and coordinates; mode: surface data */
     bool pred_neg;
     uint32_t flags, line;
     int32_t pred, d, d2, a, b, c, e; /* slots, -1: none */
@@ -158,6 +164,8 @@ struct ptx_operand {
     int space;                       /* of a named variable in an address, -1: unknown */
     const char *name;                /* O_NAME: label or function */
     size_t len;
+    int32_t at_list;                 /* of an address with coordinates, else -1 */
+    uint8_t at_nr;
 };
 PTX_HIDDEN void ptx_fail(struct ptx_parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 PTX_HIDDEN bool ptx_accept(struct ptx_parser *p, const char *text);
@@ -221,6 +229,9 @@ PTX_HIDDEN void ptx_release_barriers(struct ptx_block *b);
 /* ---- ptx_memory.c ---- */
 PTX_HIDDEN void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t address, unsigned bytes);
 
+/* ---- ptx_texture.c ---- */
+PTX_HIDDEN unsigned ptx_coordinates(enum ptx_geometry g); /* registers that say where, layer included */
+
 /* Instructions, by file. */
 #define PTX_EXEC(name) PTX_HIDDEN void ptx_##name(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 PTX_EXEC(add); PTX_EXEC(sub); PTX_EXEC(mul); PTX_EXEC(mad); PTX_EXEC(div); PTX_EXEC(rem); PTX_EXEC(min); PTX_EXEC(max);
@@ -234,6 +245,7 @@ PTX_EXEC(lg2); PTX_EXEC(ex2); PTX_EXEC(tanh); PTX_EXEC(copysign); PTX_EXEC(testp
 PTX_EXEC(mov); PTX_EXEC(pack); PTX_EXEC(unpack); PTX_EXEC(selp); PTX_EXEC(slct); PTX_EXEC(setp); PTX_EXEC(set);
 PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(activemask);
 PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(vprintf);
+PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
 PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
 
 #define EACH for (unsigned l = 0; l < PTX_LANES; l++) if (m >> l & 1)

@@ -31,6 +31,7 @@
 enum sim_kind {
     SIM_CONTEXT = 1, SIM_STREAM, SIM_EVENT, SIM_MODULE, SIM_LIBRARY, SIM_FUNCTION, SIM_KERNEL,
     SIM_GRAPH, SIM_NODE, SIM_EXEC, SIM_POOL, SIM_ARRAY, SIM_VMM, SIM_LINK,
+    SIM_MIPMAP,
 };
 bool sim_register(void *object, enum sim_kind kind);
 void sim_unregister(void *object);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "sim.h"
+#include "array.h"
 
 /* Above the bases at which a driver's reservations were seen, inside what clients keep free for us. */
 #define SPACE_LOW (OC_DEVICE_LOW + (1ull << 40))
@@ -391,10 +391,13 @@ void sim_space_drop(struct CUctx_st *ctx)
     pthread_rwlock_unlock(&lock);
 }
 
+/* Arrays are no memory that a kernel can address. */
 static uint64_t ptx_extent(void *arg, uint64_t address)
 {
+    struct sim_range r;
+
     (void)arg;
-    return sim_space_extent(address);
+    return sim_space_find(address, &r) && r.kind == SIM_MEM_ARRAY ? 0 : sim_space_extent(address);
 }
 
 static void *ptx_alloc(void *arg, size_t bytes, int managed)
@@ -421,4 +424,4 @@ static void ptx_print(void *arg, int fd, const char *text, size_t bytes)
 }
 
 const struct ptx_memory sim_ptx_memory = { .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
-                                           .print = ptx_print };
+                                           .print = ptx_print, .texture = sim_texture_view };

@@ -8,7 +8,7 @@ from .schema import Type
 #: Handle kinds; the number is the position + 1 and never changes (append only).
 KINDS = (
     "CONTEXT", "MODULE", "LIBRARY", "FUNCTION", "KERNEL", "STREAM", "EVENT", "GRAPH", "GRAPH_NODE", "GRAPH_EXEC",
-    "MEMPOOL", "ARRAY", "MIPMAPPED_ARRAY", "MEM_ALLOCATION", "USER_OBJECT", "LINK",
+    "MEMPOOL", "ARRAY", "MIPMAPPED_ARRAY", "MEM_ALLOCATION", "USER_OBJECT", "LINK", "TEXREF", "SURFREF",
 )  # fmt: skip
 
 # ---- numbers ----
@@ -71,9 +71,17 @@ MEM_ALLOCATION = Type(
 )
 USER_OBJECT = Type("CUuserObject", "u64", "USER_OBJECT", body="typedef struct CUuserObject_st *CUuserObject;")
 LINK = Type("CUlinkState", "u64", "LINK", body="typedef struct CUlinkState_st *CUlinkState;")
+TEXREF = Type("CUtexref", "u64", "TEXREF", body="typedef struct CUtexref_st *CUtexref;")
+SURFREF = Type("CUsurfref", "u64", "SURFREF", body="typedef struct CUsurfref_st *CUsurfref;")
+
+# ---- values of the driver's own: they travel inside kernel parameters ----
+TEX_OBJECT = Type("CUtexObject", "u64", body="typedef unsigned long long CUtexObject;")
+SURF_OBJECT = Type("CUsurfObject", "u64", body="typedef unsigned long long CUsurfObject;")
 
 # ---- enumerations: 32 bits, values in constants.py ----
 ARRAY_FORMAT = Type("CUarray_format", "u32", body="typedef unsigned int CUarray_format;")
+ADDRESS_MODE = Type("CUaddress_mode", "u32", body="typedef unsigned int CUaddress_mode;")
+FILTER_MODE = Type("CUfilter_mode", "u32", body="typedef unsigned int CUfilter_mode;")
 CAPTURE_MODE = Type("CUstreamCaptureMode", "u32", body="typedef unsigned int CUstreamCaptureMode;")
 CAPTURE_STATUS = Type("CUstreamCaptureStatus", "u32", body="typedef unsigned int CUstreamCaptureStatus;")
 DEVICE_ATTRIBUTE = Type("CUdevice_attribute", "u32", body="typedef unsigned int CUdevice_attribute;")
@@ -111,6 +119,8 @@ TENSOR_TYPE = Type("CUtensorMapDataType", "u32", body="typedef unsigned int CUte
 TENSOR_INTERLEAVE = Type("CUtensorMapInterleave", "u32", body="typedef unsigned int CUtensorMapInterleave;")
 TENSOR_SWIZZLE = Type("CUtensorMapSwizzle", "u32", body="typedef unsigned int CUtensorMapSwizzle;")
 TENSOR_L2 = Type("CUtensorMapL2promotion", "u32", body="typedef unsigned int CUtensorMapL2promotion;")
+TENSOR_WIDE = Type("CUtensorMapIm2ColWideMode", "u32", body="typedef unsigned int CUtensorMapIm2ColWideMode;")
+TENSOR_CLASS = Type("CUtensorMapAllocClass", "u32", body="typedef unsigned int CUtensorMapAllocClass;")
 TENSOR_FILL = Type("CUtensorMapFloatOOBfill", "u32", body="typedef unsigned int CUtensorMapFloatOOBfill;")
 INSTANTIATE_RESULT = Type("CUgraphInstantiateResult", "u32", body="typedef unsigned int CUgraphInstantiateResult;")
 OCCUPANCY_FLAGS = Type("CUoccupancy_flags", "u32", body="typedef unsigned int CUoccupancy_flags;")
@@ -230,6 +240,117 @@ ARRAY3D_DESC = Type(
     unsigned int NumChannels, Flags;
 } CUDA_ARRAY3D_DESCRIPTOR;""",
 )
+ARRAY_SPARSE = Type(
+    "CUDA_ARRAY_SPARSE_PROPERTIES",
+    "bytes",
+    body="""typedef struct CUDA_ARRAY_SPARSE_PROPERTIES_st {
+    struct { unsigned int width, height, depth; } tileExtent;
+    unsigned int miptailFirstLevel;
+    unsigned long long miptailSize;
+    unsigned int flags, reserved[4];
+} CUDA_ARRAY_SPARSE_PROPERTIES;""",
+)
+ARRAY_REQUIREMENTS = Type(
+    "CUDA_ARRAY_MEMORY_REQUIREMENTS",
+    "bytes",
+    body="""typedef struct CUDA_ARRAY_MEMORY_REQUIREMENTS_st {
+    size_t size, alignment;
+    unsigned int reserved[4];
+} CUDA_ARRAY_MEMORY_REQUIREMENTS;""",
+)
+ARRAY_MAP_INFO = Type(
+    "CUarrayMapInfo",
+    "bytes",
+    body="""typedef struct CUarrayMapInfo_st {
+    unsigned int resourceType;
+    union { CUmipmappedArray mipmap; CUarray array; } resource;
+    unsigned int subresourceType;
+    union {
+        struct {
+            unsigned int level, layer, offsetX, offsetY, offsetZ, extentWidth, extentHeight, extentDepth;
+        } sparseLevel;
+        struct { unsigned int layer; unsigned long long offset, size; } miptail;
+    } subresource;
+    unsigned int memOperationType, memHandleType;
+    union { CUmemGenericAllocationHandle memHandle; } memHandle;
+    unsigned long long offset;
+    unsigned int deviceBitMask, flags, reserved[2];
+} CUarrayMapInfo;""",
+)
+RESOURCE_DESC = Type(
+    "CUDA_RESOURCE_DESC",
+    "bytes",
+    body="""typedef struct CUDA_RESOURCE_DESC_st {
+    unsigned int resType;
+    union {
+        struct { CUarray hArray; } array;
+        struct { CUmipmappedArray hMipmappedArray; } mipmap;
+        struct { CUdeviceptr devPtr; CUarray_format format; unsigned int numChannels; size_t sizeInBytes; } linear;
+        struct {
+            CUdeviceptr devPtr;
+            CUarray_format format;
+            unsigned int numChannels;
+            size_t width, height, pitchInBytes;
+        } pitch2D;
+        struct { int reserved[32]; } reserved;
+    } res;
+    unsigned int flags;
+} CUDA_RESOURCE_DESC;""",
+)
+TEXTURE_DESC = Type(
+    "CUDA_TEXTURE_DESC",
+    "bytes",
+    body="""typedef struct CUDA_TEXTURE_DESC_st {
+    CUaddress_mode addressMode[3];
+    CUfilter_mode filterMode;
+    unsigned int flags, maxAnisotropy;
+    CUfilter_mode mipmapFilterMode;
+    float mipmapLevelBias, minMipmapLevelClamp, maxMipmapLevelClamp, borderColor[4];
+    int reserved[12];
+} CUDA_TEXTURE_DESC;""",
+)
+RESOURCE_VIEW_DESC = Type(
+    "CUDA_RESOURCE_VIEW_DESC",
+    "bytes",
+    body="""typedef struct CUDA_RESOURCE_VIEW_DESC_st {
+    unsigned int format;
+    size_t width, height, depth;
+    unsigned int firstMipmapLevel, lastMipmapLevel, firstLayer, lastLayer, reserved[16];
+} CUDA_RESOURCE_VIEW_DESC;""",
+)
+MEMCPY_ATTRIBUTES = Type(
+    "CUmemcpyAttributes",
+    "bytes",
+    body="""typedef struct CUmemcpyAttributes_st {
+    unsigned int srcAccessOrder;
+    CUmemLocation srcLocHint, dstLocHint;
+    unsigned int flags;
+} CUmemcpyAttributes;""",
+)
+MEMCPY3D_OPERAND = Type(
+    "CUmemcpy3DOperand",
+    "bytes",
+    body="""typedef struct CUmemcpy3DOperand_st {
+    unsigned int type;
+    union {
+        struct { CUdeviceptr ptr; size_t rowLength, layerHeight; CUmemLocation locHint; } ptr;
+        struct { CUarray array; struct { size_t x, y, z; } offset; } array;
+    } op;
+} CUmemcpy3DOperand;""",
+)
+MEMCPY3D_BATCH_OP = Type(
+    "CUDA_MEMCPY3D_BATCH_OP",
+    "bytes",
+    body="""typedef struct CUDA_MEMCPY3D_BATCH_OP_st {
+    CUmemcpy3DOperand src, dst;
+    struct { size_t width, height, depth; } extent;
+    unsigned int srcAccessOrder, flags;
+} CUDA_MEMCPY3D_BATCH_OP;""",
+)
+PSIZE = Type("size_t *", "u64")
+PDEVPTR = Type("CUdeviceptr *", "u64")
+PMEMCPY_ATTRIBUTES = Type("CUmemcpyAttributes *", "u64")
+PMEMCPY3D_BATCH_OP = Type("CUDA_MEMCPY3D_BATCH_OP *", "u64")
 MEMCPY2D = Type(
     "CUDA_MEMCPY2D",
     "bytes",

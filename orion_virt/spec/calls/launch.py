@@ -30,6 +30,5 @@ CALLS = (
         inp("tensorRank", U32), inp("globalAddress", PTR), buf("globalDim", U64, "tensorRank"),
         buf("globalStrides", U64, "tensorRank"), buf("boxDim", U32, "tensorRank"),
         buf("elementStrides", U32, "tensorRank"), inp("interleave", TENSOR_INTERLEAVE), inp("swizzle", TENSOR_SWIZZLE),
-        inp("l2Promotion", TENSOR_L2), inp("oobFill", TENSOR_FILL), hand="client", since=12000),
-    local("cuTensorMapReplaceAddress", out("tensorMap", TENSOR_MAP), inp("globalAddress", PTR), since=12000),
+        inp("l2Promotion", TENSOR_L2), inp("oobFill", TENSOR_FILL), hand="both", since=12000),
 )

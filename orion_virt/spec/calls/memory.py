@@ -37,5 +37,5 @@ CALLS = (
         since=3020),
     call(408, "cuArray3DGetDescriptor_v2", buf("pArrayDescriptor", ARRAY3D_DESC, 1, dir="out"), inp("hArray", ARRAY),
         since=3020),
-    call(409, "cuArrayDestroy", inp("hArray", ARRAY), hand="executor", frees="hArray", blocks=True, since=2000),
+    call(409, "cuArrayDestroy", inp("hArray", ARRAY), hand="both", frees="hArray", blocks=True, since=2000),
 )

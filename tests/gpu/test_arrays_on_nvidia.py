@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CUDA arrays, textures, surfaces, tensor maps and their copies, natively and through a vGPU: equal outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import host as hosts
+import pytest
+from test_same_as_native import both, compiled, host  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.gpu
+TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
+
+
+@pytest.fixture(scope="module")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("textures"), "textures")
+
+
+@pytest.mark.parametrize("name", TEXTURES)
+def test_textures(host: hosts.Host, textures: Path, name: str) -> None:  # noqa: F811
+    both(host, [str(textures), name])

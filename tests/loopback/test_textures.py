@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs on CUDA arrays, textures, surfaces and their copies, on the simulated card: they check themselves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import host as hosts
+import pytest
+
+SOURCES = Path(__file__).resolve().parent.parent / "gpu" / "programs"
+TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory):
+    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=256) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled programs."""
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    folder = tmp_path_factory.mktemp("programs")
+    for name in ("textures",):
+        subprocess.run(["nvcc", "-o", folder / name, SOURCES / f"{name}.cu", "-arch=compute_90", "-std=c++17"], check=True)
+    return folder
+
+
+def check(done: subprocess.CompletedProcess) -> None:
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0 and "WRONG" not in done.stdout
+
+
+@pytest.mark.parametrize("name", TEXTURES)
+def test_textures(host: hosts.Host, programs: Path, name: str) -> None:
+    check(host.run([programs / "textures", name]))
+
+
+@pytest.mark.parametrize("name", ["layered", "formats", "mipmap"])
+def test_textures_over_tcp(host: hosts.Host, programs: Path, name: str) -> None:
+    check(host.run([programs / "textures", name], env=host.tcp_env))
+
+
+def test_every_body_is_named(host: hosts.Host, programs: Path) -> None:
+    assert host.run([programs / "textures"]).stdout.split() == TEXTURES
