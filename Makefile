@@ -30,7 +30,7 @@ test:
 	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
 
-build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/ring-dump $(LIB)/install-client
+build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/ring-dump $(LIB)/install-client
 gen: build/gen.stamp
 
 build/gen.stamp: $(SPEC)
@@ -52,6 +52,16 @@ $(LIB)/guest/libcuda.so.1: build/gen.stamp $(wildcard guest-agent/libcuda/*.[ch]
 	$(GUESTCC) $(COMMON) $(CFLAGS) -DOG_BUILD_ID='"$(BUILD)"' -Iguest-agent/libcuda -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete \
 	  -Wl,--version-script=guest-agent/libcuda/gen/libcuda.map -o $@ guest-agent/libcuda/*.c guest-agent/libcuda/gen/*.c -ldl
 
+# The library asks the same server by the same means, so it takes those files as they are.
+NVML    := $(wildcard guest-agent/libnvidia-ml/*.c) \
+  $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
+
+$(LIB)/guest/libnvidia-ml.so.1: build/gen.stamp $(NVML) $(wildcard guest-agent/*/*.h) $(HEADERS)
+	@mkdir -p $(@D)
+	$(GUESTCC) $(COMMON) $(CFLAGS) -Iguest-agent/libnvidia-ml -Iguest-agent/libcuda -shared -Wl,-soname,libnvidia-ml.so.1 \
+	  -Wl,-z,nodelete -Wl,--version-script=guest-agent/libnvidia-ml/gen/libnvidia-ml.map -o $@ \
+	  $(NVML) guest-agent/libnvidia-ml/gen/answers.c
+
 $(LIB)/ring-dump: $(wildcard ivshmem/tools/*.c) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -o $@ ivshmem/tools/*.c
@@ -60,7 +70,7 @@ $(LIB)/guest/orion-demo: guest-agent/demo/demo.c
 	@mkdir -p $(@D)
 	$(GUESTCC) -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) -o $@ $< -ldl -lm
 
-$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
+$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
 	$(PY) guest-agent/installer/build.py $(LIB) $@
 
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
@@ -68,6 +78,6 @@ demo-ptx:
 	.venv/bin/python guest-agent/demo/compile.py guest-agent/demo/kernels.cu > guest-agent/demo/kernels.ptx
 
 clean:
-	rm -rf build $(LIB) ivshmem/gen guest-agent/libcuda/gen orion_virt/executor/gen orion_virt/simgpu/gen
+	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
 .PHONY: all demo test build gen clean demo-ptx

@@ -13,6 +13,7 @@ def payload(lib: Path) -> list[tuple[str, Path, str]]:
     """(name in the guest, file, mode); a relative name goes below the installation path."""
     return [
         ("libcuda.so.1", lib / "guest" / "libcuda.so.1", "0755"),
+        ("libnvidia-ml.so.1", lib / "guest" / "libnvidia-ml.so.1", "0755"),
         ("demo/orion-demo", lib / "guest" / "orion-demo", "0755"),
         ("demo/kernels.ptx", HERE.parent / "demo" / "kernels.ptx", "0644"),
         ("/etc/udev/rules.d/60-orion-ivshmem.rules", HERE / "60-orion-ivshmem.rules", "0644"),

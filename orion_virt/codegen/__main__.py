@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import abi, checks, dispatch, driver, exports, ops, send, stubs, wire
+from . import abi, checks, dispatch, driver, exports, nvml, ops, send, stubs, wire
 from .load import Spec, SpecError, load
-from .lock import update_lock
+from .lock import update_figures, update_lock
 
 WIRE, GUEST, HOST, SIM = "ivshmem/gen", "guest-agent/libcuda/gen", "orion_virt/executor/gen", "orion_virt/simgpu/gen"
 
@@ -33,6 +33,7 @@ def generate(spec: Spec) -> dict[str, str]:
         f"{HOST}/ops.h": ops.ops_h(spec),
         f"{HOST}/ops.c": ops.ops_c(spec),
     }
+    files |= nvml.generate()
     for family in spec.families:
         for path, text in (
             (f"{GUEST}/stub_{family.name}.c", stubs.stub_c(spec, family)),
@@ -50,7 +51,7 @@ def write(files: dict[str, str], root: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists() or target.read_text() != text:
             target.write_text(text)
-    for folder in (WIRE, GUEST, HOST, SIM):
+    for folder in (WIRE, GUEST, HOST, SIM, nvml.GEN):
         for old in (root / folder).glob("*.[ch]"):
             if f"{folder}/{old.name}" not in files:
                 old.unlink()
@@ -67,6 +68,7 @@ def main() -> int:
         lock = args.out / "tests/spec/ops.lock"
         if not args.no_lock and lock.parent.is_dir():
             update_lock(spec, lock)
+            update_figures(nvml.lock_entries(nvml.load()), lock.with_name("figures.lock"))
         write(generate(spec), args.out)
     except SpecError as error:
         print(f"codegen: {error}", file=sys.stderr)

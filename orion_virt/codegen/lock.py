@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tests/spec/ops.lock: the operation numbers ever given out, append only."""
+"""tests/spec/ops.lock and figures.lock: the numbers ever given out, append only."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ def update_lock(spec: Spec, path: Path) -> None:
     head = "" if path.exists() else "# Operation numbers ever given out. Append only; codegen adds lines at the end.\n"
     with path.open("a") as file:
         file.write(head + "\n".join(new) + "\n")
+
+
+def update_figures(entries: dict[str, str], path: Path) -> None:
+    """As update_lock, for figures and texts of NVML: "kind number count" -> name."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = dict(line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    for key, name in known.items():
+        if entries.get(key, name) != name:
+            raise SpecError(f"spec/nvml: {entries[key]}: {key} was {name}; take a new number")
+    new = [f"{key} {name}" for key, name in entries.items() if key not in known]
+    if new:
+        head = "" if lines else "# Numbers of NVML's figures and texts ever given out: kind, first, count, name. Append only.\n"
+        with path.open("a") as file:
+            file.write(head + "\n".join(new) + "\n")

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import pynvml
 
 from orion_virt import paths
 from orion_virt.errors import Unavailable
+from orion_virt.gpu import figures
 
+_CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 _PROBE_SECONDS = 120  # bringing eight cards up without persistence mode takes tens of seconds
 
 
@@ -29,6 +31,9 @@ class Gpu:
     total_bytes: int
     base_bytes: int  # of a bare context
     attributes: dict[int, int]
+    bus_id: str = ""
+    figures: dict[int, int] = field(default_factory=dict)  # NVML's, by the numbers of the spec
+    texts: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Inventory:
     driver_version: int  # as cuDriverGetVersion says
     gpus: tuple[Gpu, ...]
     version_text: str = ""  # as NVML says, e.g. 550.54.15
+    nvml_version: str = ""
+    pairs: dict[str, list[int]] = field(default_factory=dict)  # "0.1": topology level, peer status by capability
 
 
 def nvidia_version() -> str | None:
@@ -77,20 +84,28 @@ def take(driver: str) -> Inventory:
 
 def _inventory(simulated: Path | None, version_text: str) -> Inventory:
     found = _run_probe(simulated)
-    gpus = tuple(
-        Gpu(
-            int(gpu["index"]),
-            str(gpu["name"]),
-            int(gpu["total_bytes"]),
-            int(gpu["base_bytes"]),
-            {int(number): int(value) for number, value in gpu["attributes"].items()},
-        )
-        for gpu in found["gpus"]
-    )
+    gpus = tuple(_gpu(gpu, simulated is not None) for gpu in found["gpus"])
     if not gpus:
         raise Unavailable("the driver works but shows no GPU", hint="Check `nvidia-smi -L`")
     driver_path = str(found["driver_path"]) if simulated is None else str(simulated)
-    return Inventory(simulated is not None, driver_path, int(found["driver_version"]), gpus, version_text)
+    pairs = {key: [int(n) for n in value] for key, value in found.get("pairs", {}).items()}
+    return Inventory(simulated is not None, driver_path, int(found["driver_version"]), gpus, version_text,
+                     str(found.get("nvml_version", "")), pairs)
+
+
+def _gpu(found: dict[str, Any], simulated: bool) -> Gpu:
+    attributes = {int(number): int(value) for number, value in found["attributes"].items()}
+    told = figures.simulated(figures.SIMULATED_STATIC, attributes.get(_CAPABILITY_MAJOR, 0)) if simulated else {}
+    return Gpu(
+        int(found["index"]),
+        str(found["name"]),
+        int(found["total_bytes"]),
+        int(found["base_bytes"]),
+        attributes,
+        str(found["bus_id"]),
+        told or {int(number): int(value) for number, value in found.get("figures", {}).items()},
+        {int(number): str(value) for number, value in found.get("texts", {}).items()},
+    )
 
 
 def _run_probe(simulated: Path | None) -> dict[str, Any]:

@@ -46,8 +46,7 @@ def _base_bytes(cuda: Any, device: Any) -> int:
         return 0
     try:
         pynvml.nvmlInit()
-        bus = _text(_check("cuDeviceGetPCIBusId", cuda.cuDeviceGetPCIBusId(32, device)))
-        handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus)
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(_bus_id(cuda, device))
         before = pynvml.nvmlDeviceGetMemoryInfo(handle).free
         _check("cuDevicePrimaryCtxRetain", cuda.cuDevicePrimaryCtxRetain(device))
         after = pynvml.nvmlDeviceGetMemoryInfo(handle).free
@@ -55,6 +54,31 @@ def _base_bytes(cuda: Any, device: Any) -> int:
     except (pynvml.NVMLError, ProbeError):
         return 0
     return max(0, before - after)
+
+
+def _bus_id(cuda: Any, device: Any) -> str:
+    return _text(_check("cuDeviceGetPCIBusId", cuda.cuDeviceGetPCIBusId(32, device)))
+
+
+def _ask_nvml(gpus: list[dict[str, Any]]) -> dict[str, Any]:
+    """What NVML says of the cards and of each two; guests are told of it. Nothing where NVML does not work."""
+    try:
+        import pynvml
+
+        from orion_virt.gpu import figures
+
+        pynvml.nvmlInit()
+        reader = figures.Reader()
+        handles = [pynvml.nvmlDeviceGetHandleByPciBusId(gpu["bus_id"]) for gpu in gpus]
+        for gpu, handle in zip(gpus, handles):
+            gpu["figures"], gpu["texts"] = reader.figures(handle, live=False), reader.texts(handle)
+        return {
+            "nvml_version": str(pynvml.nvmlSystemGetNVMLVersion()),
+            "pairs": {f"{a}.{b}": figures.pair(one, other) for a, one in enumerate(handles)
+                      for b, other in enumerate(handles) if a != b},
+        }  # fmt: skip
+    except (ImportError, OSError, pynvml.NVMLError):
+        return {}
 
 
 def _driver_path() -> str:
@@ -79,6 +103,7 @@ def probe(simulated: bool) -> dict[str, Any]:
         gpus.append(
             {
                 "index": ordinal,
+                "bus_id": _bus_id(cuda, device),
                 "name": _text(_check("cuDeviceGetName", cuda.cuDeviceGetName(96, device))),
                 "total_bytes": int(_check("cuDeviceTotalMem", cuda.cuDeviceTotalMem(device))),
                 "base_bytes": 0 if simulated else _base_bytes(cuda, device),
@@ -86,7 +111,8 @@ def probe(simulated: bool) -> dict[str, Any]:
             }
         )
     version = int(_check("cuDriverGetVersion", cuda.cuDriverGetVersion()))
-    return {"driver_version": version, "driver_path": _driver_path(), "gpus": gpus}
+    more = {} if simulated else _ask_nvml(gpus)
+    return {"driver_version": version, "driver_path": _driver_path(), "gpus": gpus, **more}
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.channel import Channel, Memory
 from orion_virt.server.hangup import HangupWatch
-from orion_virt.server.hello import Hello
+from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.workers import Pool, user_ids
 
 _log = logging.getLogger("orion.channels")
@@ -46,8 +46,8 @@ class Channels:
 
     # ---- opening ----
 
-    def region_of(self, hello: Hello) -> Region | None:
-        """The region that a HELLO names; None over TCP. Raises NotFound, Conflict, Forbidden."""
+    def region_of(self, hello: Hello | Asker) -> Region | None:
+        """The region that a HELLO or USAGE names; None over TCP. Raises NotFound, Conflict, Forbidden."""
         if not hello.shared:
             return None
         if not self._config.enable_shm:

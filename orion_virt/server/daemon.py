@@ -25,7 +25,9 @@ from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
 from orion_virt.server.guests import Guests
+from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
+from orion_virt.server.usage import Usage
 from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
 
@@ -84,7 +86,8 @@ class Daemon:
         self.accounts = Accounts(config.controller_addr, secret, self._registration)
         self.pool = Pool(inventory.driver_path)
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
-        self.guests = Guests(config.listen_port, self.channels_part, snap, self.boot_id)
+        self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
+        self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
@@ -119,6 +122,7 @@ class Daemon:
         self.regions.restore()
         self.channels_part.start()
         self.pool.warm_up()
+        await self.usage.start()
         self.accounts.start()
         self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
         if self.config.libvirt_attach != "off":
@@ -146,6 +150,7 @@ class Daemon:
             await self.domains.stop()
         await self.channels_part.stop("oriond is stopping")
         await self.pool.stop()
+        await self.usage.stop()
         await self.accounts.stop()
         if self._beat is not None:
             self._beat.cancel()

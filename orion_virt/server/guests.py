@@ -15,8 +15,8 @@ from orion_virt.config import join_addr
 from orion_virt.errors import Forbidden, OrionError, ProtocolError, Unavailable
 from orion_virt.region.regions import Region
 from orion_virt.server import blocks, hello, ops
-from orion_virt.server.blocks import Block
 from orion_virt.server.channels import Channels
+from orion_virt.server.usage import Usage
 
 HANDSHAKE_SECONDS = 5.0  # for what the guest has to send
 OPEN_SECONDS = 15.0  # for what we have to do
@@ -30,9 +30,10 @@ _log = logging.getLogger("orion.guests")
 class Guests:
     """For the event loop."""
 
-    def __init__(self, port: int, channels: Channels, snapshot: bytes, boot_id: bytes) -> None:
+    def __init__(self, port: int, channels: Channels, usage: Usage, snapshot: bytes, boot_id: bytes) -> None:
         self._port = port
         self._channels = channels
+        self._usage = usage
         self._snapshot_hex = snapshot.hex()
         self._boot = str(uuids.UUID(bytes=boot_id))
         self._ops = ops.bitmap()
@@ -142,9 +143,13 @@ class Guests:
             if first.verb == "INFO":
                 await asyncio.wait_for(blocks.send(conn, "INFO", {"snapshot": self._snapshot_hex}), HANDSHAKE_SECONDS)
                 return False
+            if first.verb == "USAGE":
+                await self._tell_usage(conn, peer, hello.parse_usage(first))
+                return False
             if first.verb != "HELLO":
-                raise ProtocolError("the first block is neither INFO nor HELLO")
-            said, region = await asyncio.wait_for(self._identify(conn, first), HANDSHAKE_SECONDS)
+                raise ProtocolError("the first block is none of INFO, HELLO, USAGE")
+            said = hello.parse(first)
+            region = await asyncio.wait_for(self._identify(conn, said), HANDSHAKE_SECONDS)
             return await asyncio.wait_for(self._welcome(conn, peer, said, region), OPEN_SECONDS)
         except OrionError as error:
             _log.info("refused a client of %s: %s", peer, error)
@@ -156,9 +161,13 @@ class Guests:
         with contextlib.suppress(OSError):
             await blocks.send(conn, "REFUSED", fields)
 
-    async def _identify(self, conn: socket.socket, first: Block) -> tuple[hello.Hello, Region | None]:
+    async def _tell_usage(self, conn: socket.socket, peer: str, asker: hello.Asker) -> None:
+        await asyncio.wait_for(self._identify(conn, asker), HANDSHAKE_SECONDS)
+        fields = await asyncio.wait_for(self._usage.answer(asker, peer), HANDSHAKE_SECONDS)
+        await asyncio.wait_for(blocks.send(conn, "USAGE", fields), HANDSHAKE_SECONDS)
+
+    async def _identify(self, conn: socket.socket, said: hello.Hello | hello.Asker) -> Region | None:
         """Challenge and answer: who has no access to the region's memory does not get past this."""
-        said = hello.parse(first)
         region = self._channels.region_of(said)
         nonce = os.urandom(16)
         await blocks.send(conn, "CHALLENGE", {"nonce": nonce.hex()})
@@ -170,7 +179,7 @@ class Guests:
             assert region is not None and region.identity is not None
             if not hello.is_proven(answer.get("hmac"), region.identity.token, nonce, said):
                 raise Forbidden("the proof does not match the region", hint="Start the program again")
-        return said, region
+        return region
 
     async def _welcome(self, conn: socket.socket, peer: str, said: hello.Hello, region: Region | None) -> bool:
         channel = await self._channels.open(said, region, conn, peer)

@@ -46,14 +46,38 @@ class Hello:
     allocation: str
     env: tuple[tuple[str, str], ...]
     raw: bytes
+    machine: str = ""  # over TCP: which machine it is on; "" where that is not known
+    vgpus: tuple[int, ...] = ()  # which of its machine's vGPUs these are
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A checked USAGE: who asks what NVML tells, without a vGPU of its own."""
+
+    shared: bool
+    domain: str
+    generation: int
+    machine: str
+    everything: bool  # also what never changes
+    raw: bytes
+
+
+def parse_usage(block: Block) -> Asker:
+    """Raises ProtocolError."""
+    shared = _shared(block)
+    return Asker(
+        shared,
+        _uuid(block.get("domain")) if shared else "",
+        block.number("generation") if shared else 0,
+        "" if shared else _machine(block),
+        block.get("want") == "all",
+        block.raw,
+    )
 
 
 def parse(block: Block) -> Hello:
     """Raises ProtocolError."""
-    transport = block.get("transport")
-    if transport not in ("shm", "tcp"):
-        raise ProtocolError("transport is neither shm nor tcp")
-    shared = transport == "shm"
+    shared = _shared(block)
     base = block.number("base", 0) if shared else 0
     if shared and base not in layout.BASES:
         raise ProtocolError(f"the region is mapped at 0x{base:x}, which is none of the agreed addresses")
@@ -69,16 +93,43 @@ def parse(block: Block) -> Hello:
         _uuid(block.get("allocation")),
         _env(block),
         block.raw,
+        "" if shared else _machine(block),
+        _vgpus(block.fields.get("vgpus", "")),
     )
 
 
-def proof(token: bytes, nonce: bytes, hello: Hello) -> str:
+def proof(token: bytes, nonce: bytes, hello: Hello | Asker) -> str:
     """What AUTH must carry."""
     return hmac.new(token, nonce + hello.raw, hashlib.sha256).hexdigest()
 
 
-def is_proven(given: str, token: bytes, nonce: bytes, hello: Hello) -> bool:
+def is_proven(given: str, token: bytes, nonce: bytes, hello: Hello | Asker) -> bool:
     return hmac.compare_digest(given.lower().encode(), proof(token, nonce, hello).encode())
+
+
+def _shared(block: Block) -> bool:
+    transport = block.get("transport")
+    if transport not in ("shm", "tcp"):
+        raise ProtocolError("transport is neither shm nor tcp")
+    return transport == "shm"
+
+
+def _machine(block: Block) -> str:
+    """128 bits in hex, made from a secret of the machine; older clients send none."""
+    text = block.fields.get("machine", "-").lower()
+    if text == "-":
+        return ""
+    if len(text) != 32 or set(text) - set("0123456789abcdef"):
+        raise ProtocolError("machine is not 32 hex digits")
+    return text
+
+
+def _vgpus(text: str) -> tuple[int, ...]:
+    """As many as there are; those that are not said are numbered from 0."""
+    words = text.split(",") if text else []
+    if len(words) > layout.MAX_DEVICES or any(not w.isdigit() or int(w) >= layout.MAX_DEVICES for w in words):
+        raise ProtocolError("vgpus is not a list of numbers")
+    return tuple(int(w) for w in words)
 
 
 def _uuid(text: str) -> str:

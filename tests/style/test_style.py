@@ -80,7 +80,9 @@ def test_functions_are_short() -> None:
 
 def test_sides_share_only_the_region_headers() -> None:
     """guest-agent and executor include nothing of each other; ivshmem includes neither."""
-    foreign = {"guest-agent/libcuda/": r'"(executor|.*executor/|gen/driver)', "orion_virt/executor/": r'"(client\.h|.*libcuda/)',
+    guest = r'"(executor|.*executor/|gen/driver)'
+    foreign = {"guest-agent/libcuda/": guest, "guest-agent/libnvidia-ml/": guest,
+               "orion_virt/executor/": r'"(client\.h|.*libcuda/)',
                "ivshmem/": r'"(client|executor|cuda|gen/)'}
     bad = [f"{name_of(p)}: {line}" for p in tracked(".c", ".h") for prefix, pattern in foreign.items()
            if name_of(p).startswith(prefix) for line in p.read_text().split("\n")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest's NVML is told: the cards' figures, and of processes those of the same guest alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orion_virt.gpu import figures
+from orion_virt.gpu.inventory import Inventory
+from orion_virt.server.channel import Channel
+from orion_virt.server.channels import Channels
+from orion_virt.server.hello import Asker
+from orion_virt.server.sensors import Look, Sensors
+
+MAX_PROCESSES = 256  # lines, one for each vGPU of a process; the guest's library holds no more
+_SIMULATED = "0.0.0"  # no driver
+
+
+class Usage:
+    """For the event loop."""
+
+    def __init__(self, inventory: Inventory, channels: Channels, sensors: Sensors) -> None:
+        self._channels = channels
+        self._sensors = sensors
+        self._always = _never_changing(inventory)
+
+    async def start(self) -> None:
+        await self._sensors.start()
+
+    async def stop(self) -> None:
+        await self._sensors.stop()
+
+    async def answer(self, asker: Asker, peer: str) -> dict[str, object]:
+        """The fields of a USAGE block, for an asker who has proven what he says."""
+        look = await self._sensors.look([channel.worker.pid for channel in self._channels.of(None)])
+        fields: dict[str, object] = dict(self._always) if asker.everything else {}
+        fields["live"] = " ".join(map(str, figures.LIVE))
+        for card, found in enumerate(look.figures):
+            still = f"{fields.get(f'card.{card}', '')} "
+            fields[f"card.{card}"] = (still + _pairs(found)).strip()
+        lines = [line for channel in self._channels.of(None) if _is_of(channel, asker, peer) for line in _lines(channel, look)]
+        return fields | {f"process.{i}": line for i, line in enumerate(lines[:MAX_PROCESSES])}
+
+
+def _never_changing(inventory: Inventory) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "driver": inventory.version_text or _SIMULATED,
+        "nvml": inventory.nvml_version or _SIMULATED,
+    }
+    for card, gpu in enumerate(inventory.gpus):
+        fields[f"card.{card}"] = _pairs(gpu.figures)
+        fields |= {f"text.{card}.{number}": text for number, text in gpu.texts.items()}
+    return fields | {f"pair.{key}": " ".join(map(str, values)) for key, values in inventory.pairs.items() if values}
+
+
+def _pairs(found: dict[int, int]) -> str:
+    return " ".join(f"{number}={value}" for number, value in sorted(found.items()))
+
+
+def _is_of(channel: Channel, asker: Asker, peer: str) -> bool:
+    """The boundary is the domain; over TCP the machine, by a secret of its own and its address."""
+    if asker.shared:
+        return channel.hello.shared and channel.domain == asker.domain
+    return not channel.hello.shared and bool(asker.machine) and (channel.hello.machine, channel.peer) == (asker.machine, peer)
+
+
+def _lines(channel: Channel, look: Look) -> list[str]:
+    """One line for each vGPU of a process: pid, vGPU, card, bytes used, limit, load, memory's load."""
+    lines = []
+    vgpus: list[dict[str, Any]] = channel.allocation["vgpus"]
+    for at, vgpu in enumerate(vgpus):
+        index = channel.hello.vgpus[at] if at < len(channel.hello.vgpus) else at
+        busy, memory = look.load_of(vgpu["card"], channel.worker.pid)
+        lines.append(f"{channel.hello.pid} {index} {vgpu['card']} {channel.usage.get(at, 0)} {vgpu['memory_bytes']} {busy} {memory}")
+    return lines

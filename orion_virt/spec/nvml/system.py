@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NVML's functions of the library and the machine."""
+
+from orion_virt.spec.nvml.schema import always, hand, same
+
+LINES = (
+    hand("nvmlInit_v2", ""),
+    same("nvmlInit", "nvmlInit_v2"),
+    hand("nvmlInitWithFlags", "unsigned int flags"),
+    hand("nvmlShutdown", ""),
+    hand("nvmlErrorString", "nvmlReturn_t result", returns="const char *"),
+    hand("nvmlInternalGetExportTable", "const void **table, const void *id", public=False),
+    hand("nvmlSystemGetDriverVersion", "char *version, unsigned int length"),
+    hand("nvmlSystemGetNVMLVersion", "char *version, unsigned int length"),
+    hand("nvmlSystemGetCudaDriverVersion", "int *cudaDriverVersion"),
+    same("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"),
+    hand("nvmlSystemGetProcessName", "unsigned int pid, char *name, unsigned int length"),
+    hand("nvmlSystemGetTopologyGpuSet", "unsigned int cpuNumber, unsigned int *count, nvmlDevice_t *deviceArray"),
+    always("nvmlSystemGetHicVersion", "unsigned int *hwbcCount, nvmlHwbcEntry_t *hwbcEntries", "no such board", hwbcCount=0),
+    hand("nvmlSystemGetConfComputeState", "nvmlConfComputeSystemState_t *state"),
+    hand("nvmlSystemGetConfComputeCapabilities", "nvmlConfComputeSystemCaps_t *capabilities"),
+    hand("nvmlSystemGetConfComputeSettings", "nvmlSystemConfComputeSettings_t *settings"),
+    always("nvmlSystemGetConfComputeGpusReadyState", "unsigned int *isAcceptingWork", "a vGPU takes work at any time",
+        isAcceptingWork=1),
+    always("nvmlUnitGetCount", "unsigned int *unitCount", "a guest has no chassis", unitCount=0),
+    always("nvmlGetExcludedDeviceCount", "unsigned int *deviceCount", "no vGPU is excluded", deviceCount=0),
+    hand("nvmlEventSetCreate", "nvmlEventSet_t *set"),
+    hand("nvmlEventSetFree", "nvmlEventSet_t set"),
+    hand("nvmlEventSetWait_v2", "nvmlEventSet_t set, nvmlEventData_t *data, unsigned int timeoutms"),
+    same("nvmlEventSetWait", "nvmlEventSetWait_v2"),
+    hand("nvmlDeviceRegisterEvents", "nvmlDevice_t device, unsigned long long eventTypes, nvmlEventSet_t set"),
+    hand("nvmlDeviceGetCount_v2", "unsigned int *deviceCount"),
+    same("nvmlDeviceGetCount", "nvmlDeviceGetCount_v2"),
+    hand("nvmlDeviceGetHandleByIndex_v2", "unsigned int index, nvmlDevice_t *device"),
+    same("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByIndex_v2"),
+    hand("nvmlDeviceGetHandleBySerial", "const char *serial, nvmlDevice_t *device"),
+    hand("nvmlDeviceGetHandleByUUID", "const char *uuid, nvmlDevice_t *device"),
+    hand("nvmlDeviceGetHandleByUUIDV", "const nvmlUUID_t *uuid, nvmlDevice_t *device"),
+    hand("nvmlDeviceGetHandleByPciBusId_v2", "const char *pciBusId, nvmlDevice_t *device"),
+    same("nvmlDeviceGetHandleByPciBusId", "nvmlDeviceGetHandleByPciBusId_v2"),
+)
