@@ -88,6 +88,9 @@ bool og_valid(enum ow_kind kind, uint64_t handle);  /* lock-free */
 void og_set_data(uint64_t handle, void *data);      /* client-side object of a handle */
 void *og_data(uint64_t handle);
 uint64_t og_made_in(uint64_t handle); /* the context that was current when the handle was made, 0: none */
+/* Replaces *seen by data; false: it is something else by now, see *seen. Of a dead handle nothing is left to do: true. */
+bool og_swap_data(uint64_t handle, void **seen, void *data);
+uint32_t og_index(uint64_t handle); /* small: a freed one is used again first */
 void og_each(enum ow_kind kind, void (*visit)(uint64_t handle, void *data, void *arg), void *arg);
 
 /* ---- thread.c: guest threads ---- */
@@ -104,6 +107,7 @@ struct og_thread {
     uint64_t rest_until;  /* wait.c: no spinning before, this thread was preempted while it spun */
 };
 struct og_thread *og_self(void); /* of the calling thread, made at its first call */
+extern _Atomic int og_talkers;   /* threads that hold a completion slot */
 
 /* ---- context.c ---- */
 uint64_t og_current(void);                 /* current CUcontext handle or 0 */
@@ -157,6 +161,20 @@ OG_MUST_CHECK CUresult og_memcpy_AtoD_async(CUdeviceptr dst, CUarray src, size_t
 OG_MUST_CHECK CUresult og_memcpy_DtoA_async(CUarray dst, size_t at, CUdeviceptr src, size_t bytes, CUstream stream);
 OG_MUST_CHECK CUresult og_memcpy_AtoA_async(CUarray dst, size_t dst_at, CUarray src, size_t src_at, size_t bytes,
                                             CUstream stream);
+
+/* ---- mark.c: how far the GPU has come, read from shared memory ---- */
+/* True where marks exist and none could be recorded into a graph. */
+bool og_can_mark(void);
+/* marks[index] becomes `value` when all that `stream` holds now is done. */
+void og_mark(uint64_t stream, uint32_t index, uint64_t value);
+uint64_t og_marked(uint32_t index);
+/* After a launch: waits while the stream holds so many that the host's driver would block on the next one, and
+ * with it the commands of this process's other threads. */
+void og_launched(uint64_t stream);
+
+/* ---- event.c ---- */
+/* Something else than cuEventRecord may record it from now on. */
+void og_event_shared(uint64_t event);
 
 /* ---- callback.c ---- */
 OG_MUST_CHECK CUresult og_callbacks_start(void); /* starts the callback thread once */

@@ -79,8 +79,8 @@ static CUresult send_piece(struct ow_orion_copy_in *row, bool sync)
     return r;
 }
 
-/* Ordinary memory to the worker: this thread fills piece n+1 while piece n is in DMA. The last
- * piece of a synchronous copy is a round trip, which brings any piece's error. */
+/* Ordinary memory to the worker: this thread fills piece n+1 while piece n is in DMA. The last piece of a
+ * synchronous copy is a round trip, which brings any piece's error and needs no fence. */
 static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t bytes, bool sync)
 {
     CUresult r = CUDA_SUCCESS;
@@ -98,7 +98,8 @@ static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t
         row.src_side = OC_SIDE_REGION;
         row.src = off;
         row.bytes = part;
-        r = send_piece(&row, sync && part == bytes);
+        row.fence = 0;
+        r = sync && part == bytes ? send_row(&row, NULL, true) : send_piece(&row, false);
         og_staging_fence(off, r == CUDA_SUCCESS ? row.fence : 0);
         row.dst += part;
         src += part;
@@ -108,6 +109,7 @@ static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t
 }
 
 #define IN_FLIGHT 8
+#define LARGE (4u << 20) /* more than the caches near a CPU hold: written past them */
 struct download {
     uint64_t off[IN_FLIGHT], bytes[IN_FLIGHT], fence[IN_FLIGHT];
     void *from[IN_FLIGHT];
@@ -115,6 +117,7 @@ struct download {
     uint8_t *to;
     CUstream stream;
     bool sync;
+    bool large;
 };
 
 /* Waits for the oldest piece and copies it out. `ask`: by a round trip, which brings deferred errors; of a
@@ -127,7 +130,9 @@ static CUresult download_one(struct download *d, bool ask)
     if (r == CUDA_SUCCESS)
         r = ask && !d->sync ? og_send_orion_fence_wait(d->fence[i]) : og_fence_wait(d->fence[i]);
 
-    if (r == CUDA_SUCCESS)
+    if (r == CUDA_SUCCESS && d->large)
+        og_copy_past_cache(d->to, d->from[i], d->bytes[i]);
+    else if (r == CUDA_SUCCESS)
         memcpy(d->to, d->from[i], d->bytes[i]);
     d->to += d->bytes[i];
     og_staging_fence(d->off[i], r == CUDA_SUCCESS ? 0 : d->fence[i]);
@@ -149,9 +154,23 @@ static CUresult download_reserve(struct download *d, uint64_t *part, uint64_t *o
     return r;
 }
 
+/* The last piece with nothing before it in flight: one round trip, no fence. */
+static CUresult download_last(struct ow_orion_copy_in *row, uint8_t *dst, const void *from)
+{
+    CUresult r;
+
+    row->fence = 0;
+    r = send_row(row, NULL, true);
+    if (r == CUDA_SUCCESS)
+        memcpy(dst, from, row->bytes);
+    og_staging_fence(row->dst, 0);
+    return r;
+}
+
 static CUresult download(struct ow_orion_copy_in row, uint8_t *dst, uint64_t bytes, bool sync)
 {
-    struct download d = { .to = dst, .stream = (CUstream)(uintptr_t)row.stream, .sync = sync };
+    struct download d = { .to = dst, .stream = (CUstream)(uintptr_t)row.stream, .sync = sync,
+                          .large = bytes >= LARGE };
     CUresult r = CUDA_SUCCESS, each;
 
     og_staging_grow(bytes);
@@ -165,6 +184,8 @@ static CUresult download(struct ow_orion_copy_in row, uint8_t *dst, uint64_t byt
         row.dst_side = OC_SIDE_REGION;
         row.dst = off;
         row.bytes = part;
+        if (part == bytes && d.head == d.tail && og_shared_memory())
+            return download_last(&row, d.to, p);
         r = send_piece(&row, false);
         if (r != CUDA_SUCCESS) {
             og_staging_fence(off, 0);

@@ -25,6 +25,11 @@ struct table {
 
 static struct table tables[KINDS];
 
+uint32_t og_index(uint64_t handle)
+{
+    return (uint32_t)(handle >> 4) & 0xfffff;
+}
+
 static unsigned kind_of(uint64_t handle)
 {
     return (unsigned)(handle >> 40) & (KINDS - 1);
@@ -49,7 +54,7 @@ static struct entry *find(uint64_t handle)
 
     if (handle & 15 || handle >> 46)
         return NULL;
-    e = entry_at(&tables[kind_of(handle)], (uint32_t)(handle >> 4) & 0xfffff);
+    e = entry_at(&tables[kind_of(handle)], og_index(handle));
     if (!e || atomic_load_explicit(&e->state, memory_order_acquire) != (LIVE | ((uint32_t)(handle >> 24) & 0xffff)))
         return NULL;
     return e;
@@ -121,7 +126,7 @@ void og_unmint(enum ow_kind kind, uint64_t handle)
         atomic_store_explicit(&e->state, ((uint32_t)(handle >> 24) + 1) & 0xffff, memory_order_release);
         atomic_store_explicit(&e->data, NULL, memory_order_relaxed);
         e->next_free = t->first_free;
-        t->first_free = ((uint32_t)(handle >> 4) & 0xfffff) + 1;
+        t->first_free = og_index(handle) + 1;
     }
     og_unlock(&t->lock);
 }
@@ -158,6 +163,15 @@ uint64_t og_made_in(uint64_t handle)
     struct entry *e = find(handle);
 
     return e ? atomic_load_explicit(&e->context, memory_order_relaxed) : 0;
+}
+
+bool og_swap_data(uint64_t handle, void **seen, void *data)
+{
+    struct entry *e = find(handle);
+
+    /* pairs with og_data */
+    return !e || atomic_compare_exchange_strong_explicit(&e->data, seen, data, memory_order_acq_rel,
+                                                         memory_order_acquire);
 }
 
 void og_each(enum ow_kind kind, void (*visit)(uint64_t handle, void *data, void *arg), void *arg)

@@ -10,7 +10,8 @@
 
 /* `extra` of a launch: a list of these and their values. */
 enum { OG_EXTRA_END = 0, OG_EXTRA_BUFFER = 1, OG_EXTRA_SIZE = 2 };
-enum { OG_ATTR_COOPERATIVE = 2, OG_ATTR_CLUSTER = 4, OG_ATTR_CLUSTER_PREFERRED = 11, OG_ATTR_NODE = 13 };
+enum { OG_ATTR_COOPERATIVE = 2, OG_ATTR_CLUSTER = 4, OG_ATTR_EVENT = 7, OG_ATTR_CLUSTER_PREFERRED = 11,
+       OG_ATTR_COMPLETION_EVENT = 12, OG_ATTR_NODE = 13 };
 
 #define OG_MAX_ATTRS 64u
 #define OG_MAX_PARAMS_BYTES 32768u
@@ -112,8 +113,12 @@ static CUresult og_launch_send(const struct og_launch *l, struct og_call *c)
     _Atomic uint64_t *slot = og_shape_slot(l);
     CUresult r;
 
-    if (__builtin_expect(atomic_load_explicit(slot, memory_order_relaxed) == l->shape_key && !l->odd, 1))
-        return og_post(c);
+    if (__builtin_expect(atomic_load_explicit(slot, memory_order_relaxed) == l->shape_key && !l->odd, 1)) {
+        r = og_post(c);
+        if (__builtin_expect(atomic_load_explicit(&og_talkers, memory_order_relaxed) > 1, 0))
+            og_launched(l->stream);
+        return r;
+    }
     r = og_call(c);
     if (r == CUDA_SUCCESS && !l->odd)
         atomic_store_explicit(slot, l->shape_key, memory_order_relaxed);
@@ -195,9 +200,12 @@ static CUresult og_launch_ex(struct og_launch *l)
     struct og_call c;
     CUresult r;
 
-    for (uint32_t i = 0; i < l->nr_attrs; i++)
+    for (uint32_t i = 0; i < l->nr_attrs; i++) {
         if (l->attrs[i].id == OG_ATTR_NODE && l->attrs[i].value.deviceUpdatableKernelNode.deviceUpdatable)
             return og_unsupported("launch attribute device-updatable kernel node");
+        if (l->attrs[i].id == OG_ATTR_EVENT || l->attrs[i].id == OG_ATTR_COMPLETION_EVENT)
+            og_event_shared((uintptr_t)l->attrs[i].value.programmaticEvent.event); /* first member of both */
+    }
     r = og_launch_begin(&c, OW_OP_orion_launch_ex, (uint32_t)sizeof(*in) + attrs_bytes + l->params_bytes);
     if (r != CUDA_SUCCESS)
         return r;

@@ -41,6 +41,9 @@ uint64_t og_fence_begin(void);
 void og_fence_end(void);
 bool og_fence_done(uint64_t fence);
 
+/* ---- bulk.c: for large copies out of staging memory ---- */
+void og_copy_past_cache(void *to, const void *from, size_t bytes);
+
 /* ---- copy.c ---- */
 enum og_side { OG_SIDE_DEVICE, OG_SIDE_PINNED, OG_SIDE_PAGEABLE, OG_SIDE_REGISTERED, OG_SIDE_ARRAY };
 struct og_place {

@@ -114,6 +114,8 @@ static void fill(struct ow_orion_graph_node_in *in, const struct og_new_node *n,
     in->node = node;
     in->context = (uint64_t)(uintptr_t)n->context;
     in->kind = n->kind;
+    if (n->kind == OC_NODE_RECORD)
+        og_event_shared(*(const uint64_t *)n->blob);
     in->count = (uint32_t)n->nr_deps;
     for (size_t i = 0; i < n->nr_deps; i++)
         deps[i] = og_node_last((uint64_t)(uintptr_t)n->deps[i]);

@@ -11,6 +11,7 @@ static struct og_thread spare; /* for threads that get no memory: they share it 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 
+_Atomic int og_talkers;
 static _Atomic int slots_lock;
 static uint64_t slots_taken[OC_NR_SLOTS / 64];
 
@@ -25,6 +26,7 @@ CUresult og_slot_take(struct og_thread *t)
         t->slot = i * 64 + (uint32_t)__builtin_ctzll(~slots_taken[i]);
         slots_taken[i] |= 1ull << t->slot % 64;
         r = CUDA_SUCCESS;
+        atomic_fetch_add_explicit(&og_talkers, 1, memory_order_relaxed);
         break;
     }
     og_unlock(&slots_lock);
@@ -37,6 +39,7 @@ static void give_slot(uint32_t slot)
 {
     og_lock(&slots_lock);
     slots_taken[slot / 64] &= ~(1ull << slot % 64);
+    atomic_fetch_sub_explicit(&og_talkers, 1, memory_order_relaxed);
     og_unlock(&slots_lock);
 }
 

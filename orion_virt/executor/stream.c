@@ -34,6 +34,24 @@ void oh_unrelax(CUstreamCaptureMode mode)
         oh_drv.cuThreadExchangeStreamCaptureMode(&mode);
 }
 
+/* A hint for the guest, no work of the application's: without it the guest asks. */
+CUresult oh_orion_mark(struct oh_twin *t, const struct ow_orion_mark_in *in, uint32_t bytes,
+                       struct ow_orion_mark_out *out, uint32_t *out_bytes)
+{
+    void *stream;
+    CUresult r = oh_get(OW_KIND_STREAM, in->stream, &stream);
+
+    (void)bytes;
+    (void)out;
+    (void)out_bytes;
+    if (in->index >= OC_NR_MARKS)
+        return oh_fault(t, "mark %u of %u", in->index, OC_NR_MARKS);
+    if (r == CUDA_SUCCESS && oh_config.region_fd >= 0 && !oh_is_capturing(stream))
+        (void)OH_CALL(cuStreamWriteValue64_v2, stream, (CUdeviceptr)(uintptr_t)&oh_channel->marks[in->index],
+                      in->value, 0);
+    return CUDA_SUCCESS;
+}
+
 CUresult oh_cuStreamBeginCapture_v2(struct oh_twin *t, const struct ow_cuStreamBeginCapture_v2_in *in, uint32_t bytes,
                                     struct ow_cuStreamBeginCapture_v2_out *out, uint32_t *out_bytes)
 {

@@ -80,6 +80,8 @@ struct oc_snapshot {
 #define OC_SLOT_BYTES 1024u
 #define OC_SLOT_OUT_BYTES 944u      /* reply payload in a slot */
 #define OC_NR_CALLBACKS 64u
+#define OC_NR_MARKS 448u            /* the first OC_EVENT_MARKS are for events, the others for launches on streams */
+#define OC_EVENT_MARKS 256u
 #define OC_CHANNEL_BYTES OC_EXTENT_BYTES
 
 /* Why a channel ended; in oc_channel.closed. */
@@ -127,6 +129,11 @@ struct oc_channel {
     uint32_t pad4;
     _Atomic uint64_t output_taken; /* [guest writes, release] of output_put, bytes read */
     uint8_t pad5[48];
+
+    uint64_t reserved[8];
+    /* [the GPU writes] value of the newest orion_mark of that index which its stream has reached: what the guest
+     * learns from here it learns without a thread of the host. Shared memory only. */
+    _Atomic uint64_t marks[OC_NR_MARKS];
 };
 
 /* What kernels print, in the output ring: this head, `bytes` of text, padded to 8. A record may cross the ring's
@@ -193,6 +200,7 @@ _Static_assert(offsetof(struct oc_channel, head) == 64, "line 1");
 _Static_assert(offsetof(struct oc_channel, consumer_parked) == 128, "line 2");
 _Static_assert(offsetof(struct oc_channel, fence_done) == 320, "line 5");
 _Static_assert(offsetof(struct oc_channel, callback_parked) == 384, "line 6");
+_Static_assert(offsetof(struct oc_channel, marks) == 512, "line 8");
 _Static_assert(sizeof(struct oc_callback) == 64, "one line");
 _Static_assert(sizeof(struct oc_channel) <= OC_RING_OFF && OC_STAGING_OFF % 4096 == 0, "parts of the block");
 _Static_assert(offsetof(struct oc_channel, output_taken) == 392, "the guest's line");

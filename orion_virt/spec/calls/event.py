@@ -5,8 +5,8 @@ from orion_virt.spec.schema import *  # noqa: F403
 from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
-    call(650, "cuEventCreate", out("phEvent", EVENT), inp("Flags", UINT), order=ASYNC, makes="phEvent", flags="Flags:7",
-        since=2000),
+    call(650, "cuEventCreate", out("phEvent", EVENT), inp("Flags", UINT), order=ASYNC, hand="client", makes="phEvent",
+        flags="Flags:7", since=2000),
     call(651, "cuEventRecord", inp("hEvent", EVENT), inp("hStream", STREAM), order=ASYNC, hand="client",
         since=2000, ptsz="ptsz"),
     call(652, "cuEventRecordWithFlags", inp("hEvent", EVENT), inp("hStream", STREAM), inp("flags", UINT), order=ASYNC,
