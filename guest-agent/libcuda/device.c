@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client.h"
+#include "core.h"
 #include "gen/send.h"
 
 /* Newest attribute of the surface; one that the host's driver does not know is 0: the feature is absent. */
@@ -16,6 +16,9 @@ enum {
     OG_ATTR_PCI_DOMAIN = 50,
     OG_ATTR_CAPABILITY_MAJOR = 75,
     OG_ATTR_CAPABILITY_MINOR = 76,
+    OG_ATTR_BY_DESCRIPTOR = 103,
+    OG_ATTR_POOL_HANDLE_TYPES = 119,
+    OG_ATTR_IPC_EVENTS = 125,
 };
 
 static bool og_device_valid(int device)
@@ -37,6 +40,9 @@ static CUresult og_device_check(int device)
 static bool og_attribute_is_absent(unsigned attribute)
 {
     switch (attribute) {
+    case OG_ATTR_BY_DESCRIPTOR: /* over TCP nothing can be shared between processes */
+    case OG_ATTR_IPC_EVENTS:
+        return !og_shared_region.base;
     case 88:  /* pageable memory access: guest and host do not share page tables */
     case 89:  /* concurrent managed access: a fault cannot cross the machines */
     case 100: /* pageable memory by the host's page tables */
@@ -64,6 +70,8 @@ static int og_attribute(int device, unsigned attribute)
         return og_device_bus(device);
     if (attribute == OG_ATTR_PCI_DEVICE || attribute == OG_ATTR_PCI_DOMAIN)
         return 0;
+    if (attribute == OG_ATTR_POOL_HANDLE_TYPES) /* by descriptor and nothing else */
+        return og_shared_region.base ? gpu->attr[attribute] & 1 : 0;
     return og_attribute_is_absent(attribute) || attribute >= OC_SNAP_ATTRS ? 0 : gpu->attr[attribute];
 }
 

@@ -5,10 +5,12 @@
 #include "gen/send.h"
 #include "memory.h"
 
-/* An event's client-side data: sequence of its newest record (0: none), and two bits. */
+/* An event's client-side data: sequence of its newest record (0: none), and three bits. */
 #define OWN 2ull    /* records of cuEventRecord alone make it complete, and no time is taken of it */
 #define MARKED 1ull /* its records are followed by a mark, which costs the GPU 2 us (measured) */
-#define SEQ_SHIFT 2
+#define BETWEEN 4ull /* other processes see it, too */
+#define SEQ_SHIFT 3
+#define BITS (OWN | MARKED | BETWEEN)
 #define SLOW_NS 10000u /* a query that took longer found the host asleep, or behind a full ring: mark from now on */
 
 static uint64_t id_of(CUevent event)
@@ -28,6 +30,11 @@ void og_event_shared(uint64_t event)
 {
     if (og_valid(OW_KIND_EVENT, event))
         change(event, 0, OWN);
+}
+
+void og_event_between(CUevent event)
+{
+    change(id_of(event), BETWEEN, OWN);
 }
 
 static void share(uint64_t event, void *data, void *arg)
@@ -71,9 +78,15 @@ static void recorded(CUevent event, CUstream stream, uint64_t seq)
         old = (uintptr_t)seen;
         if (old >> SEQ_SHIFT >= seq)
             return;
-    } while (!og_swap_data(id_of(event), &seen, (void *)(seq << SEQ_SHIFT | (old & (OWN | MARKED)))));
+    } while (!og_swap_data(id_of(event), &seen, (void *)(seq << SEQ_SHIFT | (old & BITS))));
     if ((old & (OWN | MARKED)) == (OWN | MARKED) && og_can_mark())
         og_mark((uint64_t)(uintptr_t)stream, mark_of(event), seq);
+}
+
+/* What another process is told of must have happened: such an event's commands wait until they are read. */
+static CUresult send(CUevent event, struct og_call *c)
+{
+    return (uintptr_t)og_data(id_of(event)) & BETWEEN ? og_call(c) : og_post(c);
 }
 
 static CUresult check(CUevent event, CUstream stream)
@@ -97,9 +110,28 @@ OG_EXPORT CUresult cuEventRecord(CUevent hEvent, CUstream hStream)
     in = c.in;
     in->hEvent = id_of(hEvent);
     in->hStream = (uint64_t)(uintptr_t)hStream;
-    r = og_post(&c);
+    r = send(hEvent, &c);
     recorded(hEvent, hStream, c.seq);
     return r;
+}
+
+OG_EXPORT CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags)
+{
+    struct ow_cuStreamWaitEvent_in *in;
+    struct og_call c;
+    CUresult r = check(hEvent, hStream);
+
+    if (r == CUDA_SUCCESS && (Flags & ~1u))
+        return og_refuse(CUDA_ERROR_INVALID_VALUE);
+    if (r == CUDA_SUCCESS)
+        r = og_begin(&c, OW_OP_cuStreamWaitEvent, (uint32_t)sizeof(*in));
+    if (r != CUDA_SUCCESS)
+        return r;
+    in = c.in;
+    in->hEvent = id_of(hEvent);
+    in->hStream = (uint64_t)(uintptr_t)hStream;
+    in->Flags = Flags;
+    return send(hEvent, &c);
 }
 
 OG_EXPORT CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags)
@@ -119,7 +151,7 @@ OG_EXPORT CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsi
     in->hEvent = id_of(hEvent);
     in->hStream = (uint64_t)(uintptr_t)hStream;
     in->flags = flags;
-    r = og_post(&c);
+    r = send(hEvent, &c);
     if (flags)
         og_event_shared(id_of(hEvent)); /* in a capture: each launch of the graph records it */
     recorded(hEvent, hStream, c.seq);

@@ -156,13 +156,3 @@ OG_EXPORT CUresult cuMemHostRegister(void *p, size_t bytesize, unsigned int Flag
 {
     return cuMemHostRegister_v2(p, bytesize, Flags);
 }
-
-OG_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *addr)
-{
-    CUresult r = og_need_context();
-
-    (void)addr;
-    if (!handle)
-        return CUDA_ERROR_INVALID_VALUE;
-    return r == CUDA_SUCCESS ? og_unsupported("cuMemRetainAllocationHandle") : r;
-}

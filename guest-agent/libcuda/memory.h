@@ -32,6 +32,10 @@ void og_device_add(uint64_t p, uint64_t bytes);
 void og_device_del(uint64_t p);
 bool og_is_device(uint64_t p);
 
+/* ---- event.c ---- */
+/* Other processes see this event: from now on records and waits are done when their calls return, as natively. */
+void og_event_between(CUevent event);
+
 /* ---- staging.c ---- */
 /* As og_staging_get; false: none is free just now. `hint` grows the staging memory for large copies. */
 bool og_staging_try(uint64_t *bytes, uint64_t *region_off, void **p);

@@ -18,6 +18,7 @@ struct facts {
     bool known;  /* an allocation or registration of ours */
     bool host, managed, mapped, device_sees;
     uint64_t context, id, start, bytes, pool, ptr;
+    uint64_t sharing; /* the value of LEGACY_IPC or HANDLE_TYPES, whichever was asked for last */
     int device;
 };
 
@@ -44,6 +45,15 @@ static CUresult device_facts(struct facts *f)
     if (f->known)
         f->device = device;
     return r;
+}
+
+/* How device memory may be shared is asked for only when it is wanted. */
+static void sharing_facts(struct facts *f, unsigned attribute)
+{
+    f->sharing = 0;
+    if ((attribute == LEGACY_IPC || attribute == HANDLE_TYPES) && f->known && !f->host && og_shared_memory() &&
+        og_send_orion_pointer_sharing(f->ptr, attribute, &f->sharing) != CUDA_SUCCESS)
+        f->sharing = 0;
 }
 
 /* Needs no context, and no allocation either: a process that has none knows no pointer. */
@@ -121,7 +131,10 @@ static uint64_t number_of(const struct facts *f, unsigned attribute)
         return f->device_sees ? 3 : 0; /* PROT_READWRITE */
     case MEMPOOL_HANDLE:
         return f->pool;
-    default: /* SYNC_MEMOPS, IPC, RDMA, decompression, handle types: none */
+    case LEGACY_IPC:
+    case HANDLE_TYPES:
+        return f->sharing;
+    default: /* SYNC_MEMOPS, RDMA, decompression: none */
         return 0;
     }
 }
@@ -159,6 +172,7 @@ OG_EXPORT CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribu
     r = look_up(ptr, &f);
     if (r != CUDA_SUCCESS)
         return r;
+    sharing_facts(&f, attribute);
     if (!value_of(&f, attribute, &value, &bytes))
         return CUDA_ERROR_INVALID_VALUE;
     memcpy(data, &value, bytes);
@@ -183,6 +197,7 @@ OG_EXPORT CUresult cuPointerGetAttributes(unsigned int numAttributes, CUpointer_
     if (r != CUDA_SUCCESS)
         return r;
     for (unsigned i = 0; i < numAttributes; i++) {
+        sharing_facts(&f, attributes[i]);
         if (!value_of(&f, attributes[i], &value, &bytes) && attributes[i] == P2P_TOKENS)
             continue;
         memcpy(data[i], &value, bytes);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from orion_virt.errors import OrionError
 from orion_virt.gpu import inventory
 from orion_virt.server import daemon, logs
 from orion_virt.server.embedded import EmbeddedController
+
+_DESCRIPTORS = 65536  # what guests share by descriptor passes through us
 
 
 def _check(config: ServerConfig) -> None:
@@ -34,6 +37,9 @@ def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None
     """Runs until SIGTERM. Raises OrionError when it cannot start."""
     lock = daemon.Lock()
     controller = None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _DESCRIPTORS), hard))
     try:
         logs.setup(config.log, foreground)
         for warning in config.warnings:

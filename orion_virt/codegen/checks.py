@@ -38,27 +38,6 @@ static inline bool oh_touches(uint64_t ptr, uint64_t bytes)
     return bytes == 0 || oh_ledger_has(ptr, bytes) || oh_is_ours((const void *)(uintptr_t)ptr, bytes);
 }
 
-/* A ledger entry taken out before the driver frees it: once the driver has freed an address, another
- * thread's allocation may get it, and two frees of one address must not both reach the driver. */
-struct oh_entry {
-    uint64_t ptr, bytes;
-    int device;
-};
-
-/* False when no allocation of the client starts at `ptr`. */
-static inline bool oh_entry_take(uint64_t ptr, struct oh_entry *e)
-{
-    return oh_ledger_find(ptr, &e->ptr, &e->bytes, &e->device) && e->ptr == ptr && oh_ledger_del(ptr) != 0;
-}
-
-/* The driver refused to free it. */
-static inline void oh_entry_restore(const struct oh_entry *e)
-{
-    bool booked = oh_book(e->device, e->bytes) == CUDA_SUCCESS;
-
-    oh_ledger_add(e->ptr, e->bytes, e->device, booked ? e->bytes : 0);
-}
-
 /* The physical ordinal of the client's device. */
 static inline CUresult oh_ordinal(int32_t device, int *ordinal)
 {

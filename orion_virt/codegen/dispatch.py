@@ -205,7 +205,7 @@ def _failed(call: Call) -> list[str]:
 
 
 def _after(call: Call) -> list[str]:
-    lines = []
+    lines = ["    oh_entry_drop(&entry);"] if call.ledger and call.ledger[0] == "-" else []
     if call.ledger and call.ledger[0] == "+":
         pointer, size = call.ledger[1:].split(":")
         booked = f"in->{call.books[1:]}" if call.books else "0"

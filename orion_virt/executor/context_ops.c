@@ -2,6 +2,7 @@
 /* Contexts of the client: made, ended, set current; peers. */
 #include "array.h"
 #include "modules.h"
+#include "share.h"
 
 enum { OH_PRIMARY = 0, OH_CREATED = 1 };                  /* kind of orion_ctx_activate */
 enum { OH_RELEASE_PRIMARY = 0, OH_RESET = 1, OH_DESTROY = 2 }; /* how of orion_ctx_end */
@@ -56,8 +57,9 @@ static void drop_stream(uint64_t id, void *real, void *data, void *context)
 
 static void drop_event(uint64_t id, void *real, void *data, void *unused)
 {
-    (void)real, (void)data, (void)unused;
-    oh_del(OW_KIND_EVENT, id);
+    (void)unused;
+    if (oh_take(OW_KIND_EVENT, id, &real, &data) && data)
+        oh_share_put(data, false);
 }
 
 /* Handles must not name what the driver frees. Events do not tell their context: they go with the last one. */
@@ -66,6 +68,7 @@ static void drop_all_of(uint64_t id, CUcontext real, bool last)
     oh_drop_context(id);
     oh_drop_textures(id);
     oh_drop_arrays(id);
+    oh_ipc_drop_context(real);
     oh_each(OW_KIND_STREAM, drop_stream, real);
     if (last)
         oh_each(OW_KIND_EVENT, drop_event, NULL);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Datagrams to and from the daemon: grants of region memory, usage, orders to stop. */
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "loop.h"
 
@@ -13,26 +15,47 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 static bool have_answer;
 static struct oh_control answer;
+static int answer_fd = -1;
+void (*_Atomic oh_control_own)(const struct oh_control *m);
 
-static int send_control(const struct oh_control *m)
+union descriptor { /* room for one, in a control message */
+    char room[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+};
+
+static int send_control(const struct oh_control *m, int fd)
 {
+    union descriptor control = { .room = { 0 } };
+    struct iovec piece = { (void *)(uintptr_t)m, sizeof(*m) };
+    struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
     ssize_t n;
 
+    if (fd >= 0) {
+        struct cmsghdr *c;
+
+        message.msg_control = control.room;
+        message.msg_controllen = sizeof(control.room);
+        c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+    }
     do
-        n = send(oh_config.control_fd, m, sizeof(*m), MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = sendmsg(oh_config.control_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : 0;
 }
 
 void oh_control_tell(const struct oh_control *m)
 {
-    int err = send_control(m);
+    int err = send_control(m, -1);
 
     if (err && err != -EAGAIN)
         oh_log("message %u to the daemon was lost: %s", m->kind, strerror(-err));
 }
 
-static int await_answer(struct oh_control *m)
+static int await_answer(struct oh_control *m, int *got)
 {
     struct timespec until;
     int err = 0;
@@ -42,25 +65,29 @@ static int await_answer(struct oh_control *m)
     pthread_mutex_lock(&lock);
     while (!have_answer && !err && !atomic_load(&oh_ending))
         err = pthread_cond_timedwait(&answered, &lock, &until);
-    if (have_answer)
+    if (have_answer) {
         *m = answer;
+        *got = answer_fd;
+        answer_fd = -1;
+    }
     err = have_answer ? 0 : -ETIMEDOUT;
     pthread_mutex_unlock(&lock);
     return err;
 }
 
 /* An answer that comes after its caller gave up would be taken for the next one: end instead. */
-int oh_control_call(struct oh_control *m)
+int oh_control_call_fd(struct oh_control *m, int fd, int *got)
 {
     int err;
 
+    *got = -1;
     pthread_mutex_lock(&call_lock);
     pthread_mutex_lock(&lock);
     have_answer = false;
     pthread_mutex_unlock(&lock);
-    err = send_control(m);
+    err = send_control(m, fd);
     if (!err) {
-        err = await_answer(m);
+        err = await_answer(m, got);
         if (err)
             oh_end(OC_CLOSED_SERVER, "the daemon did not answer within %d s", ANSWER_SECONDS);
     }
@@ -68,15 +95,34 @@ int oh_control_call(struct oh_control *m)
     return err ? err : m->status;
 }
 
-static void handle(const struct oh_control *m)
+int oh_control_call(struct oh_control *m)
+{
+    int got, err = oh_control_call_fd(m, -1, &got);
+
+    if (got >= 0)
+        close(got);
+    return err;
+}
+
+static void handle(const struct oh_control *m, int fd)
 {
     switch (m->kind) {
     case OH_GRANT:
+    case OH_SHARE:
+    case OH_OPEN:
+    case OH_UNSHARE:
         pthread_mutex_lock(&lock);
+        if (answer_fd >= 0)
+            close(answer_fd);
+        answer_fd = fd;
         answer = *m;
         have_answer = true;
         pthread_cond_broadcast(&answered);
         pthread_mutex_unlock(&lock);
+        return;
+    case OH_OWN:
+        if (atomic_load(&oh_control_own))
+            atomic_load(&oh_control_own)(m);
         break;
     case OH_STOP:
         oh_end(m->a > OC_OPEN && m->a <= OC_CLOSED_SERVER ? (enum oc_close)m->a : OC_CLOSED_SERVER,
@@ -85,22 +131,34 @@ static void handle(const struct oh_control *m)
     default:
         oh_log("unknown message %u from the daemon", m->kind);
     }
+    if (fd >= 0)
+        close(fd);
 }
 
 int oh_control_read(void)
 {
     struct oh_control m;
-    ssize_t n = recv(oh_config.control_fd, &m, sizeof(m), MSG_DONTWAIT);
+    union descriptor control;
+    struct iovec piece = { &m, sizeof(m) };
+    struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.room,
+                              .msg_controllen = sizeof(control.room) };
+    ssize_t n = recvmsg(oh_config.control_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fd = -1;
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 1;
     if (n <= 0)
         return 0;
+    if (message.msg_controllen && CMSG_FIRSTHDR(&message)->cmsg_type == SCM_RIGHTS)
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
     m.text[sizeof(m.text) - 1] = 0;
-    if (n == sizeof(m))
-        handle(&m);
-    else
-        oh_log("message of %zd bytes from the daemon, %zu expected", n, sizeof(m));
+    if (n == sizeof(m)) {
+        handle(&m, fd);
+        return 1;
+    }
+    oh_log("message of %zd bytes from the daemon, %zu expected", n, sizeof(m));
+    if (fd >= 0)
+        close(fd);
     return 1;
 }
 

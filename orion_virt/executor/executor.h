@@ -46,6 +46,11 @@ enum oh_control_kind {
     OH_CLOSED = 3,   /* worker says why the channel ended: a = enum oc_close; text follows */
     OH_STOP = 4,     /* daemon: end the channel with a = enum oc_close */
     OH_USAGE = 5,    /* worker: a = device index, b = bytes in use; at most once a second */
+    /* Sharing between the workers of a domain; token and handle are OC_TOKEN_BYTES each, kinds enum oc_share. */
+    OH_SHARE = 6,    /* a = kind, b = bytes of memory, text = the driver's handle, or its descriptor comes along -> text = token */
+    OH_OPEN = 7,     /* a = kind, text = token -> b = bytes, text = handle, or the descriptor; -ENOENT */
+    OH_UNSHARE = 8,  /* text = token: this worker has no more part in it -> status */
+    OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {
     uint32_t kind;
@@ -107,10 +112,26 @@ void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked);
 uint64_t oh_ledger_del(uint64_t ptr);   /* bytes of the entry that starts at ptr, 0: none; unbooks */
 bool oh_ledger_has(uint64_t ptr, uint64_t bytes);
 bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device);
+/* A ledger entry taken out before the driver frees it: once the driver has freed an address, another
+ * thread's allocation may get it, and two frees of one address must not both reach the driver. */
+struct oh_entry {
+    uint64_t ptr, bytes, booked;
+    int device;
+    struct oh_share *share;
+};
+/* False when no allocation of the client starts at `ptr`; then the driver frees it and one of the other two follows. */
+OH_MUST_CHECK bool oh_entry_take(uint64_t ptr, struct oh_entry *e);
+void oh_entry_drop(const struct oh_entry *e);    /* it is free: unbooks */
+void oh_entry_restore(const struct oh_entry *e); /* the driver refused */
 OH_MUST_CHECK CUresult oh_book(int device, uint64_t bytes); /* CUDA_ERROR_OUT_OF_MEMORY over the limit */
+void oh_book_anyway(int device, uint64_t bytes); /* memory that exists: the limit then refuses what comes next */
 void oh_unbook(int device, uint64_t bytes);
 /* Called before every booking, once set: pool.c makes pools that keep freed memory give it back in time. */
 extern void (*_Atomic oh_before_booking)(int device, uint64_t bytes);
+/* Ties a share to the entry that starts at ptr unless it has one; returns the one it has. NULL: no entry. */
+struct oh_share *oh_ledger_share(uint64_t ptr, struct oh_share *share);
+/* Called for the share of an entry that goes, `owner`: the entry was booked here. Set by share.c. */
+extern void (*_Atomic oh_share_gone)(struct oh_share *share, bool owner);
 
 /* ---- extents.c: region memory granted to this channel ---- */
 /* Host address of region bytes of ours ([off, off+bytes) inside one grant), NULL: not ours. */

@@ -9,6 +9,7 @@ struct node {
     uint64_t ptr, bytes, booked;
     int device;
     uint32_t priority;
+    struct oh_share *share; /* other processes may have it too; NULL: no */
     struct node *left, *right;
 };
 
@@ -82,10 +83,9 @@ void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked)
     pthread_rwlock_unlock(&lock);
 }
 
-uint64_t oh_ledger_del(uint64_t ptr)
+static struct node *take(uint64_t ptr)
 {
     struct node *left, *n = NULL, *right;
-    uint64_t bytes = 0;
 
     pthread_rwlock_wrlock(&lock);
     split(root, ptr, &left, &right);
@@ -95,12 +95,65 @@ uint64_t oh_ledger_del(uint64_t ptr)
         right = merge(merge(n->left, n->right), right);
     root = merge(left, right);
     pthread_rwlock_unlock(&lock);
-    if (!n)
-        return 0;
-    bytes = n->bytes;
-    oh_unbook(n->device, n->booked);
+    return n;
+}
+
+void (*_Atomic oh_share_gone)(struct oh_share *share, bool owner);
+
+static void drop(int device, uint64_t booked, struct oh_share *share)
+{
+    oh_unbook(device, booked);
+    if (share)
+        atomic_load(&oh_share_gone)(share, booked != 0);
+}
+
+uint64_t oh_ledger_del(uint64_t ptr)
+{
+    struct node *n = take(ptr);
+    uint64_t bytes = n ? n->bytes : 0;
+
+    if (n)
+        drop(n->device, n->booked, n->share);
     free(n);
     return bytes;
+}
+
+bool oh_entry_take(uint64_t ptr, struct oh_entry *e)
+{
+    struct node *n = take(ptr);
+
+    if (n)
+        *e = (struct oh_entry){ .ptr = n->ptr, .bytes = n->bytes, .booked = n->booked, .device = n->device,
+                                .share = n->share };
+    free(n);
+    return n != NULL;
+}
+
+void oh_entry_drop(const struct oh_entry *e)
+{
+    drop(e->device, e->booked, e->share);
+}
+
+void oh_entry_restore(const struct oh_entry *e)
+{
+    oh_ledger_add(e->ptr, e->bytes, e->device, e->booked);
+    if (e->share)
+        oh_ledger_share(e->ptr, e->share);
+}
+
+struct oh_share *oh_ledger_share(uint64_t ptr, struct oh_share *share)
+{
+    struct node *n;
+
+    pthread_rwlock_wrlock(&lock);
+    n = at_or_below(ptr);
+    if (n && n->ptr != ptr)
+        n = NULL;
+    if (n && !n->share)
+        n->share = share;
+    share = n ? n->share : NULL;
+    pthread_rwlock_unlock(&lock);
+    return share;
 }
 
 /* Adjacent entries count as one range: that is how mapped address ranges look. */
@@ -157,6 +210,12 @@ CUresult oh_book(int device, uint64_t bytes)
             return CUDA_ERROR_OUT_OF_MEMORY;
     } while (!atomic_compare_exchange_weak(&d->used_bytes, &used, used + bytes));
     return CUDA_SUCCESS;
+}
+
+void oh_book_anyway(int device, uint64_t bytes)
+{
+    if (device >= 0 && (uint32_t)device < oh_nr_devices)
+        atomic_fetch_add(&oh_devices[device].used_bytes, bytes);
 }
 
 void oh_unbook(int device, uint64_t bytes)

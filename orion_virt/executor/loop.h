@@ -71,9 +71,12 @@ struct oc_slot *oh_slot(uint32_t slot);
 
 /* ---- control.c ---- */
 int oh_control_call(struct oh_control *m);         /* request and answer; -errno */
+/* The same; `fd` goes along unless it is -1, *got is the descriptor that came back, -1: none. */
+int oh_control_call_fd(struct oh_control *m, int fd, int *got);
 void oh_control_tell(const struct oh_control *m);  /* one way, never blocks */
 int oh_control_read(void);                         /* watcher: 0 when the daemon is gone */
 void oh_control_usage(void);                       /* watcher, at its tick */
+extern void (*_Atomic oh_control_own)(const struct oh_control *m); /* OH_OWN came, on the watcher; set by share.c */
 
 /* ---- watch.c: the thread that called oh_run ---- */
 int oh_watch_open(void);

@@ -30,3 +30,17 @@ CUresult oh_orion_pointer(struct oh_twin *t, const struct ow_orion_pointer_in *i
     *out_bytes = sizeof(*out);
     return CUDA_SUCCESS;
 }
+
+CUresult oh_orion_pointer_sharing(struct oh_twin *t, const struct ow_orion_pointer_sharing_in *in, uint32_t bytes,
+                                  struct ow_orion_pointer_sharing_out *out, uint32_t *out_bytes)
+{
+    uint64_t value = 0; /* the driver writes a byte of one and eight of the other */
+
+    (void)t;
+    (void)bytes;
+    if (oh_ledger_has(in->ptr, 1) && (in->attribute == 10 || in->attribute == 14))
+        value = ask(in->ptr, in->attribute);
+    out->value = value & 1; /* yes; of handle types the descriptor, which is all that a guest can pass on */
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}

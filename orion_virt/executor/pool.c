@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory pools: the devices' own, created ones, and who may access them. */
 #include <string.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "gen/checks.h"
+#include "gen/ops.h"
+#include "share.h"
 
-#define MAX_ACCESS 32u /* devices of one client */
+#define MAX_ACCESS 32u   /* devices of one client */
+#define BY_DESCRIPTOR 1u /* CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR */
 
 /* The client's number for a pool of the driver: the one it has, else `candidate`. */
 static CUresult name(CUmemoryPool pool, uint64_t candidate, uint64_t *id)
@@ -66,8 +70,8 @@ CUresult oh_cuMemPoolCreate(struct oh_twin *t, const struct ow_cuMemPoolCreate_i
     if (bytes < sizeof(*in) + sizeof(props))
         return CUDA_ERROR_INVALID_VALUE;
     memcpy(&props, in + 1, sizeof(props));
-    if (props.handleTypes || props.location.type != 1)
-        return CUDA_ERROR_NOT_SUPPORTED; /* shared pools and host pools */
+    if (props.handleTypes & ~BY_DESCRIPTOR || (props.handleTypes && oh_config.region_fd < 0) || props.location.type != 1)
+        return CUDA_ERROR_NOT_SUPPORTED; /* fabric handles, shared pools over TCP, host pools */
     r = oh_ordinal(props.location.id, &props.location.id);
     if (r != CUDA_SUCCESS)
         return r;
@@ -78,6 +82,88 @@ CUresult oh_cuMemPoolCreate(struct oh_twin *t, const struct ow_cuMemPoolCreate_i
     r = oh_put(OW_KIND_MEMPOOL, in->pool, pool);
     if (r != CUDA_SUCCESS)
         OH_CALL(cuMemPoolDestroy, pool);
+    return r;
+}
+
+/* A pool's data is its share, if other processes may have it; one that was imported is not ours. */
+CUresult oh_cuMemPoolDestroy(struct oh_twin *t, const struct ow_cuMemPoolDestroy_in *in, uint32_t bytes,
+                             struct ow_cuMemPoolDestroy_out *out, uint32_t *out_bytes)
+{
+    void *pool, *share;
+    CUresult r;
+
+    (void)t;
+    (void)bytes;
+    (void)out;
+    (void)out_bytes;
+    if (!oh_take(OW_KIND_MEMPOOL, in->pool, &pool, &share))
+        return CUDA_ERROR_INVALID_VALUE;
+    r = OH_CALL(cuMemPoolDestroy, pool);
+    if (r == CUDA_SUCCESS && share)
+        oh_share_put(share, false);
+    if (r == CUDA_SUCCESS)
+        return r;
+    if (oh_put(OW_KIND_MEMPOOL, in->pool, pool) != CUDA_SUCCESS)
+        return OH_FAULT;
+    oh_set_data(OW_KIND_MEMPOOL, in->pool, share);
+    return r;
+}
+
+static CUresult show(uint64_t id, void *pool, unsigned long long flags)
+{
+    struct oh_share as = { .kind = OC_SHARE_POOL }, *share;
+    int fd = -1;
+    CUresult r = OH_CALL(cuMemPoolExportToShareableHandle, &fd, pool, BY_DESCRIPTOR, flags);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_share_new(&as, fd, &share);
+    close(fd);
+    if (r == CUDA_SUCCESS)
+        oh_set_data(OW_KIND_MEMPOOL, id, share);
+    return r;
+}
+
+CUresult oh_pool_export(uint64_t id, unsigned long long flags, uint8_t token[OC_TOKEN_BYTES])
+{
+    static pthread_mutex_t showing = PTHREAD_MUTEX_INITIALIZER;
+    struct oh_share now;
+    CUresult r = CUDA_SUCCESS;
+    void *pool;
+
+    pthread_mutex_lock(&showing);
+    if (oh_get(OW_KIND_MEMPOOL, id, &pool) != CUDA_SUCCESS)
+        r = CUDA_ERROR_INVALID_VALUE;
+    else if (!oh_data(OW_KIND_MEMPOOL, id))
+        r = show(id, pool, flags);
+    if (r == CUDA_SUCCESS && (!oh_share_look(oh_data(OW_KIND_MEMPOOL, id), &now) || !now.ours))
+        r = CUDA_ERROR_INVALID_VALUE; /* an imported pool */
+    pthread_mutex_unlock(&showing);
+    if (r == CUDA_SUCCESS)
+        memcpy(token, now.token, OC_TOKEN_BYTES);
+    return r;
+}
+
+CUresult oh_pool_import(uint64_t id, unsigned long long flags, const uint8_t *token)
+{
+    CUmemoryPool pool = NULL;
+    struct oh_share *share;
+    int fd;
+    CUresult r = oh_share_find(OC_SHARE_POOL, token, 0, &fd, &share);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = OH_CALL(cuMemPoolImportFromShareableHandle, &pool, (void *)(intptr_t)fd, BY_DESCRIPTOR, flags);
+    close(fd);
+    if (r == CUDA_SUCCESS) {
+        r = oh_put(OW_KIND_MEMPOOL, id, pool);
+        if (r != CUDA_SUCCESS)
+            OH_CALL(cuMemPoolDestroy, pool);
+    }
+    if (r == CUDA_SUCCESS)
+        oh_set_data(OW_KIND_MEMPOOL, id, share);
+    else
+        oh_share_put(share, false);
     return r;
 }
 
@@ -132,8 +218,11 @@ static void add_kept(uint64_t id, void *pool, void *data, void *arg)
 {
     uint64_t reserved = 0, used = 0, *kept = arg;
 
+    struct oh_share share;
+
     (void)id;
-    (void)data;
+    if (data && oh_share_look(data, &share) && !share.ours)
+        return; /* another process's memory */
     if (OH_CALL(cuMemPoolGetAttribute, pool, RESERVED_NOW, &reserved) == CUDA_SUCCESS &&
         OH_CALL(cuMemPoolGetAttribute, pool, USED_NOW, &used) == CUDA_SUCCESS && reserved > used)
         *kept += reserved - used;
@@ -144,7 +233,7 @@ static void trim(uint64_t id, void *pool, void *data, void *arg)
     (void)id;
     (void)data;
     (void)arg;
-    OH_CALL(cuMemPoolTrimTo, pool, 0);
+    OH_CALL(cuMemPoolTrimTo, pool, 0); /* of an imported one it does nothing */
 }
 
 /* What pools keep may fill the quota, never exceed it. */

@@ -2,11 +2,14 @@
 /* Virtual memory management: reservations, physical allocations booked until they are unmapped and released. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "gen/checks.h"
+#include "share.h"
 
 #define MAX_ACCESS 32u
+#define BY_DESCRIPTOR 1u /* CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR */
 /* Where reservations go that name no address: inside the window that the guest keeps free. */
 #define HINT_FIRST 0x2a1000000000ull
 #define HINT_LAST 0x2aa000000000ull
@@ -17,9 +20,14 @@ struct reservation {
     struct reservation *next;
 };
 struct memory { /* a physical allocation */
+    CUmemGenericAllocationHandle real;
     uint64_t bytes;
     int device;
-    unsigned refs; /* the handle, and each mapping */
+    bool imported;    /* booked by the process that made it */
+    unsigned refs;    /* times that the client holds the handle, and each mapping */
+    unsigned handles; /* the former */
+    uint64_t id;      /* the client's number for it, while `handles` */
+    struct oh_share *share;
 };
 struct mapping {
     uint64_t ptr, bytes;
@@ -150,11 +158,13 @@ static CUresult prop_of(const void *data, uint32_t bytes, CUmemAllocationProp *p
     if (bytes < sizeof(*prop))
         return CUDA_ERROR_INVALID_VALUE;
     memcpy(prop, data, sizeof(*prop));
-    if (prop->requestedHandleTypes || prop->location.type != 1)
-        return CUDA_ERROR_NOT_SUPPORTED; /* memory for other processes, or of the host */
+    if (prop->requestedHandleTypes & ~BY_DESCRIPTOR || (prop->requestedHandleTypes && oh_config.region_fd < 0))
+        return CUDA_ERROR_NOT_SUPPORTED; /* fabric and other systems' handles; over TCP nothing can be shared */
     prop->win32HandleMetaData = NULL;
     prop->allocFlags.gpuDirectRDMACapable = 0;
     *device = prop->location.id;
+    if (prop->location.type != 1) /* the host: its granularity may be asked for */
+        return CUDA_SUCCESS;
     return oh_ordinal(*device, &prop->location.id);
 }
 
@@ -177,12 +187,36 @@ CUresult oh_cuMemGetAllocationGranularity(struct oh_twin *t, const struct ow_cuM
     return CUDA_SUCCESS;
 }
 
-static void put_locked(struct memory *m)
+static void memory_put(struct memory *m)
 {
-    if (--m->refs > 0)
+    bool last;
+
+    pthread_mutex_lock(&lock);
+    last = --m->refs == 0;
+    pthread_mutex_unlock(&lock);
+    if (!last)
         return;
-    oh_unbook(m->device, m->bytes);
+    if (!m->imported)
+        oh_unbook(m->device, m->bytes);
+    if (m->share)
+        oh_share_put(m->share, !m->imported);
     free(m);
+}
+
+/* Names an allocation that nobody else knows yet; takes both over, also on error. */
+static CUresult memory_name(struct memory *m, uint64_t id)
+{
+    CUresult r = oh_put(OW_KIND_MEM_ALLOCATION, id, (void *)(uintptr_t)m->real);
+
+    m->refs = m->handles = 1;
+    m->id = id;
+    if (r == CUDA_SUCCESS) {
+        oh_set_data(OW_KIND_MEM_ALLOCATION, id, m);
+        return CUDA_SUCCESS;
+    }
+    OH_CALL(cuMemRelease, m->real);
+    memory_put(m);
+    return r;
 }
 
 CUresult oh_cuMemCreate(struct oh_twin *t, const struct ow_cuMemCreate_in *in, uint32_t bytes,
@@ -197,58 +231,31 @@ CUresult oh_cuMemCreate(struct oh_twin *t, const struct ow_cuMemCreate_in *in, u
     (void)t;
     (void)out;
     (void)out_bytes;
+    if (r == CUDA_SUCCESS && prop.location.type != 1)
+        r = CUDA_ERROR_NOT_SUPPORTED; /* the guest could not reach memory of the host */
     if (r == CUDA_SUCCESS)
         r = oh_book(device, in->size);
     if (r != CUDA_SUCCESS)
         return r;
     m = calloc(1, sizeof(*m));
     r = m ? OH_CALL(cuMemCreate, &handle, in->size, &prop, in->flags) : CUDA_ERROR_OUT_OF_MEMORY;
-    if (r == CUDA_SUCCESS) {
-        r = oh_put(OW_KIND_MEM_ALLOCATION, in->handle, (void *)(uintptr_t)handle);
-        if (r != CUDA_SUCCESS)
-            OH_CALL(cuMemRelease, handle);
-    }
     if (r != CUDA_SUCCESS) {
         oh_unbook(device, in->size);
         free(m);
         return r;
     }
-    *m = (struct memory){ .bytes = in->size, .device = device, .refs = 1 };
-    oh_set_data(OW_KIND_MEM_ALLOCATION, in->handle, m);
-    return CUDA_SUCCESS;
-}
-
-CUresult oh_cuMemRelease(struct oh_twin *t, const struct ow_cuMemRelease_in *in, uint32_t bytes,
-                         struct ow_cuMemRelease_out *out, uint32_t *out_bytes)
-{
-    struct memory *m;
-    void *handle;
-    CUresult r = oh_get(OW_KIND_MEM_ALLOCATION, in->handle, &handle);
-
-    (void)t;
-    (void)bytes;
-    (void)out;
-    (void)out_bytes;
-    if (r == CUDA_SUCCESS)
-        r = OH_CALL(cuMemRelease, (CUmemGenericAllocationHandle)(uintptr_t)handle);
-    if (r != CUDA_SUCCESS)
-        return r;
-    pthread_mutex_lock(&lock);
-    m = oh_data(OW_KIND_MEM_ALLOCATION, in->handle);
-    oh_del(OW_KIND_MEM_ALLOCATION, in->handle);
-    if (m)
-        put_locked(m);
-    pthread_mutex_unlock(&lock);
-    return CUDA_SUCCESS;
+    *m = (struct memory){ .real = handle, .bytes = in->size, .device = device };
+    return memory_name(m, in->handle);
 }
 
 /* The allocation behind the client's number, with a reference; NULL: none. */
-static struct memory *memory_get(uint64_t id, void **handle)
+static struct memory *memory_get(uint64_t id)
 {
     struct memory *m = NULL;
+    void *handle;
 
     pthread_mutex_lock(&lock); /* oh_cuMemRelease drops number and object under it */
-    if (oh_get(OW_KIND_MEM_ALLOCATION, id, handle) == CUDA_SUCCESS)
+    if (oh_get(OW_KIND_MEM_ALLOCATION, id, &handle) == CUDA_SUCCESS)
         m = oh_data(OW_KIND_MEM_ALLOCATION, id);
     if (m)
         m->refs++;
@@ -256,16 +263,37 @@ static struct memory *memory_get(uint64_t id, void **handle)
     return m;
 }
 
-static void memory_put(struct memory *m)
+CUresult oh_cuMemRelease(struct oh_twin *t, const struct ow_cuMemRelease_in *in, uint32_t bytes,
+                         struct ow_cuMemRelease_out *out, uint32_t *out_bytes)
 {
+    struct memory *m = memory_get(in->handle);
+    bool held;
+    CUresult r;
+
+    (void)t;
+    (void)bytes;
+    (void)out;
+    (void)out_bytes;
+    if (!m)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&lock);
-    put_locked(m);
+    held = m->handles > 0; /* else another thread released it since */
+    if (held && --m->handles == 0)
+        oh_del(OW_KIND_MEM_ALLOCATION, in->handle);
     pthread_mutex_unlock(&lock);
+    r = held ? OH_CALL(cuMemRelease, m->real) : CUDA_ERROR_INVALID_VALUE;
+    if (held)
+        memory_put(m);
+    memory_put(m);
+    return r;
 }
 
 void *oh_memory_hold(uint64_t id, void **handle)
 {
-    return memory_get(id, handle);
+    struct memory *m = memory_get(id);
+
+    *handle = m ? (void *)(uintptr_t)m->real : NULL;
+    return m;
 }
 
 void oh_memory_let_go(void *memory)
@@ -288,8 +316,7 @@ CUresult oh_cuMemMap(struct oh_twin *t, const struct ow_cuMemMap_in *in, uint32_
                      uint32_t *out_bytes)
 {
     struct mapping *map = NULL;
-    void *handle;
-    struct memory *m = memory_get(in->handle, &handle);
+    struct memory *m = memory_get(in->handle);
     CUresult r = CUDA_ERROR_INVALID_VALUE;
 
     (void)t;
@@ -300,9 +327,7 @@ CUresult oh_cuMemMap(struct oh_twin *t, const struct ow_cuMemMap_in *in, uint32_
         return r;
     if (reserved(in->ptr, in->size) && inside(in->offset, in->size, 0, m->bytes)) {
         map = calloc(1, sizeof(*map));
-        r = map ? OH_CALL(cuMemMap, in->ptr, in->size, in->offset, (CUmemGenericAllocationHandle)(uintptr_t)handle,
-                                  in->flags)
-                : CUDA_ERROR_OUT_OF_MEMORY;
+        r = map ? OH_CALL(cuMemMap, in->ptr, in->size, in->offset, m->real, in->flags) : CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (r == CUDA_SUCCESS) {
         mapping_add(map, in->ptr, in->size, m);
@@ -316,7 +341,7 @@ CUresult oh_cuMemMap(struct oh_twin *t, const struct ow_cuMemMap_in *in, uint32_
 CUresult oh_cuMemUnmap(struct oh_twin *t, const struct ow_cuMemUnmap_in *in, uint32_t bytes,
                        struct ow_cuMemUnmap_out *out, uint32_t *out_bytes)
 {
-    struct mapping **at;
+    struct mapping **at, *gone = NULL;
     CUresult r;
 
     (void)t;
@@ -338,10 +363,15 @@ CUresult oh_cuMemUnmap(struct oh_twin *t, const struct ow_cuMemUnmap_in *in, uin
         }
         *at = m->next;
         oh_ledger_del(m->ptr);
-        put_locked(m->memory);
-        free(m);
+        m->next = gone;
+        gone = m;
     }
     pthread_mutex_unlock(&lock);
+    for (struct mapping *next; gone; gone = next) {
+        next = gone->next;
+        memory_put(gone->memory);
+        free(gone);
+    }
     return CUDA_SUCCESS;
 }
 
@@ -392,20 +422,131 @@ CUresult oh_cuMemGetAllocationPropertiesFromHandle(struct oh_twin *t,
                                                    uint32_t *out_bytes)
 {
     CUmemAllocationProp prop;
-    struct memory *m;
-    void *handle;
-    CUresult r = oh_get(OW_KIND_MEM_ALLOCATION, in->handle, &handle);
+    struct memory *m = memory_get(in->handle);
+    CUresult r = CUDA_ERROR_INVALID_VALUE;
 
     (void)t;
     (void)bytes;
-    if (r == CUDA_SUCCESS)
-        r = OH_CALL(cuMemGetAllocationPropertiesFromHandle, &prop, (CUmemGenericAllocationHandle)(uintptr_t)handle);
+    if (!m)
+        return r;
+    r = OH_CALL(cuMemGetAllocationPropertiesFromHandle, &prop, m->real);
+    prop.location.id = m->device;
+    memory_put(m);
     if (r != CUDA_SUCCESS)
         return r;
-    m = oh_data(OW_KIND_MEM_ALLOCATION, in->handle);
-    prop.location.id = m ? m->device : 0;
     out->prop_bytes = sizeof(prop);
     memcpy(out + 1, &prop, sizeof(prop));
     *out_bytes = (uint32_t)(sizeof(*out) + sizeof(prop));
     return CUDA_SUCCESS;
+}
+
+/* ---- allocations of several references, and of other processes ---- */
+
+CUresult oh_orion_retain(struct oh_twin *t, const struct ow_orion_retain_in *in, uint32_t bytes,
+                         struct ow_orion_retain_out *out, uint32_t *out_bytes)
+{
+    CUmemGenericAllocationHandle real = 0;
+    struct memory *m = NULL;
+    CUresult r = CUDA_SUCCESS;
+
+    (void)t;
+    (void)bytes;
+    pthread_mutex_lock(&lock);
+    for (struct mapping *map = mappings; map && !m; map = map->next)
+        if (inside(in->addr, 1, map->ptr, map->bytes))
+            m = map->memory;
+    if (m)
+        r = OH_CALL(cuMemRetainAllocationHandle, &real, (void *)(uintptr_t)in->addr);
+    if (m && r == CUDA_SUCCESS && m->handles == 0) {
+        r = oh_put(OW_KIND_MEM_ALLOCATION, in->handle, (void *)(uintptr_t)real);
+        m->id = in->handle;
+        if (r == CUDA_SUCCESS)
+            oh_set_data(OW_KIND_MEM_ALLOCATION, in->handle, m);
+        else
+            OH_CALL(cuMemRelease, real);
+    }
+    if (m && r == CUDA_SUCCESS) {
+        m->real = real;
+        m->refs++;
+        m->handles++;
+        out->held = m->id;
+    }
+    pthread_mutex_unlock(&lock);
+    *out_bytes = sizeof(*out);
+    return m ? r : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* Shows an allocation to other processes, once. */
+static CUresult show(struct memory *m, unsigned long long flags, struct oh_share **share)
+{
+    struct oh_share as = { .kind = OC_SHARE_ALLOCATION, .bytes = m->bytes, .device = m->device };
+    int fd = -1;
+    CUresult r = OH_CALL(cuMemExportToShareableHandle, &fd, m->real, BY_DESCRIPTOR, flags);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_share_new(&as, fd, share);
+    close(fd);
+    return r;
+}
+
+CUresult oh_vmm_export(uint64_t id, unsigned long long flags, uint8_t token[OC_TOKEN_BYTES])
+{
+    static pthread_mutex_t showing = PTHREAD_MUTEX_INITIALIZER;
+    struct memory *m = memory_get(id);
+    CUresult r = CUDA_SUCCESS;
+
+    if (!m)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&showing);
+    if (!m->share)
+        r = show(m, flags, &m->share);
+    else if (flags)
+        r = CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_unlock(&showing);
+    if (r == CUDA_SUCCESS) /* as long as the allocation is, and that is ours for now */
+        memcpy(token, m->share->token, OC_TOKEN_BYTES);
+    memory_put(m);
+    return r;
+}
+
+/* The client's device that memory lies on; of a card that it has no part of, the calling thread's. */
+static int device_of(struct oh_twin *t, CUmemGenericAllocationHandle real)
+{
+    CUmemAllocationProp prop = { 0 };
+    int device = t->device < 0 ? 0 : t->device;
+
+    if (OH_CALL(cuMemGetAllocationPropertiesFromHandle, &prop, real) != CUDA_SUCCESS ||
+        oh_devices[device].ordinal == prop.location.id)
+        return device;
+    for (uint32_t i = 0; i < oh_nr_devices; i++)
+        if (oh_devices[i].ordinal == prop.location.id)
+            return (int)i;
+    return device;
+}
+
+CUresult oh_vmm_import(struct oh_twin *t, uint64_t id, const uint8_t *token)
+{
+    CUmemGenericAllocationHandle real = 0;
+    struct oh_share *share;
+    struct memory *m = NULL;
+    int fd;
+    CUresult r = oh_share_find(OC_SHARE_ALLOCATION, token, t->device < 0 ? 0 : t->device, &fd, &share);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = OH_CALL(cuMemImportFromShareableHandle, &real, (void *)(intptr_t)fd, BY_DESCRIPTOR);
+    close(fd);
+    if (r == CUDA_SUCCESS) {
+        m = calloc(1, sizeof(*m));
+        if (!m)
+            OH_CALL(cuMemRelease, real);
+    }
+    if (!m) {
+        oh_share_put(share, false);
+        return r != CUDA_SUCCESS ? r : CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *m = (struct memory){ .real = real, .bytes = share->bytes, .device = device_of(t, real), .imported = true,
+                          .share = share };
+    return memory_name(m, id);
 }

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orion_virt import layout
-from orion_virt.errors import OrionError, ProtocolError, QuotaExceeded
+from orion_virt.errors import NotFound, OrionError, ProtocolError, QuotaExceeded
 from orion_virt.region import file
 from orion_virt.region.regions import Region
 from orion_virt.server.hello import Hello
+from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Worker, words
 from orion_virt.units import MIB
 
 STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its client is killed
 _CONTROL_BYTES = layout.ctypes.sizeof(layout.Control)
+_TEXT = layout.Control.text.offset
 
 _log = logging.getLogger("orion.channel")
 
@@ -100,6 +102,7 @@ class Channel:
     worker: Worker
     conn: socket.socket  # ours is watched for hang-up only
     memory: Memory | None
+    shares: Shares
     on_gone: Callable[[Channel], None]
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
@@ -113,6 +116,10 @@ class Channel:
     def domain(self) -> str:
         return self.hello.domain
 
+    @property
+    def proven_domain(self) -> str:
+        return self.hello.domain if self.hello.shared else ""
+
     def begin(self) -> None:
         """Reads the worker's datagrams from now on."""
         asyncio.get_running_loop().add_reader(self.worker.control.fileno(), self._readable)
@@ -120,8 +127,9 @@ class Channel:
     # ---- datagrams of the worker ----
 
     def _readable(self) -> None:
+        fds: list[int] = []
         try:
-            raw = self.worker.control.recv(_CONTROL_BYTES + 1)
+            raw, fds, _, _ = socket.recv_fds(self.worker.control, _CONTROL_BYTES + 1, 1, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
@@ -130,12 +138,18 @@ class Channel:
             asyncio.get_running_loop().remove_reader(self.worker.control.fileno())
             self.kill_soon()
             return
-        if len(raw) != _CONTROL_BYTES:
-            self._distrust(f"a datagram of {len(raw)} bytes")
+        message = layout.Control.from_buffer_copy(raw) if len(raw) == _CONTROL_BYTES else None
+        if message is not None and message.kind == layout.SHARE:
+            self._share(message, raw[_TEXT : _TEXT + layout.TOKEN_BYTES], fds)
             return
-        self._handle(layout.Control.from_buffer_copy(raw))
+        for fd in fds:
+            os.close(fd)
+        if message is None or fds:
+            self._distrust(f"a datagram of {len(raw)} bytes with {len(fds)} descriptors")
+            return
+        self._handle(message, raw[_TEXT : _TEXT + layout.TOKEN_BYTES])
 
-    def _handle(self, message: layout.Control) -> None:
+    def _handle(self, message: layout.Control, token: bytes = b"") -> None:
         if message.kind == layout.GRANT:
             self._spawn(self._grant(message.a))
         elif message.kind == layout.RELEASE:
@@ -144,8 +158,55 @@ class Channel:
             self._closed_by_worker(message.a, message.text.decode("utf-8", "replace"))
         elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
             self.usage[message.a] = message.b
+        elif message.kind == layout.OPEN:
+            self._open(message.a, token)
+        elif message.kind == layout.UNSHARE:
+            self._unshare(token)
         else:
             self._distrust(f"a datagram of kind {message.kind}")
+
+    # ---- what processes of the domain show each other ----
+
+    def _share(self, message: layout.Control, handle: bytes, fds: list[int]) -> None:
+        status, token = 0, bytes(layout.TOKEN_BYTES)
+        try:
+            token = self.shares.add(self, message.a, handle, fds[0] if fds else -1, message.b)
+        except ProtocolError as error:
+            self._distrust(str(error))
+            return
+        except QuotaExceeded as error:
+            status = -errno.ENOSPC
+            _log.warning("%s", error)
+        self._answer(layout.SHARE, status, token)
+
+    def _open(self, kind: int, token: bytes) -> None:
+        try:
+            share = self.shares.open(self, kind, token)
+        except NotFound:
+            self._answer(layout.OPEN, -errno.ENOENT)
+            return
+        self._answer(layout.OPEN, 0, share.handle, share.n_bytes, share.fd)
+
+    def _unshare(self, token: bytes) -> None:
+        try:
+            self.shares.leave(self, token)
+        except ProtocolError as error:
+            self._distrust(str(error))
+            return
+        self._answer(layout.UNSHARE, 0)
+
+    def own(self, token: bytes) -> None:
+        """The memory behind a token is this worker's to book from now on."""
+        self._answer(layout.OWN, 0, token)
+
+    def _answer(self, kind: int, status: int, text: bytes = b"", n_bytes: int = 0, fd: int = -1) -> None:
+        raw = bytearray(bytes(layout.Control(kind=kind, status=status, b=n_bytes)))
+        raw[_TEXT : _TEXT + len(text)] = text
+        with contextlib.suppress(OSError):  # as in _tell
+            if fd < 0:
+                self.worker.control.send(raw)
+            else:
+                socket.send_fds(self.worker.control, [raw], [fd])
 
     def _closed_by_worker(self, why: int, text: str) -> None:
         if not self.closed:  # else it only repeats what we told it
@@ -209,6 +270,7 @@ class Channel:
             self._killer.cancel()
         status = self.worker.close()
         self.conn.close()
+        self.shares.gone(self)
         if not self.closed:
             self.closed = layout.CLOSED_BY_GUEST if status == 0 else layout.CLOSED_WORKER
         if status not in (0, *layout.CLOSE_WORDS):

@@ -22,6 +22,7 @@ from orion_virt.server.accounts import Accounts
 from orion_virt.server.channel import Channel, Memory
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
+from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Pool, user_ids
 
 _log = logging.getLogger("orion.channels")
@@ -40,6 +41,7 @@ class Channels:
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
+        self._shares = Shares()
 
     def start(self) -> None:
         self._hangup.start()
@@ -79,7 +81,7 @@ class Channels:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._gone)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._gone)
         self._live[channel_id] = channel
         return channel
 

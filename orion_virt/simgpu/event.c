@@ -2,6 +2,7 @@
 /* Events: numbered records, waits and times. */
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sim.h"
 
@@ -9,6 +10,8 @@ static void put_locked(struct CUevent_st *e)
 {
     if (--e->refs)
         return;
+    if (e->shared)
+        sim_space_free((uint64_t)(uintptr_t)e->shared);
     free(e->cap_deps);
     free(e);
 }
@@ -20,6 +23,41 @@ void sim_event_put(struct CUevent_st *e)
     pthread_mutex_unlock(&sim_lock);
 }
 
+/* The number of a new record. */
+static uint64_t next_record(struct CUevent_st *e)
+{
+    if (!e->shared)
+        return ++e->recorded;
+    e->shared->recorder = getpid();
+    return ++e->shared->recorded;
+}
+
+static uint64_t newest(const struct CUevent_st *e)
+{
+    return e->shared ? e->shared->recorded : e->recorded;
+}
+
+static bool pending(const struct CUevent_st *e, uint64_t count)
+{
+    return e->shared ? sim_shared_pending(e->shared, count) : e->done < count;
+}
+
+/* Waits with sim_lock held; what another process records broadcasts nothing here. */
+static void await_locked(struct CUevent_st *e, uint64_t count)
+{
+    struct timespec nap = { 0, 50000 };
+
+    while (pending(e, count)) {
+        if (!e->shared) {
+            pthread_cond_wait(&sim_progress, &sim_lock);
+            continue;
+        }
+        pthread_mutex_unlock(&sim_lock);
+        nanosleep(&nap, NULL);
+        pthread_mutex_lock(&sim_lock);
+    }
+}
+
 void sim_event_reached(struct CUevent_st *e, uint64_t count)
 {
     struct timespec now;
@@ -27,7 +65,9 @@ void sim_event_reached(struct CUevent_st *e, uint64_t count)
     clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&sim_lock);
     if (!count) /* a graph's record node: recorded when it runs */
-        count = ++e->recorded;
+        count = next_record(e);
+    if (e->shared && e->shared->done < count)
+        e->shared->done = count;
     if (e->done < count) {
         e->done = count;
         e->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -39,10 +79,7 @@ void sim_event_reached(struct CUevent_st *e, uint64_t count)
 void sim_event_await(struct CUevent_st *e, uint64_t count)
 {
     pthread_mutex_lock(&sim_lock);
-    if (!count)
-        count = e->recorded;
-    while (e->done < count)
-        pthread_cond_wait(&sim_progress, &sim_lock);
+    await_locked(e, count ? count : newest(e));
     pthread_mutex_unlock(&sim_lock);
 }
 
@@ -65,6 +102,7 @@ SIM_API CUresult cuEventCreate(CUevent *out, unsigned flags)
     /* An interprocess event must not time: that is the driver's rule. */
     if (!out || flags & ~7u || (flags & CU_EVENT_INTERPROCESS && !(flags & CU_EVENT_DISABLE_TIMING)))
         return CUDA_ERROR_INVALID_VALUE;
+    uint64_t at;
     struct CUevent_st *e = calloc(1, sizeof(*e));
     if (!e || !sim_register(e, SIM_EVENT)) {
         free(e);
@@ -73,6 +111,16 @@ SIM_API CUresult cuEventCreate(CUevent *out, unsigned flags)
     e->ctx = ctx;
     e->flags = flags;
     e->refs = 1;
+    if (flags & CU_EVENT_INTERPROCESS) {
+        r = sim_space_alloc(NULL, ctx->device, sizeof(*e->shared), SIM_MEM_GLOBAL, 0, &at);
+        if (r) {
+            sim_unregister(e);
+            free(e);
+            return r;
+        }
+        e->shared = (struct sim_shared_event *)(uintptr_t)at;
+        *e->shared = (struct sim_shared_event){ 0 };
+    }
     *out = e;
     return CUDA_SUCCESS;
 }
@@ -99,7 +147,7 @@ static CUresult record(struct CUstream_st *s, struct CUevent_st *e)
         return r;
     }
     e->capture = NULL;
-    struct sim_work work = { .kind = SIM_WORK_RECORD, .mark = { e, ++e->recorded } };
+    struct sim_work work = { .kind = SIM_WORK_RECORD, .mark = { e, next_record(e) } };
     e->refs++;
     pthread_mutex_unlock(&sim_lock);
     return sim_submit(s, &work);
@@ -141,12 +189,12 @@ SIM_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flag
         return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&sim_lock);
     bool captured = sim_capture_wait(s, event, &r);
-    struct sim_work work = { .kind = SIM_WORK_WAIT, .mark = { event, event->recorded } };
-    bool pending = !captured && !r && event->recorded > event->done;
-    if (pending)
+    struct sim_work work = { .kind = SIM_WORK_WAIT, .mark = { event, newest(event) } };
+    bool wait = !captured && !r && pending(event, work.mark.count);
+    if (wait)
         event->refs++;
     pthread_mutex_unlock(&sim_lock);
-    return pending ? sim_submit(s, &work) : r;
+    return wait ? sim_submit(s, &work) : r;
 }
 
 SIM_API CUresult cuEventQuery(CUevent event)
@@ -159,7 +207,7 @@ SIM_API CUresult cuEventQuery(CUevent event)
     pthread_mutex_lock(&sim_lock);
     if (event->capture)
         r = CUDA_ERROR_CAPTURED_EVENT;
-    else if (event->done < event->recorded)
+    else if (pending(event, newest(event)))
         r = CUDA_ERROR_NOT_READY;
     else
         r = (CUresult)event->ctx->error;
@@ -178,8 +226,8 @@ SIM_API CUresult cuEventSynchronize(CUevent event)
     if (event->capture)
         r = CUDA_ERROR_CAPTURED_EVENT;
     event->refs++;
-    for (uint64_t count = event->recorded; !r && event->done < count;)
-        pthread_cond_wait(&sim_progress, &sim_lock);
+    if (!r)
+        await_locked(event, newest(event));
     if (!r)
         r = (CUresult)event->ctx->error;
     put_locked(event);

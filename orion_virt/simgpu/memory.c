@@ -74,7 +74,8 @@ SIM_API CUresult cuMemFree_v2(CUdeviceptr p)
     if (r || !p)
         return r;
     if (!found || range.start != p ||
-        (range.kind != SIM_MEM_DEVICE && range.kind != SIM_MEM_MANAGED && range.kind != SIM_MEM_POOL))
+        (range.kind != SIM_MEM_DEVICE && range.kind != SIM_MEM_MANAGED && range.kind != SIM_MEM_POOL &&
+         range.kind != SIM_MEM_IMPORTED))
         return CUDA_ERROR_INVALID_VALUE;
     r = sim_may_block(ctx);
     if (!r)
@@ -239,11 +240,11 @@ static CUresult attribute(int what, const struct sim_range *r, CUdeviceptr p, vo
     case 7: *(unsigned long long *)out = r->id; break;
     case 8: *(unsigned *)out = r->kind == SIM_MEM_MANAGED; break;
     case 9: *(int *)out = r->device ? r->device->ordinal : -1; break;
-    case 10: *(unsigned *)out = 0; break;
+    case 10: *(unsigned *)out = r->kind == SIM_MEM_DEVICE; break;
     case 11: *(CUdeviceptr *)out = r->start; break;
     case 12: *(size_t *)out = r->bytes; break;
     case 13: *(unsigned *)out = 1; break;
-    case 14: *(unsigned long long *)out = 0; break;
+    case 14: *(unsigned long long *)out = r->kind == SIM_MEM_MAPPED; break; /* by descriptor */
     case 15: *(unsigned *)out = 0; break;
     case 16: *(unsigned *)out = 3; break;
     case 17: *(void **)out = r->kind == SIM_MEM_POOL ? r->owner : NULL; break;

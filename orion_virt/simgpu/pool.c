@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory pools, and allocation and release in stream order. */
+#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "sim.h"
-
-struct CUmemPoolHandle_st {
-    struct sim_device *device;
-    uint64_t threshold, high; /* high: most bytes in use since the application set it to 0 */
-    int reuse[4];
-    bool built_in;
-};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -59,7 +55,7 @@ SIM_API CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool)
 {
     if (!sim_device(dev))
         return CUDA_ERROR_INVALID_DEVICE;
-    if (!sim_valid(pool, SIM_POOL) || pool->device != sim_device(dev))
+    if (!sim_valid(pool, SIM_POOL) || pool->device != sim_device(dev) || pool->imported)
         return CUDA_ERROR_INVALID_VALUE;
     sim_device(dev)->pool = pool;
     return CUDA_SUCCESS;
@@ -71,10 +67,55 @@ SIM_API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!pool || !props || !sim_device(props->location.id))
         return CUDA_ERROR_INVALID_VALUE;
-    if (props->handleTypes)
-        return CUDA_ERROR_NOT_SUPPORTED; /* no sharing between processes */
+    if (props->handleTypes & ~1u) /* descriptors only */
+        return CUDA_ERROR_NOT_SUPPORTED;
     *pool = pool_new(sim_device(props->location.id), false);
-    return *pool ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!*pool)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    (*pool)->types = props->handleTypes;
+    return CUDA_SUCCESS;
+}
+
+/* What the descriptor of an exported pool holds. Its memory comes pointer by pointer: see ipc.c. */
+struct pool_file {
+    uint64_t magic;
+    int32_t device, reserved;
+};
+#define POOL_MAGIC 0x6c6f6f706d697301ull
+
+SIM_API CUresult cuMemPoolExportToShareableHandle(void *to, CUmemoryPool pool, CUmemAllocationHandleType type,
+                                                  unsigned long long flags)
+{
+    struct pool_file file = { .magic = POOL_MAGIC };
+    int fd;
+
+    if (!to || !sim_valid(pool, SIM_POOL) || flags || type != 1 || !(pool->types & 1u) || pool->imported)
+        return CUDA_ERROR_INVALID_VALUE;
+    fd = memfd_create("orion-sim-pool", MFD_CLOEXEC);
+    file.device = pool->device->ordinal;
+    if (fd < 0 || write(fd, &file, sizeof(file)) != sizeof(file)) {
+        close(fd);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *(int *)to = fd;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *from, CUmemAllocationHandleType type,
+                                                    unsigned long long flags)
+{
+    struct pool_file file;
+
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!pool || flags || type != 1 || pread((int)(intptr_t)from, &file, sizeof(file), 0) != sizeof(file) ||
+        file.magic != POOL_MAGIC || !sim_device(file.device))
+        return CUDA_ERROR_INVALID_VALUE;
+    *pool = pool_new(sim_device(file.device), false);
+    if (!*pool)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    (*pool)->imported = true;
+    return CUDA_SUCCESS;
 }
 
 SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)
@@ -147,7 +188,7 @@ SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *p, size_t bytes, CUmemoryP
 
     if (r)
         return r;
-    if (!p || !bytes || !sim_valid(pool, SIM_POOL))
+    if (!p || !bytes || !sim_valid(pool, SIM_POOL) || pool->imported) /* another process allocates from that */
         return CUDA_ERROR_INVALID_VALUE;
     if (s->capture) {
         pthread_mutex_lock(&sim_lock);
@@ -188,7 +229,8 @@ SIM_API CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream)
 
     if (r || !p)
         return r;
-    if (!sim_space_find(p, &range) || range.start != p || (range.kind != SIM_MEM_POOL && range.kind != SIM_MEM_DEVICE))
+    if (!sim_space_find(p, &range) || range.start != p ||
+        (range.kind != SIM_MEM_POOL && range.kind != SIM_MEM_DEVICE && range.kind != SIM_MEM_IMPORTED))
         return CUDA_ERROR_INVALID_VALUE;
     return sim_submit(s, &work);
 }

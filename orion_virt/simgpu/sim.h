@@ -88,6 +88,8 @@ void sim_poison(struct CUctx_st *ctx, CUresult error); /* all contexts of its de
 enum sim_memory {
     SIM_MEM_DEVICE = 1, SIM_MEM_MANAGED, SIM_MEM_POOL, SIM_MEM_GLOBAL, SIM_MEM_ARRAY,
     SIM_MEM_HOST, SIM_MEM_REGISTERED, SIM_MEM_MAPPED, SIM_MEM_RESERVED,
+    SIM_MEM_OPENED,   /* another process's, by cuIpcOpenMemHandle */
+    SIM_MEM_IMPORTED, /* another process's, by cuMemPoolImportPointer */
 };
 struct sim_range {
     uint64_t start, bytes;
@@ -107,6 +109,8 @@ CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t
                          unsigned flags, uint64_t *address);
 CUresult sim_space_free(uint64_t address);         /* INVALID_VALUE: no allocation starts there */
 uint64_t sim_space_owned(const void *owner); /* bytes of its ranges */
+int sim_space_file(uint64_t address, uint64_t *offset); /* the file that holds device memory, and where in it */
+CUresult sim_space_open(int fd, uint64_t offset, struct sim_range *range); /* maps a piece of another process's */
 bool sim_space_find(uint64_t address, struct sim_range *out);
 uint64_t sim_space_extent(uint64_t address);       /* accessible bytes from address on, 0: none */
 CUresult sim_space_add(const struct sim_range *range); /* a range that the caller owns; HOST_MEMORY_ALREADY_REGISTERED */
@@ -208,11 +212,28 @@ void sim_streams_end(struct CUctx_st *ctx);             /* all streams of a cont
 CUresult sim_may_block(struct CUctx_st *ctx);           /* STREAM_CAPTURE_UNSUPPORTED under an unsafe capture */
 extern __thread bool sim_in_callback;
 
+/* ---- ipc.c ---- */
+struct sim_shared_event {              /* in device memory, which processes can share */
+    _Atomic uint64_t recorded, done;
+    _Atomic int recorder;              /* pid of who recorded last */
+};
+bool sim_shared_pending(struct sim_shared_event *e, uint64_t count); /* not reached, and whoever recorded it lives */
+
+/* ---- pool.c ---- */
+struct CUmemPoolHandle_st {
+    struct sim_device *device;
+    uint64_t threshold, high; /* high: most bytes in use since the application set it to 0 */
+    int reuse[4];
+    bool built_in, imported;
+    unsigned types;           /* of handles by which it may be shared */
+};
+
 /* ---- event.c ---- */
 struct CUevent_st {
     struct CUctx_st *ctx;
     unsigned flags;
     int refs;
+    struct sim_shared_event *shared;   /* of an interprocess event: in place of recorded and done */
     uint64_t recorded, done;           /* numbers of records asked for and reached */
     uint64_t time_ns;
     struct sim_capture *capture;       /* recorded in this capture, at these nodes */

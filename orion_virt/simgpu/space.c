@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ledger of addresses that device code and copies may touch, and the allocator of device memory in it. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <orion/layout.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "array.h"
 
@@ -28,6 +30,7 @@ static struct sim_chunk *chunks;
 static uint64_t next_address = SPACE_LOW;
 static uint64_t next_id = 1;
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+static int memory_fd = -1;         /* all device memory: a sparse file, so that other processes can map parts of it */
 
 bool sim_space_book(struct sim_device *device, uint64_t bytes)
 {
@@ -96,10 +99,27 @@ static CUresult insert_locked(const struct sim_range *range)
     return CUDA_SUCCESS;
 }
 
+/* Device memory's file, where the byte of address a is at a - SPACE_LOW; made at the first use. */
+static int memory_file(void)
+{
+    int fd;
+
+    if (memory_fd >= 0)
+        return memory_fd;
+    fd = memfd_create("orion-sim-memory", MFD_CLOEXEC);
+    if (fd < 0 || !ftruncate(fd, (off_t)(SPACE_HIGH - SPACE_LOW)))
+        return memory_fd = fd;
+    close(fd);
+    return -1;
+}
+
 static uint64_t map_at(uint64_t at, uint64_t bytes, int prot)
 {
-    void *p = mmap((void *)(uintptr_t)at, bytes, prot,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    int fd = prot == PROT_NONE ? -1 : memory_file();
+    int how = prot == PROT_NONE ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    void *p = prot != PROT_NONE && fd < 0 ? MAP_FAILED
+                                          : mmap((void *)(uintptr_t)at, bytes, prot, how | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                                                 fd, fd < 0 ? 0 : (off_t)(at - SPACE_LOW));
 
     if (p == MAP_FAILED)
         return 0;
@@ -198,6 +218,14 @@ static CUresult alloc_large(struct sim_device *device, size_t bytes, struct sim_
     return CUDA_SUCCESS;
 }
 
+/* Unmaps device memory and frees its pages, which are zero when it is next allocated. */
+static void give_back(uint64_t at, uint64_t bytes)
+{
+    munmap((void *)(uintptr_t)at, bytes);
+    if (fallocate(memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(at - SPACE_LOW), (off_t)bytes))
+        sim_say("freed device memory keeps its pages");
+}
+
 static void release_locked(struct sim_range *r)
 {
     struct sim_chunk *c = r->chunk, **at;
@@ -208,7 +236,7 @@ static void release_locked(struct sim_range *r)
         c->used -= units;
         if (c->used)
             return;
-        munmap((void *)(uintptr_t)c->start, SIM_GRANULE);
+        give_back(c->start, SIM_GRANULE);
         sim_space_unbook(c->device, SIM_GRANULE);
         for (at = &chunks; *at != c; at = &(*at)->next)
             ;
@@ -216,8 +244,10 @@ static void release_locked(struct sim_range *r)
         free(c);
         return;
     }
-    if (r->mapped)
-        munmap((void *)(uintptr_t)r->start, r->mapped);
+    if (r->booked)
+        give_back(r->start, r->mapped);
+    else if (r->mapped) /* of another process it may start within a page */
+        munmap((void *)(uintptr_t)(r->start & ~4095ull), r->mapped);
     if (r->booked)
         sim_space_unbook(r->device, r->booked);
 }
@@ -240,6 +270,31 @@ CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t
     pthread_rwlock_unlock(&lock);
     *address = result ? 0 : r.start;
     return result;
+}
+
+int sim_space_file(uint64_t address, uint64_t *offset)
+{
+    *offset = address - SPACE_LOW;
+    return memory_fd;
+}
+
+CUresult sim_space_open(int fd, uint64_t offset, struct sim_range *range)
+{
+    uint64_t in_page = offset & 4095, size = (in_page + range->bytes + 4095) & ~4095ull;
+    CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
+    uint64_t at;
+
+    pthread_rwlock_wrlock(&lock);
+    at = map_locked(size, SIM_GRANULE, PROT_NONE);
+    range->mapped = size;
+    range->start = at + in_page;
+    if (at && mmap((void *)(uintptr_t)at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+                   (off_t)(offset - in_page)) != MAP_FAILED)
+        r = insert_locked(range);
+    if (r && at)
+        munmap((void *)(uintptr_t)at, size);
+    pthread_rwlock_unlock(&lock);
+    return r;
 }
 
 static void remove_locked(size_t i)

@@ -1,18 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Virtual memory management: reservations, physical memory (a memfd) and mappings of it. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sim.h"
 
 struct physical {
     int fd, refs;                 /* the handle's and one for each mapping */
+    int handles;                  /* times that the application holds the handle */
     size_t bytes;
     struct sim_device *device;
     CUmemAllocationProp prop;
+    bool imported;                /* booked by the process that made it */
 };
+/* What lies behind the memory in its file, for a process that imports it. */
+struct trailer {
+    uint64_t magic, bytes;
+    CUmemAllocationProp prop;
+};
+#define TRAILER_MAGIC 0x6c69617274756d6dull
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct physical *physical(CUmemGenericAllocationHandle handle)
@@ -29,7 +39,8 @@ static void put(struct physical *p)
     pthread_mutex_unlock(&lock);
     if (!last)
         return;
-    sim_space_unbook(p->device, p->bytes);
+    if (!p->imported)
+        sim_space_unbook(p->device, p->bytes);
     close(p->fd);
     free(p);
 }
@@ -109,19 +120,22 @@ SIM_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!handle || !d || !bytes || bytes % SIM_GRANULE || flags)
         return CUDA_ERROR_INVALID_VALUE;
+    if (prop->requestedHandleTypes & ~1u) /* descriptors only */
+        return CUDA_ERROR_NOT_SUPPORTED;
     if (!sim_space_book(d, bytes))
         return CUDA_ERROR_OUT_OF_MEMORY;
     p = calloc(1, sizeof(*p));
     if (p)
         p->fd = memfd_create("orion-sim", MFD_CLOEXEC);
-    if (!p || p->fd < 0 || ftruncate(p->fd, (off_t)bytes) || !sim_register(p, SIM_VMM)) {
+    struct trailer t = { .magic = TRAILER_MAGIC, .bytes = bytes, .prop = *prop };
+    if (!p || p->fd < 0 || pwrite(p->fd, &t, sizeof(t), (off_t)bytes) != sizeof(t) || !sim_register(p, SIM_VMM)) {
         if (p && p->fd >= 0)
             close(p->fd);
         free(p);
         sim_space_unbook(d, bytes);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    p->refs = 1;
+    p->refs = p->handles = 1;
     p->bytes = bytes;
     p->device = d;
     p->prop = *prop;
@@ -135,8 +149,72 @@ SIM_API CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 
     if (!p)
         return CUDA_ERROR_INVALID_VALUE;
-    sim_unregister(p);
+    pthread_mutex_lock(&lock);
+    bool last = !--p->handles;
+    pthread_mutex_unlock(&lock);
+    if (last)
+        sim_unregister(p);
     put(p);
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *at)
+{
+    struct physical *p;
+    struct sim_range r;
+    bool first;
+
+    if (!handle || !sim_space_find((uint64_t)(uintptr_t)at, &r) || r.kind != SIM_MEM_MAPPED)
+        return CUDA_ERROR_INVALID_VALUE;
+    p = r.owner;
+    pthread_mutex_lock(&lock);
+    p->refs++;
+    first = !p->handles++;
+    pthread_mutex_unlock(&lock);
+    if (first && !sim_register(p, SIM_VMM))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *handle = (CUmemGenericAllocationHandle)(uintptr_t)p;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemExportToShareableHandle(void *to, CUmemGenericAllocationHandle handle,
+                                              CUmemAllocationHandleType type, unsigned long long flags)
+{
+    struct physical *p = physical(handle);
+    int fd;
+
+    if (!to || !p || flags || type != 1 || !(p->prop.requestedHandleTypes & 1u))
+        return CUDA_ERROR_INVALID_VALUE;
+    fd = fcntl(p->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *(int *)to = fd;
+    return CUDA_SUCCESS;
+}
+
+SIM_API CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *from,
+                                                CUmemAllocationHandleType type)
+{
+    int fd = (int)(intptr_t)from;
+    struct trailer t;
+    struct physical *p;
+    struct stat st;
+
+    if (!sim_initialized())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!handle || type != 1 || fstat(fd, &st) || st.st_size < (off_t)sizeof(t) ||
+        pread(fd, &t, sizeof(t), st.st_size - (off_t)sizeof(t)) != sizeof(t) || t.magic != TRAILER_MAGIC ||
+        (off_t)t.bytes != st.st_size - (off_t)sizeof(t) || !sim_device(t.prop.location.id))
+        return CUDA_ERROR_INVALID_VALUE;
+    p = calloc(1, sizeof(*p));
+    if (p)
+        *p = (struct physical){ .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0), .refs = 1, .handles = 1, .bytes = t.bytes,
+                                .device = sim_device(t.prop.location.id), .prop = t.prop, .imported = true };
+    if (!p || p->fd < 0 || !sim_register(p, SIM_VMM)) {
+        free(p);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *handle = (CUmemGenericAllocationHandle)(uintptr_t)p;
     return CUDA_SUCCESS;
 }
 

@@ -222,6 +222,17 @@ POOL_PROPS = Type(
     unsigned char reserved[54];
 } CUmemPoolProps;""",
 )
+IPC_MEMORY = Type(
+    "CUipcMemHandle", "bytes", body="typedef struct CUipcMemHandle_st { char reserved[64]; } CUipcMemHandle;"
+)
+IPC_EVENT = Type(
+    "CUipcEventHandle", "bytes", body="typedef struct CUipcEventHandle_st { char reserved[64]; } CUipcEventHandle;"
+)
+POOL_POINTER = Type(
+    "CUmemPoolPtrExportData",
+    "bytes",
+    body="typedef struct CUmemPoolPtrExportData_st { unsigned char reserved[64]; } CUmemPoolPtrExportData;",
+)
 from .array_types import *  # noqa: E402, F403 (here, because C needs the types above first)
 LAUNCH_ATTRIBUTE = Type(
     "CUlaunchAttribute",

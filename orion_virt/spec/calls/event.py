@@ -17,5 +17,6 @@ CALLS = (
     call(656, "cuEventElapsedTime_v2", out("pMilliseconds", FLOAT), inp("hStart", EVENT), inp("hEnd", EVENT),
         since=12080),
     local("cuEventDestroy", inp("hEvent", EVENT), since=2000),
-    call(657, "cuEventDestroy_v2", inp("hEvent", EVENT), order=ASYNC, frees="hEvent", since=4000),
+    call(657, "cuEventDestroy_v2", inp("hEvent", EVENT), order=ASYNC, hand="executor", frees="hEvent",
+        since=4000),
 )

@@ -18,7 +18,7 @@ CALLS = (
     call(505, "cuDeviceSetMemPool", inp("dev", DEVICE), inp("pool", MEMPOOL), context=False, since=11020),
     call(506, "cuMemPoolCreate", out("pool", MEMPOOL), buf("poolProps", POOL_PROPS, 1), hand="executor", makes="pool",
         since=11020),
-    call(507, "cuMemPoolDestroy", inp("pool", MEMPOOL), frees="pool", blocks=True, since=11020),
+    call(507, "cuMemPoolDestroy", inp("pool", MEMPOOL), hand="executor", frees="pool", blocks=True, since=11020),
     call(508, "cuMemPoolTrimTo", inp("pool", MEMPOOL), inp("minBytesToKeep", SIZE), blocks=True, since=11020),
     local("cuMemPoolSetAttribute", inp("pool", MEMPOOL), inp("attr", POOL_ATTRIBUTE), inp("value", PTR), since=11020),
     local("cuMemPoolGetAttribute", inp("pool", MEMPOOL), inp("attr", POOL_ATTRIBUTE), inp("value", PTR), since=11020),

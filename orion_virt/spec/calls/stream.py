@@ -14,7 +14,7 @@ CALLS = (
     call(603, "cuStreamSynchronize", inp("hStream", STREAM), blocks=True, reports=True, since=2000, ptsz="ptsz"),
     call(604, "cuStreamQuery", inp("hStream", STREAM), reports=True, since=2000, ptsz="ptsz"),
     call(605, "cuStreamWaitEvent", inp("hStream", STREAM), inp("hEvent", EVENT), inp("Flags", UINT), order=ASYNC,
-        flags="Flags:1", since=3020, ptsz="ptsz"),
+        hand="client", flags="Flags:1", since=3020, ptsz="ptsz"),
     call(606, "cuStreamGetPriority", inp("hStream", STREAM), out("priority", INT), since=5050, ptsz="ptsz"),
     call(607, "cuStreamGetFlags", inp("hStream", STREAM), out("flags", UINT), since=5050, ptsz="ptsz"),
     local("cuStreamGetId", inp("hStream", STREAM), out("streamId", ULONGLONG), since=12000, ptsz="ptsz"),

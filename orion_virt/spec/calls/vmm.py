@@ -13,7 +13,7 @@ CALLS = (
         since=10020),
     call(543, "cuMemCreate", out("handle", MEM_ALLOCATION), inp("size", SIZE), buf("prop", MEM_PROP, 1),
         inp("flags", ULONGLONG), hand="executor", context=False, makes="handle", since=10020),
-    call(544, "cuMemRelease", inp("handle", MEM_ALLOCATION), hand="executor", context=False, frees="handle",
+    call(544, "cuMemRelease", inp("handle", MEM_ALLOCATION), hand="both", context=False, blocks=True,
         since=10020),
     call(545, "cuMemMap", inp("ptr", DEVPTR), inp("size", SIZE), inp("offset", SIZE), inp("handle", MEM_ALLOCATION),
         inp("flags", ULONGLONG), hand="executor", context=False, since=10020),

@@ -58,10 +58,20 @@ void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t b)
     CHECK(b == bytes);
 }
 
-uint64_t oh_ledger_del(uint64_t ptr)
+bool oh_entry_take(uint64_t ptr, struct oh_entry *e)
 {
-    booked -= 64;
-    return ptr ? 64 : 0;
+    *e = (struct oh_entry){ .ptr = ptr, .bytes = 64, .booked = 64 };
+    return true;
+}
+
+void oh_entry_drop(const struct oh_entry *e)
+{
+    booked -= e->booked;
+}
+
+void oh_entry_restore(const struct oh_entry *e)
+{
+    CHECK(e->booked == 64);
 }
 
 bool oh_ledger_has(uint64_t ptr, uint64_t bytes)
