@@ -11,6 +11,7 @@ from test_same_as_native import both, compiled, host  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.gpu
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
+ARRAYS = ["rectangles", "runs", "boxes", "rows", "batch", "batch3d", "graphs", "maps", "sparse", "references"]
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +22,13 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", TEXTURES)
 def test_textures(host: hosts.Host, textures: Path, name: str) -> None:  # noqa: F811
     both(host, [str(textures), name])
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("arrays"), "arrays")
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays(host: hosts.Host, arrays: Path, name: str) -> None:  # noqa: F811
+    both(host, [str(arrays), name])

@@ -12,6 +12,8 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "gpu" / "programs"
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
+ARRAYS = ["rectangles", "runs", "boxes", "rows", "batch", "batch3d", "graphs"]
+LACKING = ["maps", "sparse", "references"]  # of the simulated card
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("nvcc"):
         pytest.skip("nvcc is not installed")
     folder = tmp_path_factory.mktemp("programs")
-    for name in ("textures",):
-        subprocess.run(["nvcc", "-o", folder / name, SOURCES / f"{name}.cu", "-arch=compute_90", "-std=c++17"], check=True)
+    for name in ("textures", "arrays"):
+        flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations"]
+        subprocess.run(["nvcc", "-o", folder / name, SOURCES / f"{name}.cu", *flags], check=True)
     return folder
 
 
@@ -46,5 +49,16 @@ def test_textures_over_tcp(host: hosts.Host, programs: Path, name: str) -> None:
     check(host.run([programs / "textures", name], env=host.tcp_env))
 
 
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays(host: hosts.Host, programs: Path, name: str) -> None:
+    check(host.run([programs / "arrays", name]))
+
+
+@pytest.mark.parametrize("name", ["rectangles", "boxes", "batch3d"])
+def test_arrays_over_tcp(host: hosts.Host, programs: Path, name: str) -> None:
+    check(host.run([programs / "arrays", name], env=host.tcp_env))
+
+
 def test_every_body_is_named(host: hosts.Host, programs: Path) -> None:
     assert host.run([programs / "textures"]).stdout.split() == TEXTURES
+    assert host.run([programs / "arrays"]).stdout.split() == ARRAYS + LACKING

@@ -13,7 +13,7 @@ import pytest
 from host import Host
 
 PROGRAM = str(Path(__file__).with_name("two.py"))
-WHAT = ["identity", "limits", "one_thread", "two_threads", "peers", "reset", "states", "fault"]
+WHAT = ["identity", "limits", "one_thread", "two_threads", "peers", "reset", "states", "arrays", "fault"]
 
 
 @pytest.fixture(scope="module")

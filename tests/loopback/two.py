@@ -272,6 +272,44 @@ def states() -> None:
     assert (state(0), state(1)) == (0, 1)
 
 
+class PeerCopy(ctypes.Structure):
+    """CUDA_MEMCPY3D_PEER."""
+
+    _fields_ = [
+        (side + field, kind)
+        for side in ("src", "dst")
+        for field, kind in (
+            ("X", c_size_t), ("Y", c_size_t), ("Z", c_size_t), ("Lod", c_size_t), ("Type", c_uint), ("Host", c_void_p),
+            ("Device", c_uint64), ("Array", c_void_p), ("Context", c_void_p), ("Pitch", c_size_t), ("Height", c_size_t),
+        )
+    ] + [("width", c_size_t), ("height", c_size_t), ("depth", c_size_t)]  # fmt: skip
+
+
+def arrays() -> None:
+    """Copies between arrays of the two, and memory of one and an array of the other."""
+    describe = (c_uint64 * 3)(32, 2, 0x20 | 1 << 32)  # CUDA_ARRAY_DESCRIPTOR: 32 x 2 floats
+    contexts, made = [context(0), context(1)], [c_void_p(), c_void_p()]
+    for mine, array in zip(contexts, made, strict=True):
+        call("cuCtxSetCurrent", mine)
+        call("cuArrayCreate_v2", byref(array), describe)
+    source, end = filled(0x3F800000), filled(0)
+    call("cuCtxSetCurrent", contexts[0])
+    to_first = PeerCopy(srcType=2, srcDevice=source.value, srcContext=contexts[1].value, srcPitch=128, dstType=3,
+                        dstArray=made[0].value, dstContext=contexts[0].value, width=128, height=2, depth=1)  # fmt: skip
+    call("cuMemcpy3DPeer", byref(to_first))
+    over = PeerCopy(srcType=3, srcArray=made[0].value, srcContext=contexts[0].value, srcX=64, dstType=3,
+                    dstArray=made[1].value, dstContext=contexts[1].value, dstY=1, width=64, height=1, depth=1)  # fmt: skip
+    call("cuMemcpy3DPeerAsync", byref(over), None)
+    back = PeerCopy(srcType=3, srcArray=made[1].value, srcContext=contexts[1].value, srcY=1, dstType=2, dstDevice=end.value,
+                    dstContext=contexts[1].value, dstPitch=128, width=64, height=1, depth=1)  # fmt: skip
+    call("cuMemcpy3DPeer", byref(back))
+    assert read(end)[:17] == [0x3F800000] * 16 + [0], read(end)
+    over.dstContext = None
+    call("cuMemcpy3DPeer", byref(over), want=201)
+    over.dstContext, over.srcArray = contexts[1].value, made[0].value + 1600
+    call("cuMemcpy3DPeer", byref(over), want=400)
+
+
 def fault() -> None:
     """On one card a fault ends both, and a new process is unharmed."""
     first = context(0)
