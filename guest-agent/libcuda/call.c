@@ -15,6 +15,7 @@ static bool cures(uint32_t op)
     case OW_OP_orion_module_unload:
     case OW_OP_orion_image_drop:
     case OW_OP_orion_release:
+    case OW_OP_orion_unalias:
     case OW_OP_orion_ping:
     case OW_OP_orion_nop:
         return true;

@@ -15,7 +15,7 @@ struct og_place og_classify(uint64_t addr, uint64_t bytes, bool device_only)
         return (struct og_place){ OG_SIDE_DEVICE, addr };
     if (og_host_find((void *)(uintptr_t)addr, bytes ? bytes : 1, &range)) {
         if (range.in_region)
-            return (struct og_place){ OG_SIDE_PINNED, addr };
+            return (struct og_place){ OG_SIDE_PINNED, range.region_addr + (addr - range.start) };
         return (struct og_place){ range.registered ? OG_SIDE_REGISTERED : OG_SIDE_PAGEABLE, addr };
     }
     if (device_only || og_is_device(addr))

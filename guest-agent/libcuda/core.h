@@ -76,6 +76,8 @@ void og_log_after_fork(void);
 struct og_region {
     uint8_t *base;             /* NULL: no region, the transport is TCP */
     uint64_t bytes;
+    int fd;                    /* kept open for further mappings; -1: none */
+    uint64_t device, inode;    /* as /proc/self/maps shows them for its mappings */
     struct oc_header header;   /* private copy, checked */
     char note[300];            /* why a device that is there was not used; for the line that says nothing works */
 };

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "core.h"
+#include "moved.h"
 
 #define RELEASE_NS 2000000000u /* longest wait for the worker's end */
 
@@ -42,6 +43,7 @@ __attribute__((destructor)) static void at_exit(void)
     atomic_store(&og_life, OG_EXITED);
     if (life == OG_CONNECTED) {
         og_wake_waiters();
+        og_moved_all_back();
         release();
     }
     if (life == OG_CONNECTED || life == OG_LOST)

@@ -14,9 +14,11 @@ struct og_host_range {
     uint64_t id;       /* CU_POINTER_ATTRIBUTE_BUFFER_ID */
     int device;
     unsigned flags;    /* as cuMemHostAlloc or cuMemHostRegister got them */
-    bool registered;   /* the application's own pages: copies are staged */
+    bool registered;   /* the application's own pages */
     bool managed;
-    bool in_region;    /* zero copy; false over TCP */
+    bool in_region;    /* zero copy; else copies are staged: over TCP, and of registered pages that could not move */
+    bool backing;      /* region memory behind registered pages: no address of the application's */
+    uint64_t region_addr; /* of its first byte, where it is in the region */
 };
 
 /* ---- pinned.c ---- */
@@ -24,8 +26,18 @@ struct og_host_range {
 bool og_host_find(const void *p, uint64_t bytes, struct og_host_range *found);
 OG_MUST_CHECK CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool managed, void **p);
 OG_MUST_CHECK CUresult og_host_free(void *p, bool managed);
+/* For registered.c. Claims [start, start + bytes) whole pages at a time: HOST_MEMORY_ALREADY_REGISTERED. */
+OG_MUST_CHECK CUresult og_host_claim(const struct og_host_range *range);
+void og_host_settle(const void *p, uint64_t region_addr); /* its pages have moved */
+bool og_host_unclaim(const void *p, struct og_host_range *range);
+OG_MUST_CHECK CUresult og_backing_take(uint64_t bytes, uint64_t *region_addr);
+void og_backing_put(uint64_t region_addr);
 /* Connected and a context is current; what every memory call checks first. */
 OG_MUST_CHECK CUresult og_need_context(void);
+
+/* ---- registered.c ---- */
+/* Moved pages are the application's alone again; the range is out of the book. */
+void og_registered_end(const struct og_host_range *range);
 
 /* ---- memory.c: device addresses outside OC_DEVICE_LOW..OC_DEVICE_HIGH ---- */
 void og_device_add(uint64_t p, uint64_t bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pinned host memory: a sub-allocator over extents of the region, and registered memory. */
+/* Pinned host memory: a sub-allocator over extents of the region, and the book of all host memory that CUDA knows. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -12,8 +12,6 @@
 #define PAGE 4096ull
 #define HOST_FLAGS 7u      /* PORTABLE, DEVICEMAP, WRITECOMBINED */
 #define FLAG_DEVICEMAP 2u
-#define REGISTER_FLAGS 15u /* PORTABLE, DEVICEMAP, IOMEMORY, READ_ONLY */
-#define REGISTER_IOMEMORY 4u
 
 /* Extents granted as one piece, registered by the worker as one: an allocation never
  * crosses two, as a copy across two registrations fails. */
@@ -102,7 +100,8 @@ bool og_host_find(const void *p, uint64_t bytes, struct og_host_range *found)
         return false;
     pthread_mutex_lock(&lock);
     at = range_at_locked(start);
-    if (at < nr_ranges && ranges[at].start <= start && bytes <= ranges[at].bytes - (start - ranges[at].start)) {
+    if (at < nr_ranges && ranges[at].start <= start && !ranges[at].backing &&
+        bytes <= ranges[at].bytes - (start - ranges[at].start)) {
         *found = ranges[at];
         hit = true;
     }
@@ -186,7 +185,7 @@ static bool place_locked(uint64_t bytes, struct og_host_range *range)
 
     if (!g)
         return false;
-    range->start = (uint64_t)(uintptr_t)og_region() + off;
+    range->start = range->region_addr = (uint64_t)(uintptr_t)og_region() + off;
     if (!range_add_locked(range))
         return false;
     g->live++;
@@ -277,10 +276,25 @@ static void grant_put_locked(uint64_t addr, uint64_t *off, uint64_t *bytes)
     }
 }
 
+/* Gives back what was allocated at range->start; the range is out of the book. */
+static void give_back(const struct og_host_range *range)
+{
+    uint64_t off = 0, bytes = 0;
+
+    if (!range->in_region) {
+        munmap((void *)(uintptr_t)range->start, range->bytes);
+        return;
+    }
+    pthread_mutex_lock(&lock);
+    grant_put_locked(range->start, &off, &bytes);
+    pthread_mutex_unlock(&lock);
+    if (bytes)
+        og_release(off, bytes);
+}
+
 CUresult og_host_free(void *p, bool managed)
 {
     struct og_host_range range;
-    uint64_t off = 0, bytes = 0;
     CUresult r;
     size_t at;
 
@@ -299,13 +313,8 @@ CUresult og_host_free(void *p, bool managed)
         return CUDA_ERROR_INVALID_VALUE; /* another thread was faster */
     }
     range_del_locked(at);
-    if (range.in_region)
-        grant_put_locked(range.start, &off, &bytes);
     pthread_mutex_unlock(&lock);
-    if (!range.in_region)
-        munmap(p, range.bytes);
-    if (bytes)
-        og_release(off, bytes);
+    give_back(&range);
     return r;
 }
 
@@ -365,57 +374,121 @@ OG_EXPORT CUresult cuMemHostGetFlags(unsigned int *pFlags, void *p)
     return CUDA_SUCCESS;
 }
 
-static bool overlaps_locked(uint64_t start, uint64_t bytes)
-{
-    size_t at = range_at_locked(start);
+/* ---- what registered.c needs ---- */
 
-    return at < nr_ranges && ranges[at].start < start + bytes;
+static bool overlaps_locked(uint64_t start, uint64_t end)
+{
+    size_t at = range_at_locked(start & ~(PAGE - 1));
+
+    /* whole pages: the driver's unit */
+    return at < nr_ranges && (ranges[at].start & ~(PAGE - 1)) < ((end + PAGE - 1) & ~(PAGE - 1));
 }
 
-/* The pages stay the application's: copies from and to them go through staging memory, in stream
- * order, and kernels cannot see them. Mapping extents of the region over private anonymous pages,
- * which would make them as good as memory that we allocated, comes later. */
-OG_EXPORT CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
+/* Index of the registered range that starts at p, nr_ranges: none. */
+static size_t registered_at_locked(const void *p)
 {
-    struct og_host_range range = { .start = (uint64_t)(uintptr_t)p, .bytes = bytesize, .registered = true };
-    CUresult r = og_need_context();
+    size_t at = range_at_locked((uint64_t)(uintptr_t)p);
 
-    if (!p || !bytesize || (Flags & ~REGISTER_FLAGS) || range.start + bytesize < range.start)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (Flags & (FLAG_DEVICEMAP | REGISTER_IOMEMORY)) {
-        og_log("cuMemHostRegister: flags %#x (memory that kernels may use) are not supported for the "
-               "application's own pages; allocate with cuMemHostAlloc instead", Flags);
-        return CUDA_ERROR_NOT_SUPPORTED;
-    }
-    range.flags = Flags;
-    range.context = og_current();
-    range.device = og_self()->device;
+    return at < nr_ranges && ranges[at].start == (uint64_t)(uintptr_t)p && ranges[at].registered ? at : nr_ranges;
+}
+
+CUresult og_host_claim(const struct og_host_range *range)
+{
+    CUresult r = CUDA_SUCCESS;
+
     pthread_mutex_lock(&lock);
-    if (overlaps_locked(range.start, bytesize))
+    if (overlaps_locked(range->start, range->start + range->bytes))
         r = CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-    else if (!range_add_locked(&range))
+    else if (!range_add_locked(range))
         r = CUDA_ERROR_OUT_OF_MEMORY;
     pthread_mutex_unlock(&lock);
     return r;
 }
 
-OG_EXPORT CUresult cuMemHostUnregister(void *p)
+void og_host_settle(const void *p, uint64_t region_addr)
 {
-    CUresult r = og_need_context();
     size_t at;
 
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (!p)
-        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&lock);
-    at = range_at_locked((uint64_t)(uintptr_t)p);
-    if (at >= nr_ranges || ranges[at].start != (uint64_t)(uintptr_t)p || !ranges[at].registered)
-        r = CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-    else
-        range_del_locked(at); /* its copies have read or written it when they returned */
+    at = registered_at_locked(p);
+    if (at < nr_ranges) {
+        ranges[at].in_region = true;
+        ranges[at].region_addr = region_addr;
+    }
     pthread_mutex_unlock(&lock);
+}
+
+bool og_host_unclaim(const void *p, struct og_host_range *range)
+{
+    bool had;
+    size_t at;
+
+    pthread_mutex_lock(&lock);
+    at = registered_at_locked(p);
+    had = at < nr_ranges;
+    if (had) {
+        *range = ranges[at];
+        range_del_locked(at);
+    }
+    pthread_mutex_unlock(&lock);
+    return had;
+}
+
+CUresult og_backing_take(uint64_t bytes, uint64_t *region_addr)
+{
+    struct og_host_range range = { .bytes = bytes, .in_region = true, .backing = true };
+    CUresult r = alloc_in_region(&range);
+
+    *region_addr = range.start;
     return r;
+}
+
+void og_backing_put(uint64_t region_addr)
+{
+    struct og_host_range range = { 0 };
+    size_t at;
+
+    pthread_mutex_lock(&lock);
+    at = range_at_locked(region_addr);
+    if (at < nr_ranges && ranges[at].start == region_addr && ranges[at].backing) {
+        range = ranges[at];
+        range_del_locked(at);
+    }
+    pthread_mutex_unlock(&lock);
+    if (range.backing)
+        give_back(&range);
+}
+
+/* Host memory ends with the context in which it was allocated or registered, as the driver's does. */
+static bool take_of_context(uint64_t context, struct og_host_range *range)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&lock);
+    for (size_t at = 0; at < nr_ranges && !found; at++) {
+        found = ranges[at].context == context && !ranges[at].backing;
+        if (found) {
+            *range = ranges[at];
+            range_del_locked(at);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+static void context_died(uint64_t context)
+{
+    struct og_host_range range;
+
+    while (take_of_context(context, &range)) {
+        if (!range.registered)
+            give_back(&range);
+        else if (range.in_region)
+            og_registered_end(&range);
+    }
+}
+
+__attribute__((constructor)) static void at_load(void)
+{
+    og_on_context_death(context_died);
 }

@@ -9,12 +9,13 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "maps.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-struct og_region og_shared_region;
+struct og_region og_shared_region = { .fd = -1 };
 
 /* Host bytes are copied before they are believed. */
 static bool copy_header(const void *mapped, uint64_t mapped_bytes, struct oc_header *h, struct og_why *why)
@@ -59,6 +60,15 @@ static void *map_at_a_base(int fd, uint64_t bytes)
     return MAP_FAILED;
 }
 
+static bool note_file(const struct og_map *m, void *region)
+{
+    struct og_region *r = region;
+
+    r->device = m->device;
+    r->inode = m->inode;
+    return true;
+}
+
 /* Checks the header through a small mapping (read() of a BAR is EIO), then maps all of it, if `whole`. */
 static bool map_region(int fd, bool whole, struct og_region *r, struct og_why *why)
 {
@@ -95,6 +105,9 @@ static bool map_region(int fd, bool whole, struct og_region *r, struct og_why *w
     madvise(all, r->header.region_bytes, MADV_DONTFORK);
     r->base = all;
     r->bytes = r->header.region_bytes;
+    if (!og_maps_each((uint64_t)(uintptr_t)all, (uint64_t)(uintptr_t)all + 1, note_file, r))
+        return true; /* then no pages of the application's move here */
+    r->fd = fd;
     return true;
 }
 
@@ -126,7 +139,8 @@ static bool open_region(const char *path, bool named, bool whole, struct og_why 
         return false;
     }
     ok = map_region(fd, whole, &og_shared_region, why);
-    close(fd);
+    if (og_shared_region.fd != fd)
+        close(fd);
     if (!ok && named)
         og_say("region %s (ORION_REGION) is not usable: %s; the slower TCP path is tried", path, why->text);
     return ok;

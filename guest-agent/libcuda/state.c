@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "core.h"
+#include "moved.h"
 
 /* A failure is answered again from memory for this long: libraries call on after the first error. */
 #define REPEAT_NS 1000000000u
@@ -151,6 +152,7 @@ void og_lost(const char *reason, const char *remedy)
     if (!atomic_compare_exchange_strong(&og_life, &open, OG_LOST))
         return; /* at exit, or somebody has said it */
     og_say("the vGPU is lost: %s; every further CUDA call of this process fails. %s", reason, remedy);
+    og_moved_all_back(); /* the host wipes what it gives to others */
     shutdown(og_link.fd, SHUT_RDWR);
     og_wake_waiters();
 }

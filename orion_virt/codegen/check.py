@@ -11,7 +11,7 @@ from .spans import parse_checks, parse_flags
 #: Operation numbers of each family; internal_* files have their own.
 RANGES = {
     "internal_core": (1, 19), "internal_module": (20, 49), "internal_memory": (50, 99), "internal_mark": (130, 136),
-    "internal_ipc": (110, 119),
+    "internal_ipc": (110, 119), "internal_host": (120, 129),
     "device": (100, 199), "context": (100, 199), "module": (200, 299), "library": (200, 299),
     "launch": (300, 399), "occupancy": (300, 399), "memory": (400, 599), "copy": (400, 599),
     "memset": (400, 599), "pool": (400, 599), "vmm": (400, 599), "stream": (600, 699), "event": (600, 699),

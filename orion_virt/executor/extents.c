@@ -62,7 +62,9 @@ void *oh_region(uint64_t off, uint64_t bytes)
 
 bool oh_is_ours(const void *p, uint64_t bytes)
 {
-    return (uintptr_t)p >= oh_config.base && oh_region((uintptr_t)p - oh_config.base, bytes);
+    if ((uintptr_t)p >= oh_config.base && oh_region((uintptr_t)p - oh_config.base, bytes))
+        return true;
+    return oh_alias_has((uintptr_t)p, bytes);
 }
 
 static void *map(uint64_t off, uint64_t bytes)
@@ -147,6 +149,7 @@ CUresult oh_extents_register(void)
             first = r;
     }
     pthread_rwlock_unlock(&lock);
+    oh_alias_register();
     if (first != CUDA_SUCCESS)
         oh_log("region memory is not registered with the driver (error %d): copies are slower and kernels cannot "
                "reach pinned memory", (int)first);
@@ -166,8 +169,7 @@ static CUcontext some_context(void)
     return NULL;
 }
 
-/* Makes some context current, *old is to be set again; false: there is none. */
-static bool borrow_context(CUcontext *old)
+bool oh_borrow_context(CUcontext *old)
 {
     CUcontext use = some_context();
 
@@ -177,7 +179,7 @@ static bool borrow_context(CUcontext *old)
     return *old == use || oh_drv.cuCtxSetCurrent(use) == CUDA_SUCCESS;
 }
 
-static void return_context(CUcontext old)
+void oh_return_context(CUcontext old)
 {
     CUcontext now = NULL;
 
@@ -191,10 +193,10 @@ static void unregister(const struct extent *e)
     CUcontext old;
     CUresult r;
 
-    if (!e->registered || !oh_drv.cuMemHostUnregister || !borrow_context(&old))
+    if (!e->registered || !oh_drv.cuMemHostUnregister || !oh_borrow_context(&old))
         return;
     r = oh_drv.cuMemHostUnregister(address(e->off));
-    return_context(old);
+    oh_return_context(old);
     if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED) /* the end of a context took it with it */
         oh_log("the driver keeps region memory at offset 0x%llx registered: error %d", (unsigned long long)e->off, (int)r);
 }
@@ -205,14 +207,14 @@ static void register_one(uint64_t off)
     CUresult r = CUDA_SUCCESS;
     uint32_t i;
 
-    if (!borrow_context(&old))
+    if (!oh_borrow_context(&old))
         return;
     pthread_rwlock_wrlock(&lock);
     i = find_locked(off);
     if (have_context && i < nr_extents && extents[i].off == off)
         r = register_locked(&extents[i]);
     pthread_rwlock_unlock(&lock);
-    return_context(old);
+    oh_return_context(old);
     if (r != CUDA_SUCCESS)
         oh_log("grant at region offset 0x%llx is not registered with the driver (error %d): copies are slower",
                (unsigned long long)off, (int)r);
@@ -282,6 +284,7 @@ CUresult oh_extents_release(uint64_t off, uint64_t bytes)
 
     if (!take(off, bytes, &e))
         return CUDA_ERROR_INVALID_VALUE;
+    oh_alias_drop(off, bytes);
     unregister(&e);
     memset(address(off), 0, bytes); /* the next owner is another process; holes would leave DMA on old pages */
     unmap(off, bytes);

@@ -88,6 +88,14 @@ void oh_watch_wake_leader(void);
 
 /* ---- extents.c ---- */
 int oh_extents_start(void);              /* maps the channel block */
+/* Makes some context current, *old is to be set again; false: there is none. */
+bool oh_borrow_context(CUcontext *old);
+void oh_return_context(CUcontext old);
+
+/* ---- alias.c ---- */
+bool oh_alias_has(uint64_t addr, uint64_t bytes); /* [addr, addr + bytes) lies in one alias */
+void oh_alias_drop(uint64_t off, uint64_t bytes); /* before region memory is another's */
+void oh_alias_register(void);                     /* again, after a reset */
 
 /* ---- output.c: what kernels print ---- */
 void oh_output_redirect(void);           /* before the driver is loaded */

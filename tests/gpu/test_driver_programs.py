@@ -10,7 +10,7 @@ import programs
 import pytest
 
 pytestmark = pytest.mark.gpu
-PROGRAMS = ["output"]
+PROGRAMS = ["output", "registered"]
 
 
 @pytest.fixture(scope="module")

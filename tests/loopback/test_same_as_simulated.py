@@ -10,7 +10,7 @@ import host as hosts
 import programs
 import pytest
 
-PROGRAMS = ["output"]
+PROGRAMS = ["output", "registered"]
 NATIVE = programs.without_vgpu() | {"LD_LIBRARY_PATH": str(hosts.LIB / "simgpu")}
 
 
@@ -34,6 +34,18 @@ def test_same(host: hosts.Host, built: dict[str, Path], program: str, body: str)
 @pytest.mark.parametrize("body", ["order", "many", "callbacks"])
 def test_output_over_tcp(host: hosts.Host, built: dict[str, Path], body: str) -> None:
     programs.same(built["output"], body, NATIVE, host.tcp_env)
+
+
+@pytest.mark.parametrize(("transport", "refused"), [("shm", "OUT_OF_MEMORY"), ("tcp", "NOT_SUPPORTED")])
+def test_registered_memory_that_cannot_move(make_oriond, built: dict[str, Path], transport: str, refused: str) -> None:
+    """Kernels cannot have it, and the application is told; copies work all the same."""
+    with make_oriond(region_mib=16) as small:
+        done = programs.run(built["registered"], "too_large", small.env if transport == "shm" else small.tcp_env)
+    print(done.stdout, done.stderr)
+    asked = "cuMemHostRegister_v2(p, (size_t)n * 4, "
+    assert done.stdout.splitlines() == [f"{asked}DEVICEMAP): CUDA_ERROR_{refused}", f"{asked}0): CUDA_SUCCESS",
+                                        "cuMemHostUnregister(p): CUDA_SUCCESS", "0"]
+    assert ("shm_buffer_size" in done.stderr) == (transport == "shm")
 
 
 def test_a_flood_is_bounded_and_said(host: hosts.Host, built: dict[str, Path]) -> None:

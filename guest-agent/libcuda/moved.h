@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pages of the application that show region memory while they are registered. */
+#ifndef OG_MOVED_H
+#define OG_MOVED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Private pages of this process all through, and of no stack that is known. Addresses and lengths are whole pages. */
+bool og_moved_possible(uint64_t start, uint64_t bytes, bool read_only);
+/* Moves the contents to region memory and maps that in their place; false: everything is as before. */
+bool og_moved_there(uint64_t start, uint64_t bytes, uint64_t region_addr, bool read_only);
+/* Private pages with the present contents again, where the application has not mapped something else since. */
+bool og_moved_back(uint64_t start);
+/* The same for all: before the region memory may become another process's. */
+void og_moved_all_back(void);
+
+#endif

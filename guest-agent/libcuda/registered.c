@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Registered memory: private pages of the application move into the region, others are staged. */
+#include "memory.h"
+#include "moved.h"
+#include "gen/send.h"
+
+#define PAGE 4096ull
+#define REGISTER_FLAGS 15u /* PORTABLE, DEVICEMAP, IOMEMORY, READ_ONLY */
+#define FLAG_DEVICEMAP 2u
+#define FLAG_IOMEMORY 4u
+#define FLAG_READ_ONLY 8u
+
+/* The whole pages that hold a range, and the region memory behind them. */
+struct pages {
+    uint64_t start, bytes, region_addr;
+    bool read_only;
+};
+
+static struct pages pages_of(const struct og_host_range *range)
+{
+    struct pages p = { .start = range->start & ~(PAGE - 1), .read_only = range->flags & FLAG_READ_ONLY };
+
+    p.bytes = ((range->start + range->bytes + PAGE - 1) & ~(PAGE - 1)) - p.start;
+    return p;
+}
+
+/* In the guest, then in the worker, where kernels use the same address. */
+static CUresult move_there(const struct pages *p)
+{
+    CUresult r;
+
+    if (!og_moved_there(p->start, p->bytes, p->region_addr, p->read_only))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    r = og_send_orion_alias(p->start, p->region_addr - (uint64_t)(uintptr_t)og_region(), p->bytes);
+    if (r != CUDA_SUCCESS && !og_moved_back(p->start))
+        og_log("memory at %#llx stays in the region", (unsigned long long)p->start);
+    return r;
+}
+
+/* Makes the range as good as memory that we allocated; *region_addr is its first byte's. */
+static CUresult move(const struct og_host_range *range, uint64_t *region_addr)
+{
+    struct pages p = pages_of(range);
+    CUresult r;
+    if (!og_shared_memory() || !og_peer_knows(OW_OP_orion_alias) || !og_moved_possible(p.start, p.bytes, p.read_only))
+        return CUDA_ERROR_NOT_SUPPORTED;
+    r = og_backing_take(p.bytes, &p.region_addr);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = move_there(&p);
+    if (r != CUDA_SUCCESS)
+        og_backing_put(p.region_addr);
+    *region_addr = p.region_addr + (range->start - p.start);
+    return r;
+}
+
+/* Where pages cannot move (shared ones, files, a stack, a full region), copies from and to them go through staging
+ * memory, in stream order, and kernels cannot see them: an application that needs that is told. */
+static CUresult stays(CUresult why, unsigned flags)
+{
+    if (!(flags & FLAG_DEVICEMAP))
+        return CUDA_SUCCESS;
+    og_log("cuMemHostRegister: CU_MEMHOSTREGISTER_DEVICEMAP needs private memory of this process and room in the shared "
+           "memory region; allocate with cuMemHostAlloc instead");
+    return why == CUDA_ERROR_OUT_OF_MEMORY ? why : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+OG_EXPORT CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
+{
+    struct og_host_range range = { .start = (uint64_t)(uintptr_t)p, .bytes = bytesize, .flags = Flags, .registered = true };
+    uint64_t region_addr;
+    CUresult r = og_need_context();
+
+    if (!p || !bytesize || (Flags & ~REGISTER_FLAGS) || range.start + bytesize < range.start)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (Flags & FLAG_IOMEMORY) {
+        og_log("cuMemHostRegister: memory of another device (CU_MEMHOSTREGISTER_IOMEMORY) is not on the GPU's host");
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    range.context = og_current();
+    range.device = og_self()->device;
+    r = og_host_claim(&range);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = move(&range, &region_addr);
+    if (r == CUDA_SUCCESS) {
+        og_host_settle(p, region_addr);
+        return CUDA_SUCCESS;
+    }
+    r = stays(r, Flags);
+    if (r != CUDA_SUCCESS)
+        og_host_unclaim(p, &range);
+    return r;
+}
+
+void og_registered_end(const struct og_host_range *range)
+{
+    struct pages p = pages_of(range);
+
+    p.region_addr = range->region_addr - (range->start - p.start);
+    if (og_send_orion_unalias(p.start) != CUDA_SUCCESS)
+        og_log("the worker did not know the memory at %#llx", (unsigned long long)p.start);
+    if (og_moved_back(p.start))
+        og_backing_put(p.region_addr);
+    else
+        og_log("no memory for pages of its own: what was registered at %p stays in the region", (void *)(uintptr_t)p.start);
+}
+
+/* Work that may use the memory is waited for, as the driver does. */
+static CUresult move_back(const struct og_host_range *range)
+{
+    CUresult r = og_send_orion_host_sync();
+
+    og_registered_end(range);
+    return r;
+}
+
+OG_EXPORT CUresult cuMemHostUnregister(void *p)
+{
+    struct og_host_range range;
+    CUresult r = og_need_context();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!p)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!og_host_unclaim(p, &range))
+        return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    return range.in_region ? move_back(&range) : CUDA_SUCCESS; /* staged copies were done when they returned */
+}
