@@ -15,6 +15,7 @@
 static struct lane {
     _Atomic uint64_t launches, marks;
 } lanes[LANES];
+static _Atomic bool none_came; /* once waited in vain where no mark was ever written: maybe the driver writes none */
 
 bool og_can_mark(void)
 {
@@ -63,12 +64,14 @@ static void mark_and_wait(uint32_t at, uint64_t stream)
     mark = atomic_fetch_add_explicit(&lanes[at].marks, 1, memory_order_relaxed) + 1;
     og_mark(stream, p.index, mark);
     p.seen = og_marked(p.index);
-    if (mark <= MARKS_AHEAD || !p.seen) /* 0: the driver has never written one */
+    if (mark <= MARKS_AHEAD || (!p.seen && atomic_load_explicit(&none_came, memory_order_relaxed)))
         return;
     p.wanted = mark - MARKS_AHEAD;
     p.deadline = og_now_ns() + STUCK_NS;
     p.device_error = &og_link.channel->device_error[og_self()->device];
     (void)!og_wait(near_enough, &p, NULL);
+    if (!p.seen)
+        atomic_store_explicit(&none_came, true, memory_order_relaxed);
 }
 
 void og_launched(uint64_t stream)

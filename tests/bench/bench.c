@@ -3,6 +3,7 @@
  * bench LABEL [figure,...]; compare.py runs it natively and through a vGPU in turn and prints ratios. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,10 @@ static struct {
     CUresult (*EventCreate)(CUevent *, unsigned);
     CUresult (*EventRecord)(CUevent, CUstream);
     CUresult (*EventQuery)(CUevent);
+    CUresult (*StreamQuery)(CUstream);
+    CUresult (*StreamWaitValue32_v2)(CUstream, CUdeviceptr, uint32_t, unsigned);
+    CUresult (*StreamWriteValue32_v2)(CUstream, CUdeviceptr, uint32_t, unsigned);
+    CUresult (*MemsetD8_v2)(CUdeviceptr, unsigned char, size_t);
     CUresult (*LaunchKernel)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                              CUstream, void **, void **);
 } cu;
@@ -42,6 +47,7 @@ static const char *label, *only;
 static CUstream stream;
 static CUfunction six;
 static CUdeviceptr buffer;
+static CUcontext context;
 
 #define CU(call) do { CUresult r_ = cu.call; if (r_) { fprintf(stderr, "bench: cu%s: %d\n", #call, r_); exit(1); } } while (0)
 
@@ -64,7 +70,9 @@ static void load(void)
     SYM(Init); SYM(DeviceGet); SYM(DevicePrimaryCtxRetain); SYM(CtxSetCurrent); SYM(CtxSynchronize);
     SYM(ModuleLoadData); SYM(ModuleGetFunction); SYM(MemAlloc_v2); SYM(MemFree_v2); SYM(MemHostAlloc);
     SYM(MemcpyHtoD_v2); SYM(MemcpyDtoH_v2); SYM(MemcpyHtoDAsync_v2); SYM(MemcpyDtoHAsync_v2); SYM(StreamCreate);
-    SYM(StreamSynchronize); SYM(EventCreate); SYM(EventRecord); SYM(EventQuery); SYM(LaunchKernel);
+    SYM(StreamSynchronize); SYM(EventCreate); SYM(EventRecord); SYM(EventQuery); SYM(StreamQuery);
+    SYM(StreamWaitValue32_v2); SYM(StreamWriteValue32_v2); SYM(MemsetD8_v2);
+    SYM(LaunchKernel);
 }
 
 static double now(void)
@@ -99,13 +107,18 @@ static double median(double *v, int n)
     return v[n / 2];
 }
 
-static void launch(void)
+static void launch_on(CUstream s)
 {
     static uint32_t a = 1, b = 2, c = 3;
     static float d = 4;
     void *params[] = { &buffer, &buffer, &a, &b, &c, &d };
 
-    CU(LaunchKernel(six, 1, 1, 1, 32, 1, 1, 0, stream, params, NULL));
+    CU(LaunchKernel(six, 1, 1, 1, 32, 1, 1, 0, s, params, NULL));
+}
+
+static void launch(void)
+{
+    launch_on(stream);
 }
 
 /* What the application's thread pays for one launch while nothing is full: bursts of 200 between synchronizes. */
@@ -197,6 +210,63 @@ static void events(void)
     CU(StreamSynchronize(stream));
 }
 
+/* A complete event, asked about at once and behind launches that nobody has executed. */
+static void done_event(void)
+{
+    double v[31], w[31], t;
+    CUevent e;
+
+    CU(EventCreate(&e, 2));
+    for (int i = 0; i < 31; i++) {
+        CU(EventRecord(e, stream));
+        CU(StreamSynchronize(stream));
+        t = now();
+        CU(EventQuery(e));
+        v[i] = now() - t;
+        for (int k = 0; k < 500; k++)
+            launch();
+        t = now();
+        CU(EventQuery(e));
+        w[i] = now() - t;
+    }
+    report("query_done_event", median(v, 31) * 1e6, "us");
+    report("query_behind_launches", median(w, 31) * 1e6, "us");
+    CU(StreamSynchronize(stream));
+}
+
+static void *flood(void *held)
+{
+    CU(CtxSetCurrent(context));
+    for (int i = 0; i < 1500; i++)
+        launch_on(held);
+    return NULL;
+}
+
+/* A thread launches on a stream that stands still, until it blocks; this one asks about another stream meanwhile. */
+static void full_queue(void)
+{
+    CUstream held, opener;
+    pthread_t thread;
+    double v[101];
+
+    CU(StreamCreate(&held, 1));
+    CU(StreamCreate(&opener, 1));
+    CU(MemsetD8_v2(buffer, 0, 4096));
+    CU(CtxSynchronize());
+    CU(StreamWaitValue32_v2(held, buffer + 64, 1, 0));
+    pthread_create(&thread, NULL, flood, held);
+    usleep(50000);
+    for (int i = 0; i < 101; i++) {
+        double t = now();
+        CU(StreamQuery(stream));
+        v[i] = now() - t;
+    }
+    CU(StreamWriteValue32_v2(opener, buffer + 64, 1, 0));
+    pthread_join(thread, NULL);
+    CU(CtxSynchronize());
+    report("query_beside_full_queue", median(v, 101) * 1e6, "us");
+}
+
 static void copy(const char *kind, void *host, size_t bytes)
 {
     int n = bytes > (16u << 20) ? 4 : bytes > 65536 ? 20 : 200;
@@ -259,17 +329,17 @@ int main(int argc, char **argv)
 {
     size_t most = getenv("BENCH_MAX_MIB") ? strtoul(getenv("BENCH_MAX_MIB"), NULL, 10) << 20 : 64u << 20;
     CUdevice d;
-    CUcontext c;
     CUmodule m;
     double t = now();
 
+    alarm(300); /* a hang is a failure */
     label = argc > 1 ? argv[1] : "?";
     only = argc > 2 ? argv[2] : NULL;
     load();
     CU(Init(0));
     CU(DeviceGet(&d, 0));
-    CU(DevicePrimaryCtxRetain(&c, d));
-    CU(CtxSetCurrent(c));
+    CU(DevicePrimaryCtxRetain(&context, d));
+    CU(CtxSetCurrent(context));
     CU(ModuleLoadData(&m, PTX));
     CU(ModuleGetFunction(&six, m, "six"));
     CU(StreamCreate(&stream, 1));
@@ -287,6 +357,10 @@ int main(int argc, char **argv)
         after_idle();
     if (wanted("events"))
         events();
+    if (wanted("done_event"))
+        done_event();
+    if (wanted("full_queue"))
+        full_queue();
     if (wanted("copies"))
         copies(most);
     if (wanted("alloc"))

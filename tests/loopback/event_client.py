@@ -71,11 +71,19 @@ def worker() -> int:
     raise AssertionError("no worker serves this process")
 
 
+def stop() -> int:
+    """Returns when no thread of the worker runs any more."""
+    pid = worker()
+    os.kill(pid, signal.SIGSTOP)
+    while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")):
+        time.sleep(0.001)
+    return pid
+
+
 @contextlib.contextmanager
 def stopped() -> Iterator[None]:
     """While nobody on the host can answer."""
-    pid = worker()
-    os.kill(pid, signal.SIGSTOP)
+    pid = stop()
     try:
         yield
     finally:
@@ -88,13 +96,16 @@ def query(event: c_void_p, want: int) -> None:
 
 def make_marked(stream: c_void_p) -> c_void_p:
     """An event whose records are marked: a query of it took long."""
-    event, pid = made("cuEventCreate", PLAIN), worker()
+    event = made("cuEventCreate", PLAIN)
+    mark(event, stream)
+    return event
+
+
+def mark(event: c_void_p, stream: c_void_p) -> None:
     call("cuEventRecord", event, stream)
     call("cuStreamSynchronize", stream)
-    os.kill(pid, signal.SIGSTOP)
-    threading.Timer(0.1, os.kill, (pid, signal.SIGCONT)).start()
+    threading.Timer(0.1, os.kill, (stop(), signal.SIGCONT)).start()
     query(event, 0)
-    return event
 
 
 def done(event: c_void_p, stream: c_void_p) -> None:
@@ -130,6 +141,7 @@ def shared_mark() -> None:
     twin = events[-1]
     assert twin.value is not None and events[0].value is not None
     assert (twin.value >> 4) % 256 == (events[0].value >> 4) % 256
+    mark(twin, stream)
     gate.hold(held)
     call("cuEventRecord", twin, held)
     done(events[0], stream)
@@ -187,9 +199,7 @@ def capture() -> None:
 
 def asks(event: c_void_p) -> None:
     """A query of the event, which is complete, needs the host."""
-    pid = worker()
-    os.kill(pid, signal.SIGSTOP)
-    threading.Timer(0.2, os.kill, (pid, signal.SIGCONT)).start()
+    threading.Timer(0.2, os.kill, (stop(), signal.SIGCONT)).start()
     begin = time.monotonic()
     query(event, 0)
     assert time.monotonic() - begin > 0.1, "answered while the host was stopped"
@@ -259,9 +269,6 @@ def ahead() -> None:
         thread.start()
         return thread
 
-    start(300).join()
-    call("cuStreamSynchronize", stream)
-    issued[0] = 0
     gate.hold(stream)
     thread = start(3000)
     time.sleep(1)
