@@ -30,6 +30,12 @@ test:
 	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
 
+# Old and new releases of NVIDIA's libraries and of the frameworks, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
+compat:
+	@.ci/setup
+	@$(MAKE) --no-print-directory -s PY=$(VENV) build
+	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat $(TESTS)
+
 build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/ring-dump $(LIB)/install-client
 gen: build/gen.stamp
 
@@ -80,4 +86,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test build gen clean demo-ptx
+.PHONY: all demo test compat build gen clean demo-ptx

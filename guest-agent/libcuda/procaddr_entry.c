@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cuGetProcAddress: names without version suffix, the newest interface that the caller's version knows. */
-#include "client.h"
+#include "core.h"
 #include "gen/procaddr.h"
 
 #define OG_PROC_FLAGS 3ull   /* legacy, per-thread default stream */
 #define OG_PROC_PER_THREAD 2ull
+#define OG_PROC_UNKNOWN 1
 #define OG_NEWEST_ASKED 20000 /* a version beyond this is a mistake, as natively */
 
 OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
@@ -19,6 +20,8 @@ OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaV
     }
     (void)cuDriverGetVersion(&version);
     status = og_procaddr(symbol, cudaVersion, version, flags & OG_PROC_PER_THREAD, pfn);
+    if (status == OG_PROC_UNKNOWN && *symbol)
+        og_log_at(OG_DEBUG, "cuGetProcAddress: %s of version %d is not known", symbol, cudaVersion);
     if (symbolStatus)
         *symbolStatus = (CUdriverProcAddressQueryResult)status;
     return CUDA_SUCCESS;

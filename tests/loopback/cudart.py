@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The genuine CUDA runtime on our driver library, `cudart.py WHAT`: its private handshake, then ordinary use."""
+"""The genuine CUDA runtime on our driver library, `cudart.py WHAT FILE`: its private handshake, then ordinary use."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
-from importlib.metadata import files
-from pathlib import Path
 
 
-def runtime() -> Path:
-    """libcudart of the nvidia-cuda-runtime package of this interpreter."""
-    for file in files("nvidia-cuda-runtime") or []:
-        if file.name.startswith("libcudart.so."):
-            return Path(str(file.locate()))
-    raise SystemExit(77)
-
-
-rt = ctypes.CDLL(str(runtime()))
+rt = ctypes.CDLL(sys.argv[2])
 rt.cudaGetErrorString.restype = c_char_p
 
 
@@ -44,10 +35,10 @@ def round_trip(size: int = 1 << 20) -> None:
 def use() -> None:
     count, driver, version = c_int(), c_int(), c_int()
     call("cudaGetDeviceCount", byref(count))
-    assert count.value == 1
+    assert count.value == int(os.environ.get("ORION_VGPU", "1"))
     call("cudaDriverGetVersion", byref(driver))
     call("cudaRuntimeGetVersion", byref(version))
-    assert driver.value == 13000 and version.value >= 13000
+    assert driver.value == 13000 and version.value >= 12000
     properties = ctypes.create_string_buffer(4096)
     call("cudaGetDeviceProperties", properties, 0)
     assert properties.raw.startswith(b"Orion Simulated GPU\0")
