@@ -38,6 +38,13 @@ uint64_t og_context_resolve(uint64_t handle)
     return handle == 0 || handle == UINT64_MAX ? og_current() : handle;
 }
 
+uint64_t og_context_home(uint64_t handle)
+{
+    struct og_context *c = og_context(handle);
+
+    return c && c->green ? og_primary_handle(c->device) : handle;
+}
+
 uint64_t og_context_number(uint64_t context)
 {
     struct og_context *c = og_context(context);
@@ -304,6 +311,35 @@ static void og_forget(struct og_context *c)
     free(c);
 }
 
+struct og_context *og_context_green(int device)
+{
+    struct og_context *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->device = device;
+    c->flags = og_primary[device].flags;
+    c->api_version = OG_API_VERSION;
+    c->handle = og_mint(OW_KIND_CONTEXT);
+    if (!c->handle) {
+        free(c);
+        return NULL;
+    }
+    atomic_store(&c->number, atomic_fetch_add(&og_next_number, 1));
+    atomic_store(&c->active, true);
+    og_set_data(c->handle, c);
+    return c;
+}
+
+void og_context_green_end(struct og_context *c)
+{
+    struct og_thread *t = og_self();
+
+    if (t->depth && t->stack[t->depth - 1] == c->handle)
+        t->device = -1;
+    og_forget(c);
+}
+
 static CUresult og_create(CUcontext *pctx, unsigned flags, CUdevice dev)
 {
     struct og_context *c;
@@ -384,7 +420,7 @@ OG_EXPORT CUresult cuCtxDestroy_v2(CUcontext ctx)
     if (r != CUDA_SUCCESS)
         return r;
     c = og_context(handle);
-    if (!c || c->primary)
+    if (!c || c->primary || c->green)
         return CUDA_ERROR_INVALID_CONTEXT;
     r = og_end(c, OG_END_DESTROY);
     og_forget(c);

@@ -19,6 +19,7 @@ struct og_context {
     _Atomic uint64_t number;  /* of this incarnation, from 1; 0 while not active */
     _Atomic uint32_t life;    /* counts incarnations, tags og_thread.host_ctx */
     _Atomic uint64_t limit[OG_LIMITS]; /* value + 1 as the host told it in this incarnation, 0: not asked */
+    uint64_t green;           /* the green context that this stands for, 0: none */
     uint64_t limits_number;   /* the incarnation that limit[] belongs to */
 };
 
@@ -26,6 +27,15 @@ struct og_context {
 struct og_context *og_context(uint64_t handle);
 /* 0 and -1 mean the calling thread's current one; 0: there is none. */
 uint64_t og_context_resolve(uint64_t handle);
+/* The context that owns what is made in this one: itself, or of a green one the primary that it is part of. */
+uint64_t og_context_home(uint64_t handle);
+/* ---- green.c ---- */
+uint64_t og_green_context(uint64_t green); /* what stands for it as a CUcontext; 0: no green context */
+
+/* ---- context.c ---- */
+/* A context that stands for a green one, and its end; NULL: no memory. */
+struct og_context *og_context_green(int device);
+void og_context_green_end(struct og_context *c);
 /* The primary context's handle, made at the first question and the same for ever after; 0: table full. */
 uint64_t og_primary_handle(int device);
 /* As the sender of a call that needs a live current context: NULL and *r otherwise. */

@@ -307,7 +307,7 @@ OG_EXPORT CUresult cuLibraryGetModule(CUmodule *pMod, CUlibrary library)
     l = c ? og_library_loaded(library, pMod, &r) : NULL;
     if (!l)
         return r;
-    m = og_module_of(l->handle, c->handle);
+    m = og_module_of(l->handle, og_context_home(c->handle));
     if (!m) {
         m = og_module_make(l->handle, &r);
         if (!m)
@@ -395,9 +395,9 @@ OG_EXPORT CUresult cuKernelGetFunction(CUfunction *pFunc, CUkernel kernel)
     k = og_entry((uintptr_t)kernel);
     if (!k || !pFunc)
         return k ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE;
-    f = og_function_in(k, c->handle);
+    f = og_function_in(k, og_context_home(c->handle));
     if (!f) {
-        f = og_entry_make(OW_KIND_FUNCTION, k->f.handle, c->handle, k->name, &r);
+        f = og_entry_make(OW_KIND_FUNCTION, k->f.handle, og_context_home(c->handle), k->name, &r);
         if (!f)
             return r;
         r = og_function_layout(f, k);

@@ -27,7 +27,7 @@ struct og_module *og_module_make(uint64_t library, CUresult *r)
         free(m);
         return NULL;
     }
-    m->context = og_current();
+    m->context = og_context_home(og_current());
     m->library = library;
     og_set_data(m->handle, m);
     pthread_mutex_lock(&og_modules_lock);

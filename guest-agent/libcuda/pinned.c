@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "context.h"
 #include "memory.h"
 #include "gen/send.h"
 
@@ -246,7 +247,7 @@ CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool managed, void **p)
         return r;
     if (bytes == 0 || bytes > 1ull << 46)
         return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
-    range.context = og_current();
+    range.context = og_context_home(og_current());
     range.device = og_self()->device;
     range.in_region = og_shared_memory();
     if (managed && !range.in_region)

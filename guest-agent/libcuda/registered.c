@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Registered memory: private pages of the application move into the region, others are staged. */
+#include "context.h"
 #include "memory.h"
 #include "moved.h"
 #include "gen/send.h"
@@ -79,7 +80,7 @@ OG_EXPORT CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int F
         og_log("cuMemHostRegister: memory of another device (CU_MEMHOSTREGISTER_IOMEMORY) is not on the GPU's host");
         return CUDA_ERROR_NOT_SUPPORTED;
     }
-    range.context = og_current();
+    range.context = og_context_home(og_current());
     range.device = og_self()->device;
     r = og_host_claim(&range);
     if (r != CUDA_SUCCESS)

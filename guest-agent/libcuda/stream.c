@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "context.h"
 #include "graph.h"
 #include "gen/send.h"
 
 struct stream {
     uint64_t context, id;
     int device;
+    bool green;             /* `context` stands for a green one */
     _Atomic bool capturing; /* a capture began here and has not ended */
 };
 
@@ -50,7 +52,7 @@ uint64_t og_stream_id(uint64_t context, uint64_t stream)
     return s ? s->id << 2 : stream;
 }
 
-static CUresult adopt(CUresult r, CUstream *made)
+static CUresult adopt(CUresult r, uint64_t context, CUstream *made)
 {
     struct stream *s;
 
@@ -61,8 +63,9 @@ static CUresult adopt(CUresult r, CUstream *made)
         (void)cuStreamDestroy_v2(*made);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    s->context = og_current();
-    s->device = og_self()->device;
+    s->context = context;
+    s->device = og_context(context) ? og_context(context)->device : -1;
+    s->green = s->device >= 0 && og_context(context)->green;
     s->id = atomic_fetch_add(&next_id, 1);
     og_set_data(number(*made), s);
     return CUDA_SUCCESS;
@@ -70,12 +73,19 @@ static CUresult adopt(CUresult r, CUstream *made)
 
 OG_EXPORT CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags)
 {
-    return adopt(og_send_cuStreamCreate(phStream, Flags), phStream);
+    return adopt(og_send_cuStreamCreate(phStream, Flags), og_current(), phStream);
 }
 
 OG_EXPORT CUresult cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int priority)
 {
-    return adopt(og_send_cuStreamCreateWithPriority(phStream, flags, priority), phStream);
+    return adopt(og_send_cuStreamCreateWithPriority(phStream, flags, priority), og_current(), phStream);
+}
+
+OG_EXPORT CUresult cuGreenCtxStreamCreate(CUstream *phStream, CUgreenCtx greenCtx, unsigned int flags, int priority)
+{
+    CUresult r = og_send_cuGreenCtxStreamCreate(phStream, greenCtx, flags, priority);
+
+    return r == CUDA_SUCCESS ? adopt(r, og_green_context((uintptr_t)greenCtx), phStream) : r;
 }
 
 OG_EXPORT CUresult cuStreamDestroy_v2(CUstream hStream)
@@ -86,6 +96,8 @@ OG_EXPORT CUresult cuStreamDestroy_v2(CUstream hStream)
     if (is_builtin(hStream))
         return CUDA_ERROR_INVALID_HANDLE;
     s = og_valid(OW_KIND_STREAM, number(hStream)) ? og_data(number(hStream)) : NULL;
+    if (s && s->green && !og_context(s->context))
+        return CUDA_ERROR_CONTEXT_IS_DESTROYED; /* a green context ended before its stream */
     r = og_send_cuStreamDestroy_v2(hStream);
     if (r != CUDA_SUCCESS)
         return r;
@@ -121,18 +133,6 @@ OG_EXPORT CUresult cuStreamGetId(CUstream hStream, unsigned long long *streamId)
         r = CUDA_ERROR_INVALID_VALUE;
     if (r == CUDA_SUCCESS)
         *streamId = og_stream_id(og_current(), number(hStream));
-    return r;
-}
-
-/* No stream of ours belongs to a green context, and cuBLAS asks at its start. */
-OG_EXPORT CUresult cuStreamGetGreenCtx(CUstream hStream, CUgreenCtx *phCtx)
-{
-    CUresult r = check(hStream);
-
-    if (r == CUDA_SUCCESS && !phCtx)
-        r = CUDA_ERROR_INVALID_VALUE;
-    if (r == CUDA_SUCCESS)
-        *phCtx = NULL;
     return r;
 }
 

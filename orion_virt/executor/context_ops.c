@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts of the client: made, ended, set current; peers. */
 #include "array.h"
+#include "contexts.h"
 #include "modules.h"
 #include "share.h"
 
@@ -9,11 +10,7 @@ enum { OH_RELEASE_PRIMARY = 0, OH_RESET = 1, OH_DESTROY = 2 }; /* how of orion_c
 #define OH_CTX_FLAGS 0xffu
 #define OH_MAX_CONTEXTS 16u /* of one vGPU: each takes some hundred MiB of the card that no quota counts */
 
-/* Data of a CONTEXT handle: device, and whether it is the vGPU's primary one. */
-static struct oh_context {
-    int device;
-    bool primary;
-} context_of[OC_MAX_DEVICES][2];
+static struct oh_context context_of[OC_MAX_DEVICES][2];
 
 static bool peers[OC_MAX_DEVICES][OC_MAX_DEVICES]; /* enabled between vGPUs of one card */
 
@@ -219,12 +216,14 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     if (r != CUDA_SUCCESS)
         return r;
     c = oh_data(OW_KIND_CONTEXT, in->context);
-    if (!c || in->how > OH_DESTROY || c->primary != (in->how != OH_DESTROY))
+    if (!c || c->green || in->how > OH_DESTROY || c->primary != (in->how != OH_DESTROY))
         return oh_fault(t, "end %u of a context", in->how);
     oh_fence_drain();
     if (!oh_take(OW_KIND_CONTEXT, in->context, &real, (void **)&c)) /* another thread ends it */
         return CUDA_ERROR_INVALID_CONTEXT;
     count_ended(c->device, &last_of_device, &last);
+    if (c->primary)
+        oh_green_end_all(t, c->device);
     drop_all_of(in->context, real, last);
     (void)oh_drv.cuCtxGetCurrent(&before);
     r = c->primary ? end_primary(&oh_devices[c->device], in->how, real) : oh_drv.cuCtxDestroy_v2(real);

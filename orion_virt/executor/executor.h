@@ -164,7 +164,8 @@ void oh_clear_sticky(int device);
 void oh_each(enum ow_kind kind, void (*f)(uint64_t id, void *real, void *data, void *arg), void *arg);
 /* The last context of a device has ended, and with it the client's allocations there. */
 void oh_ledger_drop(int device);
-/* The context that the calling twin has current, as the client calls it; 0: none. */
+/* The context that owns what the calling twin makes, as the client calls it: the current one, or of a green one the
+ * primary that it is part of; 0: none. */
 uint64_t oh_current_context(void);
 void oh_retire(void *p); /* frees data of a handle once no other thread's command can be looking at it */
 /* oh_twin.scratch is memory from malloc; orion_thread_exit frees it. */

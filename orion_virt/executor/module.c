@@ -4,6 +4,7 @@
 
 #include "array.h"
 #include "loop.h"
+#include "contexts.h"
 #include "modules.h"
 
 #define OH_MAX_ENUMERATED (1u << 20)
@@ -50,9 +51,14 @@ uint64_t oh_current_context(void)
 {
     CUcontext context = NULL;
 
+    const struct oh_context *c;
+    uint64_t id;
+
     if (oh_drv.cuCtxGetCurrent(&context) != CUDA_SUCCESS || !context)
         return 0;
-    return oh_find(OW_KIND_CONTEXT, context);
+    id = oh_find(OW_KIND_CONTEXT, context);
+    c = id ? oh_data(OW_KIND_CONTEXT, id) : NULL;
+    return c && c->green ? oh_find(OW_KIND_CONTEXT, oh_devices[c->device].context) : id;
 }
 
 CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t library, struct oh_image *image)

@@ -203,6 +203,30 @@ SIM_API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags)
     return CUDA_SUCCESS;
 }
 
+struct CUctx_st *sim_context_green(struct sim_device *device)
+{
+    struct CUctx_st *ctx = context_new(device, false);
+
+    if (!ctx)
+        return NULL;
+    ctx->flags = device->primary_flags;
+    if (activate(ctx) == CUDA_SUCCESS)
+        return ctx;
+    sim_unregister(ctx);
+    free(ctx);
+    return NULL;
+}
+
+/* Memory and code are the primary context's: they stay. So does the struct, as after cuCtxDestroy. */
+void sim_context_green_end(struct CUctx_st *ctx)
+{
+    sim_unregister(ctx);
+    ctx->active = false;
+    ctx->cancel = 1;
+    sim_streams_end(ctx);
+    ctx->legacy = NULL;
+}
+
 SIM_API CUresult cuCtxCreate_v2(CUcontext *out, unsigned flags, CUdevice dev)
 {
     struct sim_device *d = sim_device(dev);

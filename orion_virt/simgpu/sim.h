@@ -31,7 +31,7 @@
 enum sim_kind {
     SIM_CONTEXT = 1, SIM_STREAM, SIM_EVENT, SIM_MODULE, SIM_LIBRARY, SIM_FUNCTION, SIM_KERNEL,
     SIM_GRAPH, SIM_NODE, SIM_EXEC, SIM_POOL, SIM_ARRAY, SIM_VMM, SIM_LINK,
-    SIM_MIPMAP,
+    SIM_MIPMAP, SIM_GREEN, SIM_RESOURCE_DESC,
 };
 bool sim_register(void *object, enum sim_kind kind);
 void sim_unregister(void *object);
@@ -63,7 +63,7 @@ void sim_output_show(struct CUctx_st *ctx); /* by the calls of which the CUDA do
 /* ---- context.c ---- */
 struct CUctx_st {
     struct sim_device *device;
-    unsigned flags;
+    unsigned flags, sms;          /* sms: multiprocessors of a green one, 0: all */
     bool primary;
     _Atomic bool active;
     _Atomic int error;            /* sticky CUresult; every later call answers it */
@@ -82,6 +82,8 @@ CUresult sim_enter(struct CUctx_st **ctx);
 CUresult sim_enter_for(struct CUctx_st *own, struct CUctx_st **ctx);
 struct CUctx_st *sim_current(void); /* NULL: none; says nothing about errors */
 bool sim_context_valid(struct CUctx_st *ctx);
+struct CUctx_st *sim_context_green(struct sim_device *device); /* part of the device's primary one; NULL: no memory */
+void sim_context_green_end(struct CUctx_st *ctx);
 void sim_poison(struct CUctx_st *ctx, CUresult error); /* all contexts of its device */
 
 /* ---- space.c: addresses that device code and copies may touch ---- */

@@ -9,6 +9,7 @@ from .schema import Type
 KINDS = (
     "CONTEXT", "MODULE", "LIBRARY", "FUNCTION", "KERNEL", "STREAM", "EVENT", "GRAPH", "GRAPH_NODE", "GRAPH_EXEC",
     "MEMPOOL", "ARRAY", "MIPMAPPED_ARRAY", "MEM_ALLOCATION", "USER_OBJECT", "LINK", "TEXREF", "SURFREF",
+    "GREEN_CONTEXT", "RESOURCE_DESC",
 )  # fmt: skip
 
 # ---- numbers ----
@@ -46,7 +47,16 @@ LIBRARY = Type("CUlibrary", "u64", "LIBRARY", body="typedef struct CUlib_st *CUl
 FUNCTION = Type("CUfunction", "u64", "FUNCTION", body="typedef struct CUfunc_st *CUfunction;")
 KERNEL = Type("CUkernel", "u64", "KERNEL", body="typedef struct CUkern_st *CUkernel;")
 STREAM = Type("CUstream", "u64", "STREAM", body="typedef struct CUstream_st *CUstream;")
-GREEN_CTX = Type("CUgreenCtx", "u64", body="typedef struct CUgreenCtx_st *CUgreenCtx;")
+GREEN_CTX = Type(
+    "CUgreenCtx", "u64", "GREEN_CONTEXT", "CUDA_ERROR_INVALID_CONTEXT", "typedef struct CUgreenCtx_st *CUgreenCtx;"
+)
+DEV_RESOURCE_DESC = Type(
+    "CUdevResourceDesc",
+    "u64",
+    "RESOURCE_DESC",
+    "CUDA_ERROR_INVALID_VALUE",
+    "typedef struct CUdevResourceDesc_st *CUdevResourceDesc;",
+)
 EVENT = Type("CUevent", "u64", "EVENT", body="typedef struct CUevent_st *CUevent;")
 GRAPH = Type("CUgraph", "u64", "GRAPH", "CUDA_ERROR_INVALID_VALUE", "typedef struct CUgraph_st *CUgraph;")
 GRAPH_NODE = Type(
@@ -125,6 +135,7 @@ TENSOR_FILL = Type("CUtensorMapFloatOOBfill", "u32", body="typedef unsigned int 
 INSTANTIATE_RESULT = Type("CUgraphInstantiateResult", "u32", body="typedef unsigned int CUgraphInstantiateResult;")
 OCCUPANCY_FLAGS = Type("CUoccupancy_flags", "u32", body="typedef unsigned int CUoccupancy_flags;")
 JIT_INPUT = Type("CUjitInputType", "u32", body="typedef unsigned int CUjitInputType;")
+DEV_RESOURCE_TYPE = Type("CUdevResourceType", "u32", body="typedef unsigned int CUdevResourceType;")
 MEM_RANGE_ATTRIBUTE = Type("CUmem_range_attribute", "u32", body="typedef unsigned int CUmem_range_attribute;")
 ATOMIC_OPERATION = Type("CUatomicOperation", "u32", body="typedef unsigned int CUatomicOperation;")
 LOG_ITERATOR = Type("CUlogIterator", "u32", body="typedef unsigned int CUlogIterator;")
@@ -327,6 +338,20 @@ UPDATE_INFO = Type(
     CUgraphExecUpdateResult result;
     CUgraphNode errorNode, errorFromNode;
 } CUgraphExecUpdateResultInfo;""",
+)
+DEV_RESOURCE = Type(
+    "CUdevResource",
+    "bytes",
+    body="""typedef struct CUdevResource_st {
+    CUdevResourceType type;
+    unsigned char _internal_padding[92];
+    union {
+        struct { unsigned int smCount, minSmPartitionSize, smCoscheduledAlignment, flags, localityDomainId; } sm;
+        struct { CUdevice device; unsigned int wqConcurrencyLimit, sharingScope; } wqConfig;
+        unsigned char _oversize[40];
+    };
+    void *reserved;
+} CUdevResource;""",
 )
 MEM_OP = Type(
     "CUstreamBatchMemOpParams",

@@ -21,8 +21,9 @@ SAYS = {
               "prefers the card: 0 type 1 id 0\nprefers nothing: -2\nboth: 0, 0 -2 -2\nprefetched: 0 -2\n",
     "affinity": "a context of two: 224",
     "linker": "a file that is not there: 301\nno data: 1",
+    "green": "no such kind: 914\nno description: 1\nwithout its stream: 1\n",
 }  # fmt: skip
-TCP = ["legacy", "memops", "linker"]
+TCP = ["legacy", "memops", "linker", "green"]
 
 
 @pytest.fixture(scope="module")
@@ -95,4 +96,58 @@ assert cu.cuLogsUnregisterCallback(handle) == 1 and cu.cuLogsDumpToFile(None, b"
 
 def test_logs(host: hosts.Host, tmp_path: Path) -> None:
     done = host.run([sys.executable, "-c", LOGS, str(tmp_path / "log")])
+    assert done.returncode == 0, done.stderr
+
+
+GREEN = """
+import ctypes
+from ctypes import byref, c_int, c_size_t, c_uint, c_uint64, c_void_p, create_string_buffer
+cu = ctypes.CDLL("libcuda.so.1")
+context, desc, green, own, stream, found, pointer = c_void_p(), c_void_p(), c_void_p(), c_void_p(), c_void_p(), c_void_p(), c_uint64()
+part, flags, active = create_string_buffer(144), c_uint(), c_int()
+def call(name, *args, want=0):
+    got = getattr(cu, name)(*args)
+    assert got == want, (name, got)
+def state():
+    call("cuDevicePrimaryCtxGetState", 0, byref(flags), byref(active))
+    return active.value
+call("cuInit", 0)
+call("cuDeviceGetDevResource", 0, part, 1)
+call("cuDevResourceGenerateDesc", byref(desc), part, 1)
+part[4] = bytes([(part[4][0] + 77) % 256])
+call("cuDevResourceGenerateDesc", byref(desc), part, 1, want=914)
+assert state() == 0
+call("cuGreenCtxCreate", byref(green), desc, 0, 1)
+assert state() == 1
+call("cuGreenCtxDestroy", green)
+assert state() == 0
+call("cuGreenCtxDestroy", green, want=201)
+call("cuDevicePrimaryCtxRetain", byref(context), 0)
+call("cuCtxSetCurrent", context)
+call("cuGreenCtxCreate", byref(green), desc, 0, 1)
+call("cuGreenCtxStreamCreate", byref(stream), green, 1, 0)
+call("cuCtxFromGreenCtx", byref(own), green)
+call("cuCtxSetCurrent", own)
+call("cuMemAlloc_v2", byref(pointer), c_size_t(4096))
+call("cuCtxSetCurrent", context)
+call("cuGreenCtxDestroy", green)
+call("cuStreamDestroy_v2", stream, want=709)
+call("cuMemsetD8_v2", pointer, 1, c_size_t(4096))
+call("cuCtxSynchronize")
+call("cuGreenCtxCreate", byref(green), desc, 0, 1)
+call("cuGreenCtxStreamCreate", byref(stream), green, 1, 0)
+call("cuDevicePrimaryCtxReset_v2", 0)
+call("cuGreenCtxDestroy", green, want=201)
+call("cuStreamDestroy_v2", stream, want=709)
+"""
+
+
+def test_green_contexts_end_with_their_primary_one(host: hosts.Host) -> None:
+    done = host.run([sys.executable, "-c", GREEN])
+    assert done.returncode == 0, done.stderr
+
+
+def test_green_contexts_are_the_first_vgpu_s(host: hosts.Host, program: Path) -> None:
+    script = GREEN.split("call(\"cuInit\"")[0] + 'call("cuInit", 0)\ncall("cuDeviceGetDevResource", 1, part, 1, want=801)\n'
+    done = host.run([sys.executable, "-c", script], ORION_VGPU=2, ORION_GMEM=512)
     assert done.returncode == 0, done.stderr

@@ -79,11 +79,12 @@ class Source:
 # Fields of our own operations that carry handles as plain numbers.
 _HANDLES = {"context": "CONTEXT", "module": "MODULE", "library": "LIBRARY", "kernel": "KERNEL", "stream": "STREAM",
             "graph": "GRAPH", "node": "GRAPH_NODE", "exec": "GRAPH_EXEC", "pool": "MEMPOOL", "function": "FUNCTION",
-            "image": "IMAGE", "logs": "IMAGE", "link": "LINK"}  # fmt: skip
+            "image": "IMAGE", "logs": "IMAGE", "link": "LINK",
+            "green": "GREEN_CONTEXT", "desc": "RESOURCE_DESC"}  # fmt: skip
 _MAKES = {"orion_module_load": "module", "orion_library_load": "library", "orion_module_function": "function",
           "orion_library_kernel": "kernel", "orion_library_module": "module", "orion_kernel_function": "function",
           "orion_graph_node": "node", "orion_graph_instantiate": "exec", "orion_ctx_activate": "context",
-          "orion_link_create": "link"}  # fmt: skip
+          "orion_link_create": "link", "orion_green_create": "green", "orion_resource_desc": "desc"}  # fmt: skip
 # Numbers beyond which our own operations call the stream malformed.
 _RANGES = {"orion_ctx_activate": {"kind": 1}, "orion_occupancy": {"what": 1}, "orion_ctx_end": {"how": 2}}
 _SMALL = ("grid", "block", "room", "count", "what", "kind", "which", "side", "height", "depth", "pieces", "device", "how",

@@ -58,6 +58,9 @@ def prepare(box: Sandbox, seed: int) -> fuzz.Source:
     box.ask("orion_module_function", module=h["MODULE"], function=h["FUNCTION"], name=b"a\0")
     box.ask("orion_library_load", library=h["LIBRARY"], image=1, options=b"")
     box.ask("orion_library_kernel", library=h["LIBRARY"], kernel=h["KERNEL"], name=b"a\0")
+    part = box.ask("orion_resource_get", type=1)["rest"][:144]
+    box.ask("orion_resource_desc", desc=h["RESOURCE_DESC"], bytes=len(part), resources=part)
+    box.ask("orion_green_create", green=h["GREEN_CONTEXT"], context=wire.handle("CONTEXT", 2), desc=h["RESOURCE_DESC"], flags=1)
     box.ask("orion_link_create", link=h["LINK"], logs=1, count=2,
             options=struct.pack("<2Q", 4 << 32 | 512, 6 << 32 | 512))
     box.ask("cuStreamCreate", phStream=h["STREAM"], Flags=1)

@@ -19,7 +19,6 @@ CALLS = (
     call(607, "cuStreamGetFlags", inp("hStream", STREAM), out("flags", UINT), since=5050, ptsz="ptsz"),
     local("cuStreamGetId", inp("hStream", STREAM), out("streamId", ULONGLONG), since=12000, ptsz="ptsz"),
     local("cuStreamGetCtx", inp("hStream", STREAM), out("pctx", CONTEXT), since=9020, ptsz="ptsz"),
-    local("cuStreamGetGreenCtx", inp("hStream", STREAM), out("phCtx", GREEN_CTX), since=12040),
     local("cuStreamGetDevice", inp("hStream", STREAM), out("device", DEVICE), since=12080, ptsz="ptsz"),
     call(608, "cuStreamCopyAttributes", inp("dstStream", STREAM), inp("srcStream", STREAM), order=ASYNC, since=11000,
         ptsz="ptsz"),

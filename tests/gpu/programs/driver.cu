@@ -396,12 +396,102 @@ static void linker()
     CHECK(D(cuLinkDestroy)(state));
 }
 
+static bool scaled_in(CUcontext of, CUstream stream, CUfunction f)
+{
+    unsigned n = 1000;
+    float factor = 3;
+    CUdeviceptr p;
+    void *params[] = { &p, &n, &factor };
+    bool right;
+
+    CHECK(D(cuCtxSetCurrent)(of));
+    p = filled(n, 2);
+    CHECK(D(cuLaunchKernel)(f, 8, 1, 1, 128, 1, 1, 0, stream, params, nullptr));
+    CHECK(D(cuStreamSynchronize)(stream));
+    right = holds(p, n, 6);
+    CHECK(D(cuMemFree)(p));
+    return right;
+}
+
+/* A part of the card, a context on it, work there, and what is told about it. */
+static void green()
+{
+    CUdevResource all, group, rest, back;
+    CUdevResourceDesc desc;
+    CUgreenCtx made, found;
+    CUcontext as_context, of;
+    CUstream stream;
+    CUevent event;
+    CUmodule module;
+    CUdevice d = -1;
+    unsigned long long id = 0;
+    unsigned n = 0;
+    int count = 0;
+
+    CHECK(D(cuDeviceGetAttribute)(&count, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device));
+    CHECK(D(cuDeviceGetDevResource)(device, &all, CU_DEV_RESOURCE_TYPE_SM));
+    is("all of the card", all.type == CU_DEV_RESOURCE_TYPE_SM && (int)all.sm.smCount == count);
+    const unsigned least = all.sm.minSmPartitionSize;
+    CHECK(D(cuDevSmResourceSplitByCount)(nullptr, &n, &all, nullptr, 0, least));
+    is("several parts", n > 1 && n * least <= all.sm.smCount);
+    n = 1;
+    CHECK(D(cuDevSmResourceSplitByCount)(&group, &n, &all, &rest, 0, least));
+    is("a part and the rest", n == 1 && group.sm.smCount >= least && group.sm.smCount + rest.sm.smCount == all.sm.smCount);
+    CHECK(D(cuDevResourceGenerateDesc)(&desc, &group, 1));
+    CHECK(D(cuGreenCtxCreate)(&made, desc, device, CU_GREEN_CTX_DEFAULT_STREAM));
+    CHECK(D(cuGreenCtxGetDevResource)(made, &back, CU_DEV_RESOURCE_TYPE_SM));
+    is("its part", back.sm.smCount == group.sm.smCount);
+    CHECK(D(cuCtxFromGreenCtx)(&as_context, made));
+    is("a context of its own", as_context && as_context != context);
+    CHECK(D(cuCtxGetDevResource)(as_context, &back, CU_DEV_RESOURCE_TYPE_SM));
+    is("the same part", back.sm.smCount == group.sm.smCount);
+    CHECK(D(cuCtxGetDevResource)(context, &back, CU_DEV_RESOURCE_TYPE_SM));
+    is("the primary one has all", back.sm.smCount == all.sm.smCount);
+    CHECK(D(cuGreenCtxGetId)(made, &id));
+    is("an id", id != 0);
+    CHECK(D(cuModuleLoadData)(&module, SCALE));
+    CUfunction f = scale_of(module);
+    CHECK(D(cuGreenCtxStreamCreate)(&stream, made, CU_STREAM_NON_BLOCKING, 0));
+    is("work in its stream", scaled_in(context, stream, f));
+    is("and current", scaled_in(as_context, stream, f));
+    CHECK(D(cuCtxGetDevice)(&d));
+    is("of the device", d == device);
+    CHECK(D(cuStreamGetGreenCtx)(stream, &found));
+    is("the stream's", found == made);
+    CHECK(D(cuStreamGetCtx)(stream, &of));
+    is("and as a context", of == as_context);
+    CHECK(((CUresult(*)(CUstream, CUcontext *, CUgreenCtx *))symbol("cuStreamGetCtx_v2"))(stream, &of, &found));
+    is("and the context that it is part of", of == context && found == made);
+    CHECK(D(cuCtxSetCurrent)(context));
+    CHECK(D(cuStreamGetGreenCtx)(nullptr, &found));
+    is("none of the primary one", found == nullptr);
+    CHECK(D(cuEventCreate)(&event, CU_EVENT_DISABLE_TIMING));
+    CHECK(D(cuGreenCtxRecordEvent)(made, event));
+    CHECK(D(cuGreenCtxWaitEvent)(made, event));
+    CHECK(D(cuCtxRecordEvent)(context, event));
+    CHECK(D(cuCtxWaitEvent)(as_context, event));
+    CHECK(D(cuEventSynchronize)(event));
+    CHECK(D(cuEventDestroy)(event));
+    gives("more than there are", D(cuDevSmResourceSplitByCount)(&group, &n, &all, nullptr, 0, count + 1),
+          CUDA_ERROR_INVALID_VALUE);
+    gives("no such kind", D(cuDeviceGetDevResource)(device, &back, (CUdevResourceType)99),
+          CUDA_ERROR_INVALID_RESOURCE_TYPE);
+    gives("no description", D(cuDevResourceGenerateDesc)(nullptr, &group, 1), CUDA_ERROR_INVALID_VALUE);
+    gives("without its stream", D(cuGreenCtxCreate)(&found, desc, device, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("a blocking stream", D(cuGreenCtxStreamCreate)(&stream, made, 0, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("destroyed as a context", D(cuCtxDestroy)(as_context), CUDA_ERROR_INVALID_CONTEXT);
+    CHECK(D(cuStreamDestroy)(stream));
+    CHECK(D(cuGreenCtxDestroy)(made));
+    is("the module stays", scaled_in(context, nullptr, f));
+    CHECK(D(cuModuleUnload)(module));
+}
+
 static const struct {
     const char *name;
     void (*body)();
 } bodies[] = {
     { "legacy", legacy }, { "profiler", profiler }, { "memops", memops }, { "ranges", ranges }, { "affinity", affinity },
-    { "linker", linker },
+    { "linker", linker }, { "green", green },
 };
 
 int main(int argc, char **argv)
