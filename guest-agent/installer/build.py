@@ -16,6 +16,7 @@ def payload(lib: Path) -> list[tuple[str, Path, str]]:
         ("libnvidia-ml.so.1", lib / "guest" / "libnvidia-ml.so.1", "0755"),
         ("demo/orion-demo", lib / "guest" / "orion-demo", "0755"),
         ("demo/kernels.ptx", HERE.parent / "demo" / "kernels.ptx", "0644"),
+        ("nccl.conf", HERE / "nccl.conf", "0644"),
         ("/etc/udev/rules.d/60-orion-ivshmem.rules", HERE / "60-orion-ivshmem.rules", "0644"),
         ("/usr/bin/orion-check", HERE / "orion-check", "0755"),
     ]

@@ -55,6 +55,11 @@ static bool og_attribute_is_absent(unsigned attribute)
     case 128: /* fabric handles */
     case 129: /* function pointers that host and device share */
     case 132: /* multicast */
+    case 141: /* physical memory, */
+    case 142: /* and pools, of the host's processors: the guest cannot reach them */
+    case 143:
+    case 144:
+    case 145:
     case 146: /* dma-buf of host memory */
     case 152: /* mmap of dma-buf */
         return true;

@@ -51,7 +51,7 @@ SIM_API CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemA
     (void)option;
     if (!sim_initialized())
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!granularity || !prop || !sim_device(prop->location.id))
+    if (!granularity || !prop || (prop->location.type == 1 && !sim_device(prop->location.id)))
         return CUDA_ERROR_INVALID_VALUE;
     *granularity = SIM_GRANULE;
     return CUDA_SUCCESS;
@@ -118,7 +118,7 @@ SIM_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 
     if (!sim_initialized())
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!handle || !d || !bytes || bytes % SIM_GRANULE || flags)
+    if (!handle || !d || !bytes || bytes % SIM_GRANULE || flags || prop->location.type != 1)
         return CUDA_ERROR_INVALID_VALUE;
     if (prop->requestedHandleTypes & ~1u) /* descriptors only */
         return CUDA_ERROR_NOT_SUPPORTED;

@@ -218,6 +218,10 @@ def vmm(peer: Peer) -> None:
     size, handle, again, fd = 4 << 20, c_uint64(), c_uint64(), c_int(-1)
     before = free_bytes()
     answers("cuMemCreate", 801, byref(handle), c_size_t(size), byref(Prop(type=1, where=1, handles=8)), c_uint64(0))
+    # NCCL asks how much memory of the host's processors there is in one piece, and takes /dev/shm when it gets none
+    on_host = Prop(type=1, where=3, handles=1)
+    call("cuMemGetAllocationGranularity", byref(c_size_t()), byref(on_host), 0)
+    answers("cuMemCreate", 801, byref(handle), c_size_t(size), byref(on_host), c_uint64(0))
     call("cuMemCreate", byref(handle), c_size_t(size), byref(Prop(type=1, where=1)), c_uint64(0))
     answers("cuMemExportToShareableHandle", 1, byref(fd), handle, 1, c_uint64(0))  # no such type was asked for
     call("cuMemRelease", handle)

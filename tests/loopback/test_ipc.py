@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import uuid
@@ -62,6 +63,23 @@ def test_token_of_another_domain(host: Host) -> None:
         shower.stdout.close()
         host.command("region-remove", uuid=other)
     assert done.returncode == 0 and done.stdout == "OK\n", done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    made, source = tmp_path_factory.mktemp("shared") / "shared", hosts.ROOT / "tests" / "gpu" / "programs" / "shared.cu"
+    subprocess.run(["nvcc", "-o", made, source, "-arch=compute_90", "-std=c++17"], check=True)
+    return made
+
+
+@pytest.mark.parametrize("body", ["simple", "vmm", "pool", "wrong"])
+def test_programs_as_on_a_card(host: Host, program: Path, body: str) -> None:
+    """Through NVIDIA's runtime, with kernels on both sides."""
+    done = host.run([str(program), body], timeout=120)
+    assert done.returncode == 0 and "WRONG" not in done.stdout, done.stdout + done.stderr
+    assert done.stdout.endswith("the other: 0\n")
 
 
 def test_nothing_is_left(host: Host) -> None:

@@ -85,6 +85,18 @@ def test_an_existing_configuration_is_kept(installer: Path, tmp_path: Path) -> N
     assert (tmp_path / "etc/orion/client.conf").read_text() == "[controller]\n"
 
 
+def test_nccl_is_told_unless_the_owner_did(installer: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "etc" / "nccl.conf"
+    install(SHELLS[0], installer, tmp_path, "-q")
+    assert "\nNCCL_P2P_LEVEL=SYS\n" in conf.read_text()
+    for text, said in (("NCCL_DEBUG=WARN\n", True), ("NCCL_P2P_LEVEL=PHB\n", False)):
+        conf.write_text(text)
+        assert ("add NCCL_P2P_LEVEL=SYS" in install(SHELLS[0], installer, tmp_path, "-q").stderr) == said
+        assert conf.read_text() == text
+    install(SHELLS[0], installer, tmp_path, "--uninstall")
+    assert conf.read_text() == "NCCL_P2P_LEVEL=PHB\n"
+
+
 def test_uninstall_leaves_only_the_configuration(installer: Path, tmp_path: Path) -> None:
     install(SHELLS[0], installer, tmp_path, "-q")
     done = install(SHELLS[0], installer, tmp_path, "--uninstall")
