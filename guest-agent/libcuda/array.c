@@ -227,3 +227,49 @@ OG_EXPORT CUresult cuMemcpyAtoA(CUarray dstArray, unsigned int dstOffset, CUarra
 {
     return cuMemcpyAtoA_v2(dstArray, dstOffset, srcArray, srcOffset, ByteCount);
 }
+
+OG_EXPORT CUresult cuArrayCreate(CUarray *pHandle, const CUDA_ARRAY_DESCRIPTOR_v1 *pAllocateArray)
+{
+    const CUDA_ARRAY_DESCRIPTOR_v1 *d = pAllocateArray;
+    CUDA_ARRAY_DESCRIPTOR wide;
+
+    if (!d)
+        return CUDA_ERROR_INVALID_VALUE;
+    wide = (CUDA_ARRAY_DESCRIPTOR){ .Width = d->Width, .Height = d->Height, .Format = d->Format,
+                                    .NumChannels = d->NumChannels };
+    return cuArrayCreate_v2(pHandle, &wide);
+}
+
+OG_EXPORT CUresult cuArray3DCreate(CUarray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR_v1 *pAllocateArray)
+{
+    const CUDA_ARRAY3D_DESCRIPTOR_v1 *d = pAllocateArray;
+    CUDA_ARRAY3D_DESCRIPTOR wide;
+
+    if (!d)
+        return CUDA_ERROR_INVALID_VALUE;
+    wide = (CUDA_ARRAY3D_DESCRIPTOR){ .Width = d->Width, .Height = d->Height, .Depth = d->Depth, .Format = d->Format,
+                                      .NumChannels = d->NumChannels, .Flags = d->Flags };
+    return cuArray3DCreate_v2(pHandle, &wide);
+}
+
+OG_EXPORT CUresult cuArray3DGetDescriptor(CUDA_ARRAY3D_DESCRIPTOR_v1 *pArrayDescriptor, CUarray hArray)
+{
+    CUDA_ARRAY3D_DESCRIPTOR wide;
+    CUresult r = pArrayDescriptor ? cuArray3DGetDescriptor_v2(&wide, hArray) : CUDA_ERROR_INVALID_VALUE;
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    *pArrayDescriptor = (CUDA_ARRAY3D_DESCRIPTOR_v1){ (unsigned)wide.Width, (unsigned)wide.Height, (unsigned)wide.Depth,
+                                                      wide.Format, wide.NumChannels, wide.Flags };
+    return CUDA_SUCCESS;
+}
+
+OG_EXPORT CUresult cuArrayGetDescriptor(CUDA_ARRAY_DESCRIPTOR_v1 *pArrayDescriptor, CUarray hArray)
+{
+    CUDA_ARRAY3D_DESCRIPTOR_v1 deep;
+    CUresult r = pArrayDescriptor ? cuArray3DGetDescriptor(&deep, hArray) : CUDA_ERROR_INVALID_VALUE;
+
+    if (r == CUDA_SUCCESS)
+        *pArrayDescriptor = (CUDA_ARRAY_DESCRIPTOR_v1){ deep.Width, deep.Height, deep.Format, deep.NumChannels };
+    return r;
+}

@@ -23,6 +23,24 @@ ARRAY3D_DESC = Type(
     unsigned int NumChannels, Flags;
 } CUDA_ARRAY3D_DESCRIPTOR;""",
 )
+ARRAY_DESC_V1 = Type(
+    "CUDA_ARRAY_DESCRIPTOR_v1",
+    "bytes",
+    body="""typedef struct CUDA_ARRAY_DESCRIPTOR_v1_st {
+    unsigned int Width, Height;
+    CUarray_format Format;
+    unsigned int NumChannels;
+} CUDA_ARRAY_DESCRIPTOR_v1;""",
+)
+ARRAY3D_DESC_V1 = Type(
+    "CUDA_ARRAY3D_DESCRIPTOR_v1",
+    "bytes",
+    body="""typedef struct CUDA_ARRAY3D_DESCRIPTOR_v1_st {
+    unsigned int Width, Height, Depth;
+    CUarray_format Format;
+    unsigned int NumChannels, Flags;
+} CUDA_ARRAY3D_DESCRIPTOR_v1;""",
+)
 ARRAY_SPARSE = Type(
     "CUDA_ARRAY_SPARSE_PROPERTIES",
     "bytes",

@@ -24,6 +24,11 @@ CALLS = (
         inp("mipmap", MIPMAPPED_ARRAY), since=11010),
     call(808, "cuMemMapArrayAsync", mut(buf("mapInfoList", ARRAY_MAP_INFO, "count")), inp("count", UINT),
         inp("hStream", STREAM), hand="executor", since=11010, ptsz="ptsz"),
+    # of CUDA 3.0: sizes of 32 bits
+    local("cuArrayCreate", out("pHandle", ARRAY), buf("pAllocateArray", ARRAY_DESC_V1, 1), since=2000),
+    local("cuArrayGetDescriptor", out("pArrayDescriptor", ARRAY_DESC_V1), inp("hArray", ARRAY), since=2000),
+    local("cuArray3DCreate", out("pHandle", ARRAY), buf("pAllocateArray", ARRAY3D_DESC_V1, 1), since=2000),
+    local("cuArray3DGetDescriptor", out("pArrayDescriptor", ARRAY3D_DESC_V1), inp("hArray", ARRAY), since=2000),
     # a copy between arrays and memory of two contexts; then struct oc_copy_nd
     internal(809, "orion_copy_peer", inp("stream", WU64), inp("dst_context", WU64), inp("src_context", WU64),
         inp("wait", WU32), blocks=True, reports=True),

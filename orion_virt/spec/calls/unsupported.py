@@ -4,10 +4,6 @@
 from orion_virt.spec.schema import *  # noqa: F403
 
 CALLS = (
-    unsupported("cuArray3DCreate", "32-bit device pointers of CUDA 3 are not carried", since=2000),
-    unsupported("cuArray3DGetDescriptor", "32-bit device pointers of CUDA 3 are not carried", since=2000),
-    unsupported("cuArrayCreate", "32-bit device pointers of CUDA 3 are not carried", since=2000),
-    unsupported("cuArrayGetDescriptor", "32-bit device pointers of CUDA 3 are not carried", since=2000),
     unsupported("cuDestroyExternalMemory", "external objects are not carried", since=10000),
     unsupported("cuDestroyExternalSemaphore", "external objects are not carried", since=10000),
     unsupported("cuDevSmResourceSplit", "green contexts are not carried yet", since=13010),

@@ -162,6 +162,13 @@ static void rows()
     printf("beyond the array: %d\n", (int)ask("cuMemcpyHtoA", a, at * 4, (const void *)host, n * 4));
     driver("cuArrayDestroy", a);
     driver("cuArrayDestroy", b);
+    const unsigned old[4] = { (unsigned)n, 0, CU_AD_FORMAT_FLOAT, 1 }; /* as programs of CUDA 3.0 describe it */
+    unsigned old_told[4] = {};
+    CUarray c = nullptr;
+    printf("of CUDA 3.0: %d", (int)ask_of(2000, "cuArrayCreate", &c, old));
+    printf(" %d", (int)ask_of(2000, "cuArrayGetDescriptor", old_told, c));
+    printf(" %d\n", (int)ask("cuArrayDestroy", c));
+    is("its description", !memcmp(old, old_told, sizeof(old)));
     d.NumChannels = 3;
     printf("three channels: %d\n", (int)ask("cuArrayCreate", &a, (const CUDA_ARRAY_DESCRIPTOR *)&d));
     d.NumChannels = 1;
@@ -349,6 +356,28 @@ static void maps()
     printf("rank 6: %d\n", (int)tiled(6, tile));
 }
 
+static void planes()
+{
+    CUDA_ARRAY3D_DESCRIPTOR d = { 64, 32, 0, CU_AD_FORMAT_NV12, 3, 0 }, of = {};
+    std::vector<unsigned char> luma(64 * 32), got(64 * 32);
+    CUarray a = nullptr, plane = nullptr, again = nullptr;
+    CHECK(cudaFree(nullptr));
+    printf("array: %d\n", (int)ask("cuArray3DCreate", &a, (const CUDA_ARRAY3D_DESCRIPTOR *)&d));
+    for (unsigned i = 0; i < 3; i++) {
+        printf("plane: %d", (int)ask("cuArrayGetPlane", &plane, a, i));
+        printf(", %d", (int)ask("cuArray3DGetDescriptor", &of, plane));
+        printf(", %zu x %zu of format %d x %u\n", of.Width, of.Height, of.Format, of.NumChannels);
+    }
+    printf("the first: %d %d", (int)ask("cuArrayGetPlane", &plane, a, 0u), (int)ask("cuArrayGetPlane", &again, a, 0u));
+    printf(", the same %d\n", plane == again);
+    for (size_t i = 0; i < luma.size(); i++)
+        luma[i] = (unsigned char)(i * 7);
+    printf("into it: %s\n", cudaGetErrorName(cudaMemcpy2DToArray((cudaArray_t)plane, 0, 0, luma.data(), 64, 64, 32, cudaMemcpyHostToDevice)));
+    printf("out of it: %s\n", cudaGetErrorName(cudaMemcpy2DFromArray(got.data(), 64, (cudaArray_t)plane, 0, 0, 64, 32, cudaMemcpyDeviceToHost)));
+    print_sum("luma", got);
+    printf("destroy: %d\n", (int)ask("cuArrayDestroy", a));
+}
+
 static void sparse()
 {
     CUDA_ARRAY3D_DESCRIPTOR d = { 1024, 1024, 0, CU_AD_FORMAT_FLOAT, 1, CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_SURFACE_LDST };
@@ -467,7 +496,8 @@ int main(int argc, char **argv)
 {
     const body all[] = {
         { "rectangles", rectangles }, { "runs", runs }, { "boxes", boxes }, { "rows", rows }, { "batch", batch },
-        { "batch3d", batch3d }, { "graphs", graphs }, { "maps", maps }, { "sparse", sparse }, { "references", references },
+        { "batch3d", batch3d }, { "graphs", graphs }, { "maps", maps }, { "planes", planes },
+        { "sparse", sparse }, { "references", references },
     };
     return run_named(all, argc, argv);
 }

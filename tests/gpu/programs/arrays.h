@@ -25,13 +25,17 @@ static int failed;
     } while (0)
 
 /* A function of the driver API as the runtime finds it: no program links the driver. */
-template <typename... P> static CUresult ask(const char *name, P... args)
+template <typename... P> static CUresult ask_of(unsigned version, const char *name, P... args)
 {
     void *entry = nullptr;
     cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion(name, &entry, 13000, cudaEnableDefault, &found) != cudaSuccess || !entry)
+    if (cudaGetDriverEntryPointByVersion(name, &entry, version, cudaEnableDefault, &found) != cudaSuccess || !entry)
         return CUDA_ERROR_NOT_FOUND;
     return ((CUresult(*)(P...))entry)(args...);
+}
+template <typename... P> static CUresult ask(const char *name, P... args)
+{
+    return ask_of(13000, name, args...);
 }
 template <typename... P> static void driver(const char *name, P... args)
 {
