@@ -29,6 +29,8 @@ unsigned sim_component_bytes(unsigned format); /* 0: a format that we lack */
 CUresult sim_array_box(CUarray a, const size_t at[3], struct sim_copy *c, uint64_t *address, bool src);
 void sim_arrays_drop(struct CUctx_st *ctx);
 void sim_textures_drop(struct CUctx_st *ctx);
+void sim_texture_forget(uint64_t value); /* of a module that ends */
+void sim_references_drop(struct CUmod_st *module);
 /* For ptx_memory: what a kernel's texture or surface object names; false: nothing. */
 bool sim_texture_view(void *ctx, uint64_t object, bool surface, struct ptx_texture *out);
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
+#include "array.h"
 
 CUresult sim_module_add(struct CUmod_st *m, const char *name, struct ptx_kernel *kernel)
 {
@@ -69,6 +69,7 @@ CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, s
 
 void sim_module_free(struct CUmod_st *m)
 {
+    sim_references_drop(m);
     sim_unregister(m);
     for (size_t i = 0; i < m->nr_functions; i++) {
         sim_unregister(m->functions[i]);

@@ -65,6 +65,8 @@ struct ptx_kernel *ptx_kernel_at(struct ptx_module *module, unsigned index); /* 
 const char *ptx_kernel_name(const struct ptx_kernel *kernel);
 /* A module-scope .global or .const variable. */
 int ptx_find_global(struct ptx_module *module, const char *name, uint64_t *address, uint64_t *bytes);
+/* A texture reference: a variable of 8 bytes that holds a texture object. */
+int ptx_find_reference(struct ptx_module *module, const char *name, uint64_t *address);
 unsigned ptx_nr_params(const struct ptx_kernel *kernel);
 int ptx_param(const struct ptx_kernel *kernel, unsigned index, size_t *offset, size_t *bytes);
 size_t ptx_params_bytes(const struct ptx_kernel *kernel);

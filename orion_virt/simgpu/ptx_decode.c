@@ -258,6 +258,8 @@ static void texture(struct ptx_parser *p, struct ptx_insn *i, const struct decod
     i->exec = fetch ? ptx_tex : store ? ptx_sust : ptx_suld;
     i->geometry = d->geometry;
     i->a = at->slot;
+    if (at->space >= 0) /* a variable, not a register that holds the object */
+        i->flags |= F_REFERENCE;
     i->b = nr > 2 ? o[2].slot : -1;
     i->list = store ? at->at_list : data->list;
     i->nr = (uint8_t)(data->nr + at->at_nr);

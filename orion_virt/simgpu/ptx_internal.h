@@ -33,7 +33,7 @@ enum ptx_mode {
 enum ptx_flag {
     F_FTZ = 1, F_SAT = 2, F_HI = 4, F_WIDE = 8, F_CC = 16, F_NEG_C = 32, F_TO = 64, F_NAN = 128, F_SYNC = 256,
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
-    F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18,
+    F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18, F_REFERENCE = 1 << 19,
 };
 enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
 union ptx_value {
@@ -76,6 +76,7 @@ struct ptx_variable {                /* of a parameter list or of memory */
     uint64_t address, bytes;
     uint32_t space;
     bool dynamic;                    /* extern .shared array */
+    bool reference;                  /* .texref */
     bool managed;                    /* .attribute(.managed) */
     unsigned align;
 };

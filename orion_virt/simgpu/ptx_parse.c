@@ -57,6 +57,7 @@ static const struct { const char *name; enum ptx_type type; uint8_t bytes; } typ
     { "s16", T_S16, 2 }, { "s32", T_S32, 4 }, { "s64", T_S64, 8 }, { "b8", T_B8, 1 }, { "b16", T_B16, 2 },
     { "b32", T_B32, 4 }, { "b64", T_B64, 8 }, { "b128", T_B128, 16 }, { "f16", T_F16, 2 }, { "bf16", T_BF16, 2 },
     { "f16x2", T_F16X2, 4 }, { "f32", T_F32, 4 }, { "f64", T_F64, 8 }, { "pred", T_PRED, 1 },
+    { "texref", T_B64, 8 },
 };
 
 bool ptx_type_of(const char *name, size_t len, enum ptx_type *type)
@@ -108,6 +109,7 @@ void ptx_declaration(struct ptx_parser *p, struct ptx_variable *v, enum ptx_type
             vector = (unsigned)(l->text[2] - '0');
         } else if (*type == T_NONE) {
             ptx_type_of(l->text + 1, l->len - 1, type);
+            v->reference = ptx_is(l, ".texref");
         } /* the rest (.ptr .global ...) describes what a parameter points to */
         ptx_next(l);
     }

@@ -36,6 +36,16 @@ int ptx_find_global(struct ptx_module *m, const char *name, uint64_t *address, u
     return 0;
 }
 
+int ptx_find_reference(struct ptx_module *m, const char *name, uint64_t *address)
+{
+    for (unsigned i = 0; i < m->nr_variables; i++)
+        if (m->variables[i].reference && !strcmp(m->variables[i].name, name)) {
+            *address = m->variables[i].address;
+            return 1;
+        }
+    return 0;
+}
+
 unsigned ptx_nr_params(const struct ptx_kernel *k)
 {
     return k->nr_params;

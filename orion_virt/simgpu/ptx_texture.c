@@ -246,7 +246,9 @@ void ptx_tex(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     struct point p;
 
     EACH {
-        if (!show(w, l, object[l], false, &last, &t))
+        uint64_t name = i->flags & F_REFERENCE ? *(const uint64_t *)(uintptr_t)object[l] : object[l];
+
+        if (!show(w, l, name, false, &last, &t))
             return;
         read_point(w, i, 4, l, &p);
         if (geometries[i->geometry].cube)

@@ -31,7 +31,7 @@
 enum sim_kind {
     SIM_CONTEXT = 1, SIM_STREAM, SIM_EVENT, SIM_MODULE, SIM_LIBRARY, SIM_FUNCTION, SIM_KERNEL,
     SIM_GRAPH, SIM_NODE, SIM_EXEC, SIM_POOL, SIM_ARRAY, SIM_VMM, SIM_LINK,
-    SIM_MIPMAP, SIM_GREEN, SIM_RESOURCE_DESC,
+    SIM_MIPMAP, SIM_GREEN, SIM_RESOURCE_DESC, SIM_TEXREF,
 };
 bool sim_register(void *object, enum sim_kind kind);
 void sim_unregister(void *object);
@@ -308,6 +308,7 @@ struct CUmod_st {
     size_t nr_globals;
     struct CUlib_st *library;
     struct CUmod_st *next;             /* of the library's modules */
+    struct CUtexref_st *references;
 };
 struct sim_param {
     unsigned offset, bytes;

@@ -127,15 +127,10 @@ SIM_API CUresult cuSurfObjectCreate(CUsurfObject *object, const CUDA_RESOURCE_DE
     return add(&o, object);
 }
 
-static CUresult end(uint64_t value, bool surface)
+static CUresult forget(uint64_t value, bool surface)
 {
     struct object **at, *o;
-    struct CUctx_st *ctx;
-    CUresult r = sim_enter(&ctx);
 
-    if (r)
-        return r;
-    r = sim_context_wait(ctx); /* kernels may still use it */
     pthread_rwlock_wrlock(&lock);
     for (at = &objects; (o = *at) && (o->value != value || o->surface != surface); at = &o->next)
         ;
@@ -143,7 +138,22 @@ static CUresult end(uint64_t value, bool surface)
         *at = o->next;
     pthread_rwlock_unlock(&lock);
     free(o);
-    return r ? r : o ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return o ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+void sim_texture_forget(uint64_t value)
+{
+    (void)forget(value, false);
+}
+
+static CUresult end(uint64_t value, bool surface)
+{
+    struct CUctx_st *ctx;
+    CUresult r = sim_enter(&ctx);
+
+    if (!r)
+        r = sim_context_wait(ctx); /* kernels may still use it */
+    return r ? r : forget(value, surface);
 }
 
 SIM_API CUresult cuTexObjectDestroy(CUtexObject object)

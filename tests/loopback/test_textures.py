@@ -12,8 +12,8 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "gpu" / "programs"
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
-ARRAYS = ["rectangles", "runs", "boxes", "rows", "batch", "batch3d", "graphs"]
-LACKING = ["maps", "planes", "sparse", "references"]  # of the simulated card
+ARRAYS = ["rectangles", "runs", "boxes", "rows", "batch", "batch3d", "graphs", "references"]
+LACKING = ["maps", "planes", "sparse"]  # of the simulated card
 
 
 @pytest.fixture(scope="module")

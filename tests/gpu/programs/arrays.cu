@@ -322,6 +322,69 @@ static void graphs()
     CHECK(cudaFreeHost(host));
 }
 
+/* ---- texture references, of older modules ---- */
+static const char reader[] = R"(.version 7.0
+.target sm_52
+.address_size 64
+.global .texref ref;
+.visible .entry read(.param .u64 out)
+{
+    .reg .b32 %r<2>;
+    .reg .f32 %f<6>;
+    .reg .b64 %rd<4>;
+    ld.param.u64 %rd1, [out];
+    cvta.to.global.u64 %rd2, %rd1;
+    mov.u32 %r1, %tid.x;
+    cvt.rn.f32.u32 %f1, %r1;
+    tex.1d.v4.f32.f32 {%f2, %f3, %f4, %f5}, [ref, {%f1}];
+    mul.wide.u32 %rd3, %r1, 4;
+    add.s64 %rd2, %rd2, %rd3;
+    st.global.f32 [%rd2], %f2;
+    ret;
+}
+)";
+static void references()
+{
+    const size_t n = 64;
+    std::vector<float> data = ramp(n, 21);
+    CUDA_ARRAY_DESCRIPTOR d = { n, 0, CU_AD_FORMAT_FLOAT, 1 };
+    CUmodule module = nullptr;
+    CUfunction read = nullptr;
+    CUtexref ref = nullptr, again = nullptr;
+    CUarray a = nullptr, told = nullptr;
+    CUaddress_mode mode = (CUaddress_mode)9;
+    CUfilter_mode filter = (CUfilter_mode)9;
+    CUarray_format format = (CUarray_format)0;
+    int channels = 0;
+    unsigned flags = 99;
+    size_t offset = 99;
+    float *out = on_device<float>(n), *line = on_device<float>(n);
+    void *args[1] = { &out };
+    printf("module: %d\n", (int)ask("cuModuleLoadData", &module, (const void *)reader));
+    printf("reference: %d, %d", (int)ask("cuModuleGetTexRef", &ref, module, "ref"), (int)ask("cuModuleGetTexRef", &again, module, "ref"));
+    printf(", the same: %d; absent: %d\n", ref == again, (int)ask("cuModuleGetTexRef", &again, module, "absent"));
+    printf("function: %d\n", (int)ask("cuModuleGetFunction", &read, module, "read"));
+    driver("cuArrayCreate", &a, (const CUDA_ARRAY_DESCRIPTOR *)&d);
+    driver("cuMemcpyHtoA", a, (size_t)0, (const void *)data.data(), n * 4);
+    printf("format: %d\n", (int)ask("cuTexRefSetFormat", ref, CU_AD_FORMAT_FLOAT, 1));
+    printf("array: %d\n", (int)ask("cuTexRefSetArray", ref, a, (unsigned)CU_TRSA_OVERRIDE_FORMAT));
+    printf("mode: %d\n", (int)ask("cuTexRefSetAddressMode", ref, 0, CU_TR_ADDRESS_MODE_CLAMP));
+    printf("filter: %d\n", (int)ask("cuTexRefSetFilterMode", ref, CU_TR_FILTER_MODE_POINT));
+    printf("launch: %d\n", (int)ask("cuLaunchKernel", read, 1u, 1u, 1u, 64u, 1u, 1u, 0u, (CUstream)0, (void **)args, (void **)nullptr));
+    is("by a reference", near(back(out, n), data, 0));
+    printf("told: %d %d %d %d %d", (int)ask("cuTexRefGetArray", &told, ref), (int)ask("cuTexRefGetAddressMode", &mode, ref, 0),
+           (int)ask("cuTexRefGetFilterMode", &filter, ref), (int)ask("cuTexRefGetFormat", &format, &channels, ref),
+           (int)ask("cuTexRefGetFlags", &flags, ref));
+    printf(": array %d, mode %d, filter %d, format %d x %d, flags %u\n", told == a, mode, filter, format, channels, flags);
+    CHECK(cudaMemset(line, 0, n * 4));
+    printf("address: %d", (int)ask("cuTexRefSetAddress", &offset, ref, (CUdeviceptr)line, n * 4));
+    printf(", offset %zu\n", offset);
+    driver("cuArrayDestroy", a);
+    driver("cuModuleUnload", module);
+    CHECK(cudaFree(out));
+    CHECK(cudaFree(line));
+}
+
 /* ---- what the simulated card lacks: only equal answers are asked for ---- */
 static void maps()
 {
@@ -429,75 +492,12 @@ static void sparse()
     printf("destroy: %d\n", (int)ask("cuArrayDestroy", a));
 }
 
-static const char reader[] = R"(.version 7.0
-.target sm_52
-.address_size 64
-.global .texref ref;
-.visible .entry read(.param .u64 out)
-{
-    .reg .b32 %r<2>;
-    .reg .f32 %f<6>;
-    .reg .b64 %rd<4>;
-    ld.param.u64 %rd1, [out];
-    cvta.to.global.u64 %rd2, %rd1;
-    mov.u32 %r1, %tid.x;
-    cvt.rn.f32.u32 %f1, %r1;
-    tex.1d.v4.f32.f32 {%f2, %f3, %f4, %f5}, [ref, {%f1}];
-    mul.wide.u32 %rd3, %r1, 4;
-    add.s64 %rd2, %rd2, %rd3;
-    st.global.f32 [%rd2], %f2;
-    ret;
-}
-)";
-static void references()
-{
-    const size_t n = 64;
-    std::vector<float> data = ramp(n, 21);
-    CUDA_ARRAY_DESCRIPTOR d = { n, 0, CU_AD_FORMAT_FLOAT, 1 };
-    CUmodule module = nullptr;
-    CUfunction read = nullptr;
-    CUtexref ref = nullptr, again = nullptr;
-    CUarray a = nullptr, told = nullptr;
-    CUaddress_mode mode = (CUaddress_mode)9;
-    CUfilter_mode filter = (CUfilter_mode)9;
-    CUarray_format format = (CUarray_format)0;
-    int channels = 0;
-    unsigned flags = 99;
-    size_t offset = 99;
-    float *out = on_device<float>(n), *line = on_device<float>(n);
-    void *args[1] = { &out };
-    printf("module: %d\n", (int)ask("cuModuleLoadData", &module, (const void *)reader));
-    printf("reference: %d, %d", (int)ask("cuModuleGetTexRef", &ref, module, "ref"), (int)ask("cuModuleGetTexRef", &again, module, "ref"));
-    printf(", the same: %d; absent: %d\n", ref == again, (int)ask("cuModuleGetTexRef", &again, module, "absent"));
-    printf("function: %d\n", (int)ask("cuModuleGetFunction", &read, module, "read"));
-    driver("cuArrayCreate", &a, (const CUDA_ARRAY_DESCRIPTOR *)&d);
-    driver("cuMemcpyHtoA", a, (size_t)0, (const void *)data.data(), n * 4);
-    printf("format: %d\n", (int)ask("cuTexRefSetFormat", ref, CU_AD_FORMAT_FLOAT, 1));
-    printf("array: %d\n", (int)ask("cuTexRefSetArray", ref, a, (unsigned)CU_TRSA_OVERRIDE_FORMAT));
-    printf("mode: %d\n", (int)ask("cuTexRefSetAddressMode", ref, 0, CU_TR_ADDRESS_MODE_CLAMP));
-    printf("filter: %d\n", (int)ask("cuTexRefSetFilterMode", ref, CU_TR_FILTER_MODE_POINT));
-    printf("launch: %d\n", (int)ask("cuLaunchKernel", read, 1u, 1u, 1u, 64u, 1u, 1u, 0u, (CUstream)0, (void **)args, (void **)nullptr));
-    is("by a reference", near(back(out, n), data, 0));
-    printf("told: %d %d %d %d %d", (int)ask("cuTexRefGetArray", &told, ref), (int)ask("cuTexRefGetAddressMode", &mode, ref, 0),
-           (int)ask("cuTexRefGetFilterMode", &filter, ref), (int)ask("cuTexRefGetFormat", &format, &channels, ref),
-           (int)ask("cuTexRefGetFlags", &flags, ref));
-    printf(": array %d, mode %d, filter %d, format %d x %d, flags %u\n", told == a, mode, filter, format, channels, flags);
-    CHECK(cudaMemset(line, 0, n * 4));
-    printf("address: %d", (int)ask("cuTexRefSetAddress", &offset, ref, (CUdeviceptr)line, n * 4));
-    printf(", offset %zu\n", offset);
-    printf("no address: %d\n", (int)ask("cuTexRefSetAddress", &offset, ref, (CUdeviceptr)0x1000, n * 4));
-    driver("cuArrayDestroy", a);
-    driver("cuModuleUnload", module);
-    CHECK(cudaFree(out));
-    CHECK(cudaFree(line));
-}
-
 int main(int argc, char **argv)
 {
     const body all[] = {
         { "rectangles", rectangles }, { "runs", runs }, { "boxes", boxes }, { "rows", rows }, { "batch", batch },
-        { "batch3d", batch3d }, { "graphs", graphs }, { "maps", maps }, { "planes", planes },
-        { "sparse", sparse }, { "references", references },
+        { "batch3d", batch3d }, { "graphs", graphs }, { "references", references },
+        { "maps", maps }, { "planes", planes }, { "sparse", sparse },
     };
     return run_named(all, argc, argv);
 }
