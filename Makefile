@@ -55,17 +55,17 @@ $(LIB)/simgpu/libcuda.so.1: build/gen.stamp $(wildcard orion_virt/simgpu/*.[ch])
 
 $(LIB)/guest/libcuda.so.1: build/gen.stamp $(wildcard guest-agent/libcuda/*.[ch]) $(HEADERS)
 	@mkdir -p $(@D)
-	$(GUESTCC) $(COMMON) $(CFLAGS) -DOG_BUILD_ID='"$(BUILD)"' -Iguest-agent/libcuda -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete \
+	$(GUESTCC) $(COMMON) $(CFLAGS) -DOG_BUILD_ID='"$(BUILD)"' -Iguest-agent/libcuda -shared -Wl,-soname,libcuda.so.1 -Wl,-z,nodelete -Wl,-z,defs \
 	  -Wl,--version-script=guest-agent/libcuda/gen/libcuda.map -o $@ guest-agent/libcuda/*.c guest-agent/libcuda/gen/*.c -ldl
 
 # The library asks the same server by the same means, so it takes those files as they are.
 NVML    := $(wildcard guest-agent/libnvidia-ml/*.c) \
-  $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
+  $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c maps.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
 
 $(LIB)/guest/libnvidia-ml.so.1: build/gen.stamp $(NVML) $(wildcard guest-agent/*/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(GUESTCC) $(COMMON) $(CFLAGS) -Iguest-agent/libnvidia-ml -Iguest-agent/libcuda -shared -Wl,-soname,libnvidia-ml.so.1 \
-	  -Wl,-z,nodelete -Wl,--version-script=guest-agent/libnvidia-ml/gen/libnvidia-ml.map -o $@ \
+	  -Wl,-z,nodelete -Wl,-z,defs -Wl,--version-script=guest-agent/libnvidia-ml/gen/libnvidia-ml.map -o $@ \
 	  $(NVML) guest-agent/libnvidia-ml/gen/answers.c
 
 $(LIB)/ring-dump: $(wildcard ivshmem/tools/*.c) $(HEADERS)
