@@ -32,7 +32,15 @@ static CUresult sticky_error(const struct og_thread *t, uint32_t op)
         return CUDA_SUCCESS;
     /* pairs with the executor's publication */
     error = atomic_load_explicit(&og_link.channel->device_error[t->device], memory_order_relaxed);
-    return __builtin_expect(error != 0, 0) && !cures(op) ? (CUresult)error : CUDA_SUCCESS;
+    if (__builtin_expect(error == 0, 1) || cures(op))
+        return CUDA_SUCCESS;
+    og_output_check(); /* whoever is told of a failed assertion sees which */
+    return (CUresult)error;
+}
+
+CUresult og_sticky(void)
+{
+    return sticky_error(og_self(), OC_OP_PAD);
 }
 
 static CUresult unknown_to_host(uint32_t op)

@@ -58,6 +58,7 @@ struct og_call {
  * exactly one of og_post, og_call or og_abandon follows. Fails with the library's state
  * (not initialised, lost, ...), or with the sticky error of the current device. */
 OG_MUST_CHECK CUresult og_begin(struct og_call *c, uint32_t op, uint32_t bytes);
+OG_MUST_CHECK CUresult og_sticky(void); /* that error alone, for what is answered here; after og_connect */
 CUresult og_post(struct og_call *c);  /* one way */
 CUresult og_call(struct og_call *c);  /* round trip; the host's CUresult */
 void og_abandon(struct og_call *c);

@@ -243,6 +243,8 @@ CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool managed, void **p)
 
     *p = NULL;
     r = og_need_context();
+    if (r == CUDA_SUCCESS)
+        r = og_sticky();
     if (r != CUDA_SUCCESS)
         return r;
     if (bytes == 0 || bytes > 1ull << 46)

@@ -74,6 +74,8 @@ OG_EXPORT CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int F
 
     if (!p || !bytesize || (Flags & ~REGISTER_FLAGS) || range.start + bytesize < range.start)
         return CUDA_ERROR_INVALID_VALUE;
+    if (r == CUDA_SUCCESS)
+        r = og_sticky();
     if (r != CUDA_SUCCESS)
         return r;
     if (Flags & FLAG_IOMEMORY) {

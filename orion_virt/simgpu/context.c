@@ -39,6 +39,8 @@ CUresult sim_enter_for(struct CUctx_st *own, struct CUctx_st **out)
     if (!sim_context_valid(ctx) || !ctx->active)
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     *out = ctx;
+    if (ctx->error)
+        sim_output_show(ctx); /* whoever is told of a failed assertion sees which */
     return (CUresult)ctx->error;
 }
 

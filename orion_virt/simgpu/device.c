@@ -9,7 +9,7 @@
 
 struct sim_device sim_devices[SIM_MAX_DEVICES];
 int sim_nr_devices;
-static _Atomic bool initialized;
+static _Atomic bool initialized, forked;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 bool sim_initialized(void)
@@ -44,8 +44,16 @@ static uint64_t env_number(const char *name, uint64_t fallback, uint64_t limit)
     return v;
 }
 
+/* Its threads do not exist in a child, whose CUDA is over therefore. */
+static void in_child(void)
+{
+    initialized = false;
+    forked = true;
+}
+
 static void init_devices(void)
 {
+    pthread_atfork(NULL, NULL, in_child);
     uint64_t mib = env_number("ORION_SIM_MEMORY", 8192, 1u << 20);
 
     sim_nr_devices = (int)env_number("ORION_SIM_GPUS", 1, SIM_MAX_DEVICES);
@@ -59,6 +67,8 @@ SIM_API CUresult cuInit(unsigned int flags)
 {
     if (flags)
         return CUDA_ERROR_INVALID_VALUE;
+    if (forked)
+        return CUDA_ERROR_NOT_INITIALIZED;
     pthread_once(&once, init_devices);
     if (!sim_nr_devices)
         return CUDA_ERROR_NO_DEVICE;

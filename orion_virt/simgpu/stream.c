@@ -83,6 +83,19 @@ static void run_item(struct CUstream_st *s, struct sim_item *item)
     finish_item(s, item);
 }
 
+/* Out of its context's list; true: the list's reference is the caller's now. */
+static bool unlink_locked(struct CUstream_st *s)
+{
+    struct CUstream_st **at = &s->ctx->streams;
+
+    while (*at && *at != s)
+        at = &(*at)->next_in_context;
+    if (!*at)
+        return false;
+    *at = s->next_in_context;
+    return true;
+}
+
 static void *stream_main(void *arg)
 {
     struct CUstream_st *s = arg;
@@ -97,6 +110,7 @@ static void *stream_main(void *arg)
         s->head = item->next;
         run_item(s, item);
     }
+    s->refs -= unlink_locked(s);
     put_locked(s);
     pthread_mutex_unlock(&sim_lock);
     return NULL;
@@ -246,17 +260,13 @@ again:
     return r ? r : (CUresult)ctx->error;
 }
 
+/* What it still has to do belongs to its context's work until it is done. */
 static void close_locked(struct CUstream_st *s)
 {
-    struct CUstream_st **at = &s->ctx->streams;
-
-    while (*at && *at != s)
-        at = &(*at)->next_in_context;
-    if (*at)
-        *at = s->next_in_context;
     s->closing = true;
     pthread_cond_signal(&s->arrived);
-    put_locked(s);
+    if (s->completed == s->submitted && unlink_locked(s))
+        put_locked(s);
 }
 
 void sim_streams_end(struct CUctx_st *ctx)

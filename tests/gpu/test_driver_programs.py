@@ -10,7 +10,7 @@ import programs
 import pytest
 
 pytestmark = pytest.mark.gpu
-PROGRAMS = ["output", "registered"]
+PROGRAMS = ["output", "registered", "faults", "order", "life"]
 
 
 @pytest.fixture(scope="module")
