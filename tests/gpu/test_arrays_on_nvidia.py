@@ -11,7 +11,8 @@ from test_same_as_native import both, compiled, host  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.gpu
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
-ARRAYS = ["rectangles", "runs", "boxes", "rows", "batch", "batch3d", "graphs", "maps", "planes", "sparse", "references"]
+ARRAYS = ["rectangles", "runs", "boxes", "rows", "flat", "batch", "batch3d", "graphs", "references", "maps", "planes",
+          "sparse"]
 
 
 @pytest.fixture(scope="module")

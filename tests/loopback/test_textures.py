@@ -12,7 +12,7 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "gpu" / "programs"
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
-ARRAYS = ["rectangles", "runs", "boxes", "rows", "batch", "batch3d", "graphs", "references"]
+ARRAYS = ["rectangles", "runs", "boxes", "rows", "flat", "batch", "batch3d", "graphs", "references"]
 LACKING = ["maps", "planes", "sparse"]  # of the simulated card
 
 

@@ -178,6 +178,69 @@ static void rows()
     CHECK(cudaFreeHost(host));
 }
 
+/* ---- rectangles by the driver's own functions: simpleTextureDrv ---- */
+static CUDA_MEMCPY2D rectangle(size_t width, size_t height)
+{
+    CUDA_MEMCPY2D p = {};
+    p.WidthInBytes = width;
+    p.Height = height;
+    return p;
+}
+static void flat()
+{
+    const int w = 33, h = 21;
+    std::vector<float> data = ramp(w * h, 14), got(w * h), part;
+    CUDA_ARRAY_DESCRIPTOR d = { (size_t)w, (size_t)h, CU_AD_FORMAT_FLOAT, 1 };
+    float *there = on_device<float>(w * h);
+    cudaStream_t s;
+    CUarray a, b;
+    CHECK(cudaStreamCreate(&s));
+    driver("cuArrayCreate", &a, (const CUDA_ARRAY_DESCRIPTOR *)&d);
+    driver("cuArrayCreate", &b, (const CUDA_ARRAY_DESCRIPTOR *)&d);
+    CUDA_MEMCPY2D p = rectangle(w * 4, h);
+    p.srcMemoryType = CU_MEMORYTYPE_HOST;
+    p.srcHost = data.data();
+    p.srcPitch = w * 4;
+    p.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+    p.dstArray = a;
+    driver("cuMemcpy2D", (const CUDA_MEMCPY2D *)&p);
+    p = rectangle(20 * 4, 10);
+    p.srcMemoryType = p.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+    p.srcArray = a;
+    p.srcXInBytes = 3 * 4;
+    p.srcY = 4;
+    p.dstArray = b;
+    p.dstXInBytes = 11 * 4;
+    p.dstY = 9;
+    driver("cuMemcpy2DUnaligned", (const CUDA_MEMCPY2D *)&p);
+    p.srcArray = b;
+    p.srcXInBytes = 11 * 4;
+    p.srcY = 9;
+    p.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    p.dstDevice = (CUdeviceptr)there;
+    p.dstPitch = w * 4;
+    p.dstXInBytes = p.dstY = 0;
+    CHECK(cudaMemset(there, 0, w * h * 4));
+    driver("cuMemcpy2DAsync", (const CUDA_MEMCPY2D *)&p, s);
+    CHECK(cudaStreamSynchronize(s));
+    for (int i = 0; i < w * h; i++)
+        part.push_back(i % w < 20 && i / w < 10 ? data[(i / w + 4) * w + i % w + 3] : 0);
+    is("a part by way of two arrays", near(back(there, w * h), part, 0));
+    p = rectangle(w * 4, h);
+    p.srcMemoryType = CU_MEMORYTYPE_ARRAY;
+    p.srcArray = a;
+    p.dstMemoryType = CU_MEMORYTYPE_HOST;
+    p.dstHost = got.data();
+    p.dstPitch = w * 4;
+    driver("cuMemcpy2DUnaligned", (const CUDA_MEMCPY2D *)&p);
+    is("back", near(got, data, 0));
+    p.Height = h + 1;
+    printf("beyond the array: %d\n", (int)ask("cuMemcpy2DUnaligned", (const CUDA_MEMCPY2D *)&p));
+    driver("cuArrayDestroy", a);
+    driver("cuArrayDestroy", b);
+    CHECK(cudaFree(there));
+}
+
 /* ---- batches ---- */
 static void batch()
 {
@@ -495,8 +558,8 @@ static void sparse()
 int main(int argc, char **argv)
 {
     const body all[] = {
-        { "rectangles", rectangles }, { "runs", runs }, { "boxes", boxes }, { "rows", rows }, { "batch", batch },
-        { "batch3d", batch3d }, { "graphs", graphs }, { "references", references },
+        { "rectangles", rectangles }, { "runs", runs }, { "boxes", boxes }, { "rows", rows }, { "flat", flat },
+        { "batch", batch }, { "batch3d", batch3d }, { "graphs", graphs }, { "references", references },
         { "maps", maps }, { "planes", planes }, { "sparse", sparse },
     };
     return run_named(all, argc, argv);
