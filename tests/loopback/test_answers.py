@@ -18,7 +18,7 @@ SAYS = {
     "attributes": ["attribute 10: 0 32", "attribute 0: 1 -77", "device 1: 101"],
     "limits": ["limit 0: 0 1024", "limit 13: 215 77"],
     "without_init": ["D(cuMemAlloc)(nullptr, 0): 3", "D(cuDriverGetVersion)(&i): 0"],
-    "without_context": ["D(cuMemFree)(0): 201", "D(cuDevicePrimaryCtxReset)(0): 0"],
+    "without_context": ["D(cuMemFree)(0): 0", "D(cuDevicePrimaryCtxReset)(0): 0"],
     "wrong_devices": ["D(cuDeviceTotalMem)(&n, 1000): 101"],
     "wrong_contexts": ["D(cuCtxCreate)(&c, &params, 0, 0): 224", "D(cuCtxDestroy)(context): 201"],
     "wrong_streams": ["D(cuStreamCreate)(&s, 2): 1", "D(cuEventElapsedTime)(&ms, a, b): 400"],
