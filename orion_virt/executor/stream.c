@@ -49,7 +49,7 @@ CUresult oh_orion_mark(struct oh_twin *t, const struct ow_orion_mark_in *in, uin
     if (r == CUDA_SUCCESS && oh_config.region_fd >= 0 && !oh_is_capturing(stream))
         (void)OH_CALL(cuStreamWriteValue64_v2, stream, (CUdeviceptr)(uintptr_t)&oh_channel->marks[in->index],
                       in->value, 0);
-    return CUDA_SUCCESS;
+    return r;
 }
 
 CUresult oh_cuStreamBeginCapture_v2(struct oh_twin *t, const struct ow_cuStreamBeginCapture_v2_in *in, uint32_t bytes,
