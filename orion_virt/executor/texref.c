@@ -51,10 +51,11 @@ CUresult oh_cuModuleGetTexRef(struct oh_twin *t, const struct ow_cuModuleGetTexR
     void *module;
     CUresult r = oh_get(OW_KIND_MODULE, in->hmod, &module);
 
+    if (r != CUDA_SUCCESS)
+        return r;
     if (!oh_string(&parts, in->name_bytes, false, &text))
         return oh_fault(t, "a texture reference's name without end");
-    if (r == CUDA_SUCCESS)
-        r = OH_CALL(cuModuleGetTexRef, &reference, module, text);
+    r = OH_CALL(cuModuleGetTexRef, &reference, module, text);
     if (r == CUDA_SUCCESS)
         r = name(OW_KIND_TEXREF, reference, in->hmod, in->pTexRef, &out->pTexRef);
     if (r == CUDA_SUCCESS)
@@ -71,10 +72,11 @@ CUresult oh_cuModuleGetSurfRef(struct oh_twin *t, const struct ow_cuModuleGetSur
     void *module;
     CUresult r = oh_get(OW_KIND_MODULE, in->hmod, &module);
 
+    if (r != CUDA_SUCCESS)
+        return r;
     if (!oh_string(&parts, in->name_bytes, false, &text))
         return oh_fault(t, "a surface reference's name without end");
-    if (r == CUDA_SUCCESS)
-        r = OH_CALL(cuModuleGetSurfRef, &reference, module, text);
+    r = OH_CALL(cuModuleGetSurfRef, &reference, module, text);
     if (r == CUDA_SUCCESS)
         r = name(OW_KIND_SURFREF, reference, in->hmod, in->pSurfRef, &out->pSurfRef);
     if (r == CUDA_SUCCESS)

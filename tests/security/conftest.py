@@ -50,7 +50,7 @@ def _count(host: Host) -> dict[str, object]:
     status = host.status()
     return {"channels": sorted(c["channel"] for c in status["channels"]), "fds": status["fds"],
             "extents": sorted((r["uuid"], r["extents_used"]) for r in status["regions"]),
-            "warm": status["warm_workers"], "shm": sorted(p.name for p in Path("/dev/shm").glob("orion-*")),
+            "warm": status["warm_workers"], "shm": sorted(p.name for r in status["regions"] for p in Path("/dev/shm").glob(f"orion-{r['uuid']}*")),
             "processes": len(hosts.processes_of_session(host.process.pid))}  # fmt: skip
 
 
