@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import host as hosts
 import pytest
 
+CLIENT = Path(__file__).with_name("array_client.py")
 SOURCES = Path(__file__).resolve().parent.parent / "gpu" / "programs"
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
 ARRAYS = ["rectangles", "runs", "boxes", "rows", "flat", "batch", "batch3d", "graphs", "references"]
@@ -28,9 +30,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("nvcc"):
         pytest.skip("nvcc is not installed")
     folder = tmp_path_factory.mktemp("programs")
-    for name in ("textures", "arrays"):
-        flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations"]
-        subprocess.run(["nvcc", "-o", folder / name, SOURCES / f"{name}.cu", *flags], check=True)
+    flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations"]
+    per_thread = ["--default-stream", "per-thread"]
+    for made, source, more in (("textures", "textures", []), ("arrays", "arrays", []), ("per_thread", "arrays", per_thread)):
+        subprocess.run(["nvcc", "-o", folder / made, SOURCES / f"{source}.cu", *flags, *more], check=True)
     return folder
 
 
@@ -57,6 +60,17 @@ def test_arrays(host: hosts.Host, programs: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["rectangles", "boxes", "batch3d"])
 def test_arrays_over_tcp(host: hosts.Host, programs: Path, name: str) -> None:
     check(host.run([programs / "arrays", name], env=host.tcp_env))
+
+
+@pytest.mark.parametrize("name", ["boxes", "rows", "flat", "batch"])
+def test_arrays_with_a_default_stream_for_each_thread(host: hosts.Host, programs: Path, name: str) -> None:
+    check(host.run([programs / "per_thread", name]))
+
+
+@pytest.mark.parametrize("case", ["batch", "with_attributes", "handles", "textures"])
+def test_driver(host: hosts.Host, case: str) -> None:
+    done = host.run([sys.executable, CLIENT, case])
+    assert done.returncode == 0 and done.stdout.endswith("OK\n"), done.stdout + done.stderr
 
 
 def test_every_body_is_named(host: hosts.Host, programs: Path) -> None:
