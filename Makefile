@@ -36,7 +36,12 @@ compat:
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
 	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat $(TESTS)
 
-build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/ring-dump $(LIB)/install-client
+# Apart, since the program is not free: it is downloaded for the test alone.
+test-nvidia-smi: build
+	smi=$$(sh tests/loopback/fetch_nvidia_smi.sh build/nvidia-smi) && \
+	  ORION_NVIDIA_SMI=$$smi $(PY) -m pytest -q tests/loopback/test_nvidia_smi.py
+
+build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/guest/orion-smi $(LIB)/ring-dump $(LIB)/install-client
 gen: build/gen.stamp
 
 build/gen.stamp: $(SPEC)
@@ -62,11 +67,15 @@ $(LIB)/guest/libcuda.so.1: build/gen.stamp $(wildcard guest-agent/libcuda/*.[ch]
 NVML    := $(wildcard guest-agent/libnvidia-ml/*.c) \
   $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c maps.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
 
-$(LIB)/guest/libnvidia-ml.so.1: build/gen.stamp $(NVML) $(wildcard guest-agent/*/*.h) $(HEADERS)
+$(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard guest-agent/*/*.h) $(HEADERS)
 	@mkdir -p $(@D)
 	$(GUESTCC) $(COMMON) $(CFLAGS) -Iguest-agent/libnvidia-ml -Iguest-agent/libcuda -shared -Wl,-soname,libnvidia-ml.so.1 \
 	  -Wl,-z,nodelete -Wl,-z,defs -Wl,--version-script=guest-agent/libnvidia-ml/gen/libnvidia-ml.map -o $@ \
 	  $(NVML) guest-agent/libnvidia-ml/gen/answers.c
+
+# It finds the library beside itself, wherever the client is installed.
+$(LIB)/guest/orion-smi: $(LIB)/guest/libnvidia-ml.so.1 $(wildcard guest-agent/orion-smi/*.[ch])
+	$(GUESTCC) -std=gnu11 $(WARN) $(CFLAGS) -Iguest-agent/libnvidia-ml -o $@ guest-agent/orion-smi/*.c $< -Wl,-rpath,'$$ORIGIN'
 
 $(LIB)/ring-dump: $(wildcard ivshmem/tools/*.c) $(HEADERS)
 	@mkdir -p $(@D)
@@ -76,7 +85,7 @@ $(LIB)/guest/orion-demo: guest-agent/demo/demo.c
 	@mkdir -p $(@D)
 	$(GUESTCC) -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) -o $@ $< -ldl -lm
 
-$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
+$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
 	$(PY) guest-agent/installer/build.py $(LIB) $@
 
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
@@ -86,4 +95,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test compat build gen clean demo-ptx
+.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx

@@ -14,6 +14,7 @@ def payload(lib: Path) -> list[tuple[str, Path, str]]:
     return [
         ("libcuda.so.1", lib / "guest" / "libcuda.so.1", "0755"),
         ("libnvidia-ml.so.1", lib / "guest" / "libnvidia-ml.so.1", "0755"),
+        ("orion-smi", lib / "guest" / "orion-smi", "0755"),
         ("demo/orion-demo", lib / "guest" / "orion-demo", "0755"),
         ("demo/kernels.ptx", HERE.parent / "demo" / "kernels.ptx", "0644"),
         ("nccl.conf", HERE / "nccl.conf", "0644"),

@@ -8,6 +8,8 @@ import contextlib
 import json
 import logging
 import os
+import select
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from orion_virt.gpu.inventory import Inventory
 FRESH_SECONDS = 1.0  # however often guests ask, the cards are not asked more often
 _LOOK_SECONDS = 3.0
 _AGAIN_SECONDS = 10.0  # after a monitor that failed
-_LINE_BYTES = 1 << 20
+_STOP_SECONDS = 2.0
 
 _log = logging.getLogger("orion.sensors")
 
@@ -96,58 +98,69 @@ class Monitor:
 
     def __init__(self, bus_ids: Sequence[str]) -> None:
         self._bus_ids = bus_ids
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._busy = asyncio.Lock()
         self._last = Look()
         self._next = 0.0  # monotonic time from which on it is asked again
         self._said = False
 
     async def start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "ORION_", "PYTHON"))}
-        with contextlib.suppress(OSError):
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "orion_virt.gpu.monitor", *self._bus_ids, env=keep | {"PYTHONPATH": root}, cwd="/",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES,
-            )  # fmt: skip
+        await asyncio.to_thread(self._start)
 
     async def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await asyncio.to_thread(self._stop)
 
     async def look(self, pids: Sequence[int]) -> Look:
         async with self._busy:
             if time.monotonic() >= self._next:
-                self._last, wait = await self._ask()
+                self._last, wait = await asyncio.to_thread(self._ask)
                 self._next = time.monotonic() + wait
             return self._last
 
-    async def _ask(self) -> tuple[Look, float]:
+    def _start(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "ORION_", "PYTHON"))}
+        argv = [sys.executable, "-m", "orion_virt.gpu.monitor", *self._bus_ids]
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(argv, env=keep | {"PYTHONPATH": root}, cwd="/", stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE)
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the driver: it ends when that lets it
+            process.wait(_STOP_SECONDS)
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def _ask(self) -> tuple[Look, float]:
         if self._process is None:
-            await self.start()
+            self._start()
         try:
-            line = await asyncio.wait_for(self._line(), _LOOK_SECONDS)
-            found = json.loads(line)
+            found = json.loads(self._line())
+            look = Look([_numbered(card) for card in found["figures"]],
+                        [{pid: (load[0], load[1]) for pid, load in _numbered(card).items()} for card in found["load"]])
             self._said = False
-            return Look([_numbered(card) for card in found["figures"]],
-                        [{pid: (load[0], load[1]) for pid, load in _numbered(card).items()} for card in found["load"]]), FRESH_SECONDS
-        except (asyncio.TimeoutError, OSError, ValueError) as error:
+            return look, FRESH_SECONDS
+        except (OSError, ValueError, KeyError) as error:
             if not self._said:
-                _log.warning("guests' NVML shows no temperature, power and load: the cards' sensors do not answer (%s)",
-                             error or "it took too long")
+                _log.warning("guests' NVML shows no temperature, power and load: the cards' sensors do not answer (%s)", error)
             self._said = True
-            await self.stop()
+            self._stop()
             return Look(), _AGAIN_SECONDS
 
-    async def _line(self) -> bytes:
-        if self._process is None or self._process.stdin is None or self._process.stdout is None:
+    def _line(self) -> bytes:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
             raise OSError("the monitor cannot be started")
-        self._process.stdin.write(b"\n")
-        await self._process.stdin.drain()
-        return await self._process.stdout.readline()
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], _LOOK_SECONDS)[0]:
+            raise OSError(f"nothing within {_LOOK_SECONDS} s")
+        return process.stdout.readline()
 
 
 def _numbered(found: dict[str, Any]) -> dict[int, Any]:

@@ -22,6 +22,7 @@ def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (lib / "guest").mkdir()
     (lib / "guest" / "libcuda.so.1").write_bytes(bytes(range(256)) * 500 + b"no newline at the end")
     (lib / "guest" / "libnvidia-ml.so.1").write_bytes(b"\xff\0nvml" * 999)
+    (lib / "guest" / "orion-smi").write_bytes(b"smi")
     (lib / "guest" / "orion-demo").write_bytes(b"\n\n\0\n")
     build = runpy.run_path(str(ROOT / "guest-agent" / "installer" / "build.py"))["build"]
     build(lib, lib / "install-client")
@@ -50,6 +51,8 @@ def test_installs_every_byte(shell: list[str], installer: Path, tmp_path: Path) 
     assert (lib / "demo/orion-demo").read_bytes() == b"\n\n\0\n"
     assert (lib / "libcuda.so").readlink() == Path("libcuda.so.1")
     assert (lib / "libnvidia-ml.so").read_bytes() == (installer.parent / "guest" / "libnvidia-ml.so.1").read_bytes()
+    assert (lib / "orion-smi").read_bytes() == b"smi"
+    assert (tmp_path / "usr/bin/orion-smi").readlink() == Path("/usr/lib/orion/orion-smi")
     assert (tmp_path / "etc/ld.so.conf.d/orion.conf").read_text() == "/usr/lib/orion\n"
 
 

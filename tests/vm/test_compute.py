@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import re
 import shutil
@@ -127,6 +128,21 @@ def test_the_demo_program(setup: Setup, installed: Guest) -> None:
     assert "over shared memory" in setup.oriond.output()
 
 
+def test_orion_smi(setup: Setup, installed: Guest) -> None:
+    """An ordinary user sees the vGPU and its processes, also without the group."""
+    libraries = must(installed.run("/usr/sbin/ldconfig -p"))
+    assert "libnvidia-ml.so.1 " in libraries and "libnvidia-ml.so " in libraries
+    busy = f"{DEMO} /usr/lib/orion/demo/kernels.ptx 512 >/dev/null 2>&1 & demo=$!"
+    look = """orion-smi --json | grep -q "\\"pid\\": $demo,.*\\"used_bytes\\": [1-9]" && break"""
+    watch = f"for i in $(seq 100); do {look}; sleep 0.1; done; orion-smi --json; echo $demo"
+    *_, told, pid = must(installed.run(f"{busy}; {watch}; kill $demo", timeout=120)).splitlines()
+    vgpu = json.loads(told)["vgpus"][0]
+    assert vgpu["name"] == "Orion Simulated GPU" and vgpu["temperature_c"] == 30
+    assert [(p["pid"], p["name"], p["used_bytes"] > 0) for p in vgpu["processes"]] == [(int(pid), DEMO, True)]
+    other = must(installed.run(f"ORION_CONTROLLER={setup.libvirt.gateway}:9123 orion-smi -L", user="other"))
+    assert "is not in group orion" in other and "GPU 0: Orion Simulated GPU (UUID: GPU-" in other
+
+
 def test_a_wrong_kernel_of_the_demo_is_caught(installed: Guest, shared: Path) -> None:
     ptx = (HERE.parents[1] / "guest-agent" / "demo" / "kernels.ptx").read_text()
     wrong = re.sub(r"fma\.rn\.f32", "mul.rn.f32", ptx, count=1)
@@ -169,6 +185,6 @@ def test_a_user_outside_the_group(setup: Setup, installed: Guest) -> None:
 def test_uninstall(installed: Guest) -> None:
     assert "has been removed" in must(installed.run("sh /shared/install-client --uninstall", user="root"))
     assert "/usr/lib/orion" not in must(installed.run("/usr/sbin/ldconfig -p"))
-    assert installed.run(f"ls -d /usr/lib/orion {DEMO} /usr/bin/orion-check /dev/nvidiactl | grep .").status != 0
+    assert installed.run(f"ls -d /usr/lib/orion {DEMO} /usr/bin/orion-check /usr/bin/orion-smi /dev/nvidiactl | grep .").status != 0
     again = installed.run("sh /shared/install-client --uninstall", user="root")
     assert again.status == 1 and "nothing is installed" in again.output
