@@ -96,7 +96,7 @@ class Control(ctypes.LittleEndianStructure):
     _fields_ = [("kind", _u32), ("status", _i32), ("a", _u64), ("b", _u64), ("text", ctypes.c_char * 232)]
 
 
-GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN = range(1, 10)
+GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN, PAGES, PAGES_FILLED, PAGES_END = range(1, 13)
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

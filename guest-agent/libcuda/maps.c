@@ -61,6 +61,8 @@ static bool parse(const char *line, struct og_map *m)
     while (*p == ' ')
         p++;
     m->is_stack = !strncmp(p, "[stack", 6);
+    m->is_memory = !strncmp(p, "/dev/shm/", 9) || !strncmp(p, "/memfd:", 7) || !strncmp(p, "/SYSV", 5) ||
+                   !strncmp(p, "/dev/zero", 9);
     m->is_special = *p == '[' && !m->is_stack && strncmp(p, "[heap]", 6) && strncmp(p, "[anon", 5);
     return true;
 }

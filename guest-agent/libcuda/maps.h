@@ -11,6 +11,7 @@ struct og_map {
     bool read, write, execute, is_private;
     bool is_stack;   /* the main thread's */
     bool is_special; /* the kernel's: vdso and the like */
+    bool is_memory;  /* a file that lives in memory: POSIX and System V shared memory, memfd, shared anonymous pages */
 };
 
 /* Visits the mappings that have a byte in [from, to), in order, until one returns false; then, or where the kernel

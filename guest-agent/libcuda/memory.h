@@ -18,6 +18,7 @@ struct og_host_range {
     bool managed;
     bool in_region;    /* zero copy; else copies are staged: over TCP, and of registered pages that could not move */
     bool backing;      /* region memory behind registered pages: no address of the application's */
+    bool between;      /* registered pages that other processes have too */
     uint64_t region_addr; /* of its first byte, where it is in the region */
 };
 
@@ -28,7 +29,7 @@ OG_MUST_CHECK CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool manage
 OG_MUST_CHECK CUresult og_host_free(void *p, bool managed);
 /* For registered.c. Claims [start, start + bytes) whole pages at a time: HOST_MEMORY_ALREADY_REGISTERED. */
 OG_MUST_CHECK CUresult og_host_claim(const struct og_host_range *range);
-void og_host_settle(const void *p, uint64_t region_addr); /* its pages have moved */
+void og_host_settle(const void *p, uint64_t region_addr, bool between); /* its pages have moved */
 bool og_host_unclaim(const void *p, struct og_host_range *range);
 OG_MUST_CHECK CUresult og_backing_take(uint64_t bytes, uint64_t *region_addr);
 void og_backing_put(uint64_t region_addr);

@@ -16,6 +16,7 @@
 /* Pages [start, start + bytes) of the application show region memory at region_addr. */
 struct moved {
     uint64_t start, bytes, region_addr;
+    void *file; /* of shared pages: another mapping of them, for the way back; NULL: private ones */
     struct moved *next;
 };
 
@@ -68,6 +69,30 @@ bool og_moved_possible(uint64_t start, uint64_t bytes, bool read_only)
            q.next >= q.end;
 }
 
+struct shared_question {
+    uint64_t start, end;
+    struct og_piece *piece;
+    bool yes;
+};
+
+static bool is_shareable(const struct og_map *m, void *arg)
+{
+    struct shared_question *q = arg;
+
+    q->yes = m->start <= q->start && m->end >= q->end && !m->is_private && m->is_memory && m->read && m->write &&
+             (m->device != og_shared_region.device || m->inode != og_shared_region.inode);
+    *q->piece = (struct og_piece){ m->device, m->inode, m->offset + (q->start - m->start) };
+    return false;
+}
+
+bool og_moved_shareable(uint64_t start, uint64_t bytes, struct og_piece *piece)
+{
+    struct shared_question q = { start, start + bytes, piece, false };
+
+    og_maps_each(start, q.end, is_shareable, &q);
+    return q.yes && og_shared_region.fd >= 0;
+}
+
 /* ---- back ---- */
 
 /* Private pages with the same bytes in place of [start, end); the swap itself is atomic. */
@@ -115,12 +140,27 @@ static bool note_ours(const struct og_map *m, void *arg)
     return ++u->nr < 64;
 }
 
+/* The file's pages with the present bytes, unless the application has mapped something else there. */
+static bool undo_shared_locked(const struct moved *v)
+{
+    struct undo u = { .v = v };
+
+    og_maps_each(v->start, v->start + v->bytes, note_ours, &u);
+    memcpy(v->file, at(v->region_addr), v->bytes);
+    if (u.nr == 1 && u.start[0] == v->start && u.end[0] == v->start + v->bytes)
+        return mremap(v->file, v->bytes, v->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(v->start)) != MAP_FAILED;
+    munmap(v->file, v->bytes);
+    return true;
+}
+
 /* In steps of 64 mappings, each of which is private afterwards. */
 static bool undo_locked(const struct moved *v)
 {
     struct undo u = { .v = v };
     bool all_seen;
 
+    if (v->file)
+        return undo_shared_locked(v);
     do {
         u.nr = 0;
         all_seen = og_maps_each(v->start, v->start + v->bytes, note_ours, &u);
@@ -205,12 +245,40 @@ bool og_moved_there(uint64_t start, uint64_t bytes, uint64_t region_addr, bool r
     if (!v)
         return false;
     pthread_mutex_lock(&lock);
-    *v = (struct moved){ start, bytes, region_addr, all };
+    *v = (struct moved){ start, bytes, region_addr, NULL, all };
     done = show_region(v, read_only ? PROT_READ : PROT_READ | PROT_WRITE);
     if (done) {
         all = v;
     } else {
         undo_locked(v);
+        free(v);
+    }
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+bool og_moved_shared(uint64_t start, uint64_t bytes, uint64_t region_addr, bool fill)
+{
+    struct moved *v = malloc(sizeof(*v));
+    off_t off = (off_t)(region_addr - (uint64_t)(uintptr_t)og_shared_region.base);
+    bool done = false;
+
+    if (!v)
+        return false;
+    pthread_mutex_lock(&lock);
+    *v = (struct moved){ start, bytes, region_addr, NULL, all };
+    v->file = mremap(at(start), 0, bytes, MREMAP_MAYMOVE); /* of length 0: a second mapping of shared pages */
+    if (v->file != MAP_FAILED) {
+        if (fill)
+            memcpy(at(region_addr), v->file, bytes);
+        done = mmap(at(start), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, og_shared_region.fd, off) !=
+               MAP_FAILED;
+    }
+    if (done) {
+        all = v;
+    } else {
+        if (v->file != MAP_FAILED)
+            munmap(v->file, bytes);
         free(v);
     }
     pthread_mutex_unlock(&lock);

@@ -408,7 +408,7 @@ CUresult og_host_claim(const struct og_host_range *range)
     return r;
 }
 
-void og_host_settle(const void *p, uint64_t region_addr)
+void og_host_settle(const void *p, uint64_t region_addr, bool between)
 {
     size_t at;
 
@@ -417,6 +417,7 @@ void og_host_settle(const void *p, uint64_t region_addr)
     if (at < nr_ranges) {
         ranges[at].in_region = true;
         ranges[at].region_addr = region_addr;
+        ranges[at].between = between;
     }
     pthread_mutex_unlock(&lock);
 }

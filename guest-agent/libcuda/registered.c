@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Registered memory: private pages of the application move into the region, others are staged. */
+/* Registered memory: pages of the application move into the region, those of files on disks are staged. */
+#include <time.h>
+
 #include "context.h"
 #include "memory.h"
 #include "moved.h"
@@ -55,6 +57,61 @@ static CUresult move(const struct og_host_range *range, uint64_t *region_addr)
     return r;
 }
 
+/* ---- pages that processes share: all of them must show the same region memory ---- */
+
+#define FILL_MS 5000 /* for another process to put the bytes in */
+
+static CUresult take_piece(const struct og_piece *piece, uint64_t bytes, uint64_t *off, bool *fill)
+{
+    struct timespec ms = { 0, 1000000 };
+    uint32_t first = 0;
+    CUresult r = CUDA_ERROR_NOT_READY;
+
+    for (unsigned i = 0; i < FILL_MS && r == CUDA_ERROR_NOT_READY; i++) {
+        if (i)
+            nanosleep(&ms, NULL);
+        r = og_send_orion_pages_take(piece->device, piece->inode, piece->offset, bytes, off, &first);
+    }
+    *fill = first;
+    return r;
+}
+
+static void end_piece(uint64_t off)
+{
+    if (og_send_orion_pages_end(off) != CUDA_SUCCESS)
+        og_log("the host did not know the shared memory at region offset %#llx", (unsigned long long)off);
+}
+
+/* As move(), for memory that other processes have too and register as well: kernels and all of them see it then. */
+static CUresult move_shared(const struct og_host_range *range, uint64_t *region_addr)
+{
+    struct pages p = pages_of(range);
+    uint64_t base = (uint64_t)(uintptr_t)og_region(), off;
+    struct og_piece piece;
+    bool fill;
+    CUresult r;
+
+    if (!og_shared_memory() || !og_peer_knows(OW_OP_orion_pages_take) || !og_moved_shareable(p.start, p.bytes, &piece))
+        return CUDA_ERROR_NOT_SUPPORTED;
+    r = take_piece(&piece, p.bytes, &off, &fill);
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!og_moved_shared(p.start, p.bytes, base + off, fill)) {
+        end_piece(off);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (fill)
+        r = og_send_orion_pages_filled(off);
+    if (r == CUDA_SUCCESS)
+        r = og_send_orion_alias(p.start, off, p.bytes);
+    if (r != CUDA_SUCCESS) {
+        og_moved_back(p.start);
+        end_piece(off);
+    }
+    *region_addr = base + off + (range->start - p.start);
+    return r;
+}
+
 /* Where pages cannot move (shared ones, files, a stack, a full region), copies from and to them go through staging
  * memory, in stream order, and kernels cannot see them: an application that needs that is told. */
 static CUresult stays(CUresult why, unsigned flags)
@@ -88,8 +145,12 @@ OG_EXPORT CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int F
     if (r != CUDA_SUCCESS)
         return r;
     r = move(&range, &region_addr);
+    if (r == CUDA_ERROR_NOT_SUPPORTED && Flags & FLAG_DEVICEMAP) {
+        r = move_shared(&range, &region_addr);
+        range.between = r == CUDA_SUCCESS;
+    }
     if (r == CUDA_SUCCESS) {
-        og_host_settle(p, region_addr);
+        og_host_settle(p, region_addr, range.between);
         return CUDA_SUCCESS;
     }
     r = stays(r, Flags);
@@ -105,9 +166,12 @@ void og_registered_end(const struct og_host_range *range)
     p.region_addr = range->region_addr - (range->start - p.start);
     if (og_send_orion_unalias(p.start) != CUDA_SUCCESS)
         og_log("the worker did not know the memory at %#llx", (unsigned long long)p.start);
-    if (og_moved_back(p.start))
-        og_backing_put(p.region_addr);
-    else
+    if (og_moved_back(p.start)) {
+        if (range->between)
+            end_piece(p.region_addr - (uint64_t)(uintptr_t)og_region());
+        else
+            og_backing_put(p.region_addr);
+    } else
         og_log("no memory for pages of its own: what was registered at %p stays in the region", (void *)(uintptr_t)p.start);
 }
 

@@ -111,6 +111,9 @@ static void handle(const struct oh_control *m, int fd)
     case OH_SHARE:
     case OH_OPEN:
     case OH_UNSHARE:
+    case OH_PAGES:
+    case OH_PAGES_FILLED:
+    case OH_PAGES_END:
         pthread_mutex_lock(&lock);
         if (answer_fd >= 0)
             close(answer_fd);

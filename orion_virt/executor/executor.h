@@ -50,6 +50,11 @@ enum oh_control_kind {
     OH_SHARE = 6,    /* a = kind, b = bytes of memory, text = the driver's handle, or its descriptor comes along -> text = token */
     OH_OPEN = 7,     /* a = kind, text = token -> b = bytes, text = handle, or the descriptor; -ENOENT */
     OH_UNSHARE = 8,  /* text = token: this worker has no more part in it -> status */
+    /* Pages that processes of a domain share, in region memory of which each has a part. */
+    OH_PAGES = 10,        /* a = bytes, text = file and offset, 24 bytes -> a = region offset, b = bytes; status 0, 1: fill it,
+                             -EAGAIN: another does; -EEXIST: another piece of that file overlaps it */
+    OH_PAGES_FILLED = 11, /* a = region offset -> status */
+    OH_PAGES_END = 12,    /* a = region offset -> status */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {

@@ -16,6 +16,7 @@
 struct extent {
     uint64_t off, bytes;
     bool registered;
+    bool shared; /* with other channels: not ours to wipe */
 };
 
 /* Sorted by off. Readers look up at every copy; grants change seldom. */
@@ -102,7 +103,7 @@ static bool acceptable_locked(uint64_t off, uint64_t bytes)
            (i == nr_extents || extents[i].off >= off + bytes);
 }
 
-static int add(uint64_t off, uint64_t bytes)
+static int add(uint64_t off, uint64_t bytes, bool shared)
 {
     uint32_t i;
     int err = -ENOMEM;
@@ -115,7 +116,7 @@ static int add(uint64_t off, uint64_t bytes)
         if (!err) {
             i = find_locked(off);
             memmove(&extents[i + 1], &extents[i], (nr_extents - i) * sizeof(*extents));
-            extents[i] = (struct extent){ .off = off, .bytes = bytes };
+            extents[i] = (struct extent){ .off = off, .bytes = bytes, .shared = shared };
             nr_extents++;
         }
     }
@@ -246,7 +247,7 @@ CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got)
         return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
     err = oh_config.region_fd < 0 ? grant_private(&m) : oh_control_call(&m);
     if (!err)
-        err = m.b >= bytes ? add(m.a, m.b) : -EINVAL;
+        err = m.b >= bytes ? add(m.a, m.b, false) : -EINVAL;
     if (err) {
         oh_log("no grant of %llu bytes of region memory: %s%s; shm_buffer_size in server.conf or region= in the "
                "domain's metadata sets the region's size", (unsigned long long)bytes, strerror(-err),
@@ -260,14 +261,15 @@ CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got)
 }
 
 /* Takes the entry out; false: no grant of exactly this range (the block is none). */
-static bool take(uint64_t off, uint64_t bytes, struct extent *e)
+static bool take(uint64_t off, uint64_t bytes, bool shared, struct extent *e)
 {
     bool found = false;
     uint32_t i;
 
     pthread_rwlock_wrlock(&lock);
     i = find_locked(off);
-    if (off != oh_config.block_off && i < nr_extents && extents[i].off == off && extents[i].bytes == bytes) {
+    if (off != oh_config.block_off && i < nr_extents && extents[i].off == off && extents[i].bytes == bytes &&
+        extents[i].shared == shared) {
         *e = extents[i];
         memmove(&extents[i], &extents[i + 1], (nr_extents - i - 1) * sizeof(*extents));
         nr_extents--;
@@ -282,7 +284,7 @@ CUresult oh_extents_release(uint64_t off, uint64_t bytes)
     struct oh_control m = { .kind = OH_RELEASE, .a = off, .b = bytes };
     struct extent e;
 
-    if (!take(off, bytes, &e))
+    if (!take(off, bytes, false, &e))
         return CUDA_ERROR_INVALID_VALUE;
     oh_alias_drop(off, bytes);
     unregister(&e);
@@ -291,6 +293,26 @@ CUresult oh_extents_release(uint64_t off, uint64_t bytes)
     if (oh_config.region_fd >= 0)
         oh_control_tell(&m);
     return CUDA_SUCCESS;
+}
+
+int oh_extents_hold(uint64_t off, uint64_t bytes)
+{
+    int err = add(off, bytes, true);
+
+    if (!err)
+        register_one(off);
+    return err;
+}
+
+void oh_extents_let_go(uint64_t off, uint64_t bytes)
+{
+    struct extent e;
+
+    if (!take(off, bytes, true, &e))
+        return;
+    oh_alias_drop(off, bytes);
+    unregister(&e);
+    unmap(off, bytes);
 }
 
 /* ---- start ---- */
@@ -344,7 +366,7 @@ int oh_extents_start(void)
                      strerror(-err));
         return err;
     }
-    err = add(oh_config.block_off, block_bytes());
+    err = add(oh_config.block_off, block_bytes(), false);
     if (err)
         oh_set_error("the channel block at region offset 0x%llx cannot be mapped: %s",
                      (unsigned long long)oh_config.block_off, strerror(-err));

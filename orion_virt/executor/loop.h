@@ -87,6 +87,8 @@ void oh_watch_lead(void);
 void oh_watch_wake_leader(void);
 
 /* ---- extents.c ---- */
+OH_MUST_CHECK int oh_extents_hold(uint64_t off, uint64_t bytes); /* maps and registers what several channels have; -errno */
+void oh_extents_let_go(uint64_t off, uint64_t bytes);
 int oh_extents_start(void);              /* maps the channel block */
 /* Makes some context current, *old is to be set again; false: there is none. */
 bool oh_borrow_context(CUcontext *old);

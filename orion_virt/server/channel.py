@@ -15,80 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orion_virt import layout
-from orion_virt.errors import NotFound, OrionError, ProtocolError, QuotaExceeded
-from orion_virt.region import file
-from orion_virt.region.regions import Region
+from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
 from orion_virt.server.hello import Hello
+from orion_virt.server.memory import Memory
+from orion_virt.server.pages import KEY_BYTES, Pages
 from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Worker, words
-from orion_virt.units import MIB
 
 STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its client is killed
 _CONTROL_BYTES = layout.ctypes.sizeof(layout.Control)
 _TEXT = layout.Control.text.offset
 
 _log = logging.getLogger("orion.channel")
-
-
-class Memory:
-    """The extents of one channel. Holds a descriptor of its own, so that it outlives the region's removal."""
-
-    def __init__(self, region: Region) -> None:
-        self.region = region
-        self.fd = os.dup(region.fd)
-        self._owned: set[int] = set()
-        self.block = -1
-
-    async def take_block(self, channel_id: int) -> int:
-        """Grants, reserves and prepares the channel block; returns its offset."""
-        off, n_bytes = await self.grant(layout.CHANNEL_BYTES if self.region.extents.nr > 1 else 1)
-        self.block = off
-        file.wipe(self.fd, off, layout.STAGING_OFF)
-        os.pwrite(self.fd, layout.channel_head(channel_id, n_bytes), off)
-        return off
-
-    async def grant(self, n_bytes: int) -> tuple[int, int]:
-        """Adjacent extents with real memory behind them. Raises QuotaExceeded or Unavailable."""
-        extents = self.region.extents
-        run = extents.take(n_bytes)
-        if run is None:
-            raise QuotaExceeded(
-                f"domain {self.region.uuid}: no {n_bytes // MIB or 1} MiB in one piece left in its region "
-                f"({extents.nr_used} of {extents.nr} extents are used)",
-                hint="Raise [server-shm] shm_buffer_size or the domain's `region` setting, and power-cycle the domain",
-            )
-        try:
-            await asyncio.to_thread(file.reserve, self.fd, *run)
-        except BaseException:
-            extents.give_back(*run)
-            raise
-        self._owned.update(self._starts(*run))
-        return run
-
-    async def release(self, off: int, n_bytes: int) -> None:
-        """Wipes and frees what was granted before. Raises ProtocolError for anything else."""
-        starts = self._starts(off, n_bytes)
-        if not self.region.extents.is_used(off, n_bytes) or not starts <= self._owned or self.block in starts:
-            raise ProtocolError(f"release of 0x{off:x}+0x{n_bytes:x}, which is not granted")
-        self._owned -= starts
-        await self._free(off, n_bytes)
-
-    async def _free(self, off: int, n_bytes: int) -> None:
-        try:
-            await asyncio.to_thread(file.wipe, self.fd, off, n_bytes)
-        except OSError as error:
-            _log.warning("domain %s: extents cannot be wiped: %s", self.region.uuid, error)
-        self.region.extents.give_back(off, n_bytes)
-
-    async def close(self) -> None:
-        """Gives everything back."""
-        unit = self.region.extents.unit
-        while self._owned:
-            await self._free(self._owned.pop(), unit)
-        os.close(self.fd)
-
-    def _starts(self, off: int, n_bytes: int) -> set[int]:
-        return set(range(off, off + n_bytes, self.region.extents.unit))
 
 
 @dataclass
@@ -103,6 +41,7 @@ class Channel:
     conn: socket.socket  # ours is watched for hang-up only
     memory: Memory | None
     shares: Shares
+    pages: Pages
     on_gone: Callable[[Channel], None]
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
@@ -162,6 +101,10 @@ class Channel:
             self._open(message.a, token)
         elif message.kind == layout.UNSHARE:
             self._unshare(token)
+        elif message.kind == layout.PAGES:
+            self._spawn(self._pages(message.a, token[:KEY_BYTES]))
+        elif message.kind in (layout.PAGES_FILLED, layout.PAGES_END):
+            self._spawn(self._pages_word(message.kind, message.a))
         else:
             self._distrust(f"a datagram of kind {message.kind}")
 
@@ -194,6 +137,36 @@ class Channel:
             self._distrust(str(error))
             return
         self._answer(layout.UNSHARE, 0)
+
+    async def _pages(self, n_bytes: int, key: bytes) -> None:
+        answer = layout.Control(kind=layout.PAGES)
+        try:
+            if self.memory is None:
+                raise ProtocolError("pages to share, of a client without a region")
+            piece, fill = await self.pages.take(self.memory.region, self.id, key, n_bytes)
+            answer.a, answer.b, answer.status = piece.off, piece.got, int(fill)
+        except ProtocolError as error:
+            self._distrust(str(error))
+            return
+        except Conflict:
+            answer.status = -errno.EEXIST
+        except Unavailable:
+            answer.status = -errno.EAGAIN
+        except OrionError as error:
+            answer.status = -errno.ENOMEM
+            _log.warning("channel %d: %s", self.id, error)
+        self._tell(answer)
+
+    async def _pages_word(self, kind: int, off: int) -> None:
+        try:
+            if kind == layout.PAGES_FILLED:
+                self.pages.filled(self.id, off)
+            else:
+                await self.pages.leave(self.id, off)
+        except ProtocolError as error:
+            self._distrust(str(error))
+            return
+        self._answer(kind, 0)
 
     def own(self, token: bytes) -> None:
         """The memory behind a token is this worker's to book from now on."""
@@ -294,6 +267,7 @@ class Channel:
     async def _finish(self) -> None:
         mine = asyncio.current_task()
         await asyncio.gather(*(task for task in self._tasks if task is not mine), return_exceptions=True)
+        await self.pages.gone(self.id)
         if self.memory is not None:
             await self.memory.close()
         self.on_gone(self)

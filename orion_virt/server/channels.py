@@ -19,9 +19,11 @@ from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
-from orion_virt.server.channel import Channel, Memory
+from orion_virt.server.channel import Channel
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
+from orion_virt.server.memory import Memory
+from orion_virt.server.pages import Pages
 from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Pool, user_ids
 
@@ -41,7 +43,7 @@ class Channels:
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
-        self._shares = Shares()
+        self._shares, self._pages = Shares(), Pages()
 
     def start(self) -> None:
         self._hangup.start()
@@ -81,7 +83,7 @@ class Channels:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._gone)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone)
         self._live[channel_id] = channel
         return channel
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent / "programs"
 PROCESSES = str(HERE / "processes.py")
 NCCL_CONF = hosts.ROOT / "guest-agent" / "installer" / "nccl.conf"
-BODIES = ["simple", "vmm", "pool", "wrong"]
+BODIES = ["simple", "vmm", "pool", "pages", "wrong"]
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 TWO = {"ORION_VGPU": 2, "ORION_GMEM": 12000}
 
@@ -44,9 +44,9 @@ def both(host: hosts.Host, command: list[str]) -> None:
     assert ours.returncode == native.returncode
 
 
-def on_two(host: hosts.Host, name: str) -> str:
+def on_two(host: hosts.Host, name: str, **variables: object) -> str:
     """Standard output of a program of two ranks, as a guest runs it whose NCCL reads what the installer wrote."""
-    done = host.run([sys.executable, PROCESSES, name], timeout=300, NCCL_CONF_FILE=NCCL_CONF, **TWO)
+    done = host.run([sys.executable, PROCESSES, name], timeout=300, **({"NCCL_CONF_FILE": NCCL_CONF} | TWO | variables))
     print(done.stdout, done.stderr, host.output()[-3000:], sep="\n--\n")
     assert done.returncode == 0
     return done.stdout
@@ -72,8 +72,10 @@ def test_torch_shared(host: hosts.Host) -> None:
 
 
 @needs_torch
-def test_nccl_sum(host: hosts.Host) -> None:
-    lines = on_two(host, "nccl_sum").splitlines()
+@pytest.mark.parametrize("disabled", [0, 1])
+def test_nccl_sum(host: hosts.Host, disabled: int) -> None:
+    """By CUDA memory of both, and by pages in /dev/shm."""
+    lines = on_two(host, "nccl_sum", NCCL_P2P_DISABLE=disabled).splitlines()
     assert lines == [f"sum of {size} True" for size in (1, 1000, 1 << 20, 16 << 20)] + [
         "gathered [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]] broadcast [1.0, 1.0, 1.0, 1.0, 1.0]",
         "end",

@@ -7,6 +7,7 @@ Both speak over a unix socket pair; prints OK or what was wrong.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import pickle
 import signal
@@ -412,6 +413,72 @@ def context_ends_other(peer: Peer) -> None:
     setup()
     answers("cuMemcpyDtoH_v2", 1, (c_char * 8)(), c_uint64(at), c_size_t(8))
     expect(read(opened(handle), 5000), pattern(5000, 1), "after the reset")
+    peer.send("done")
+
+
+# ---- pages of a file in memory, registered by both: NCCL's way where GPUs cannot reach each other ----
+
+LENGTH = (2 << 20) + 8192
+
+
+class Pages:
+    """A mapping of the file that outlives registration."""
+
+    def __init__(self, fd: int) -> None:
+        self.map = mmap.mmap(fd, LENGTH)
+        self.at = ctypes.addressof(c_char.from_buffer(self.map))
+
+    def register(self) -> int:
+        pointer = c_uint64()
+        call("cuMemHostRegister_v2", c_void_p(self.at), c_size_t(LENGTH), 3)  # PORTABLE, DEVICEMAP
+        call("cuMemHostGetDevicePointer_v2", byref(pointer), c_void_p(self.at), 0)
+        assert pointer.value == self.at
+        return pointer.value
+
+
+def pages(peer: Peer) -> None:
+    fd = os.memfd_create("pages")
+    os.truncate(fd, LENGTH)
+    mine = Pages(fd)
+    mine.map[:] = pattern(LENGTH, 1)
+    pointer = mine.register()
+    assert mine.map[:] == pattern(LENGTH, 1), "the contents come along"
+    peer.send("registered", fd)
+    assert peer.get() == "set"
+    assert mine.map[:100] == bytes([5]) * 100, "what the other's GPU wrote"
+    mine.map[:3] = b"abc"
+    call("cuMemsetD8_v2", c_uint64(pointer + LENGTH - 50), ctypes.c_ubyte(6), c_size_t(50))
+    call("cuCtxSynchronize")
+    peer.send("written")
+    assert peer.get() == "seen"
+    call("cuMemHostUnregister", c_void_p(mine.at))
+    peer.send("unregistered")
+    assert peer.get() == "done"
+    want = b"abc" + bytes([5]) * 97 + pattern(LENGTH, 1)[100:-50] + bytes([6]) * 50
+    assert mine.map[:] == want and os.pread(fd, LENGTH, 0) == want, "the file has it all in the end"
+    mine.register()
+    assert mine.map[:] == want, "registered again"
+
+
+def pages_other(peer: Peer) -> None:
+    _, (fd,) = peer.get_fds()
+    mine = Pages(fd)
+    half = c_void_p(mine.at + 4096)
+    answers("cuMemHostRegister_v2", 801, half, c_size_t(4096), 3)  # a part of what is shared otherwise
+    pointer = mine.register()
+    assert mine.map[:] == pattern(LENGTH, 1)
+    call("cuMemsetD8_v2", c_uint64(pointer), ctypes.c_ubyte(5), c_size_t(100))
+    call("cuCtxSynchronize")
+    peer.send("set")
+    assert peer.get() == "written"
+    back = device(LENGTH)
+    call("cuMemcpyHtoD_v2", c_uint64(back), c_void_p(mine.at), c_size_t(LENGTH))
+    assert (read(back, 3), read(back + LENGTH - 50, 50)) == (b"abc", bytes([6]) * 50)
+    peer.send("seen")
+    assert peer.get() == "unregistered"
+    assert mine.map[:3] == b"abc"
+    call("cuMemHostUnregister", c_void_p(mine.at))
+    answers("cuMemHostUnregister", 713, c_void_p(mine.at))
     peer.send("done")
 
 

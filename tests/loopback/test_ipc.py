@@ -14,7 +14,7 @@ import pytest
 from host import Host
 
 PROGRAM = str(Path(__file__).with_name("ipc_client.py"))
-CASES = ["memory", "events", "vmm", "pool", "opener_dies", "context_ends"]
+CASES = ["memory", "events", "vmm", "pool", "opener_dies", "context_ends", "pages"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("body", ["simple", "vmm", "pool", "wrong"])
+@pytest.mark.parametrize("body", ["simple", "vmm", "pool", "pages", "wrong"])
 def test_programs_as_on_a_card(host: Host, program: Path, body: str) -> None:
     """Through NVIDIA's runtime, with kernels on both sides."""
     done = host.run([str(program), body], timeout=120)

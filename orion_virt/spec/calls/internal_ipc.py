@@ -23,4 +23,10 @@ CALLS = [
         context=False),
     # how memory may be shared: CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, ALLOWED_HANDLE_TYPES
     internal(116, "orion_pointer_sharing", inp("ptr", WU64), inp("attribute", WU32), out("value", WU64), context=False),
+    # region memory for pages that processes share: the same for all who name the same piece of the same file of theirs.
+    # fill 1: nobody has it yet, tell when the bytes are in. NOT_READY: somebody is putting them in
+    internal(117, "orion_pages_take", inp("device", WU64), inp("inode", WU64), inp("offset", WU64), inp("bytes", WU64),
+        out("off", WU64), out("fill", WU32), blocks=True, context=False),
+    internal(118, "orion_pages_filled", inp("off", WU64), blocks=True, context=False),
+    internal(119, "orion_pages_end", inp("off", WU64), blocks=True, context=False),
 ]  # fmt: skip

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -365,6 +366,66 @@ static void pool_opens()
     tell('w');
 }
 
+/* ---- pages of a file in memory that both register ---- */
+
+const int PAGES_WORDS = 1 << 20;
+
+static int *registered(int fd)
+{
+    int *p = (int *)mmap(nullptr, PAGES_WORDS * sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *device;
+
+    if (p == MAP_FAILED)
+        exit(1);
+    if (who[0] == 's')
+        for (int i = 0; i < PAGES_WORDS; i++)
+            p[i] = i * 3 + 1;
+    CHECK(cudaHostRegister(p, PAGES_WORDS * sizeof(int), cudaHostRegisterPortable | cudaHostRegisterMapped));
+    CHECK(cudaHostGetDevicePointer((void **)&device, p, 0));
+    is("the device's address is the host's", device == p);
+    return p;
+}
+static bool reads(const int *p, int seed)
+{
+    for (int i = 0; i < PAGES_WORDS; i++)
+        if (p[i] != i * 3 + seed)
+            return false;
+    return true;
+}
+static void pages_shows()
+{
+    CHECK(cudaFree(nullptr));
+    int fd = memfd_create("pages", 0);
+    if (ftruncate(fd, PAGES_WORDS * sizeof(int)))
+        exit(1);
+    int *p = registered(fd);
+    more<<<blocks(PAGES_WORDS), 256>>>(p, PAGES_WORDS, 10);
+    CHECK(cudaDeviceSynchronize());
+    is("what our GPU added", reads(p, 11));
+    put("f", 1, fd);
+    hear('a');
+    is("what the other's GPU added", reads(p, 111));
+    CHECK(cudaHostUnregister(p));
+    is("after the end of registration", reads(p, 111));
+    tell('u');
+    hear('d');
+}
+static void pages_opens()
+{
+    char c;
+    CHECK(cudaFree(nullptr));
+    int fd = get(&c, 1);
+    int *p = registered(fd);
+    is("what the other's GPU added", reads(p, 11));
+    more<<<blocks(PAGES_WORDS), 256>>>(p, PAGES_WORDS, 100);
+    CHECK(cudaDeviceSynchronize());
+    tell('a');
+    hear('u');
+    is("after the end of the other's", reads(p, 111));
+    CHECK(cudaHostUnregister(p));
+    is("in the file", reads(p, 111));
+    tell('d');
+}
+
 /* ---- what is wrong ---- */
 
 static void wrong_shows()
@@ -408,6 +469,7 @@ static const struct body {
     { "simple", simple_shows, simple_opens },
     { "vmm", vmm_shows, vmm_opens },
     { "pool", pool_shows, pool_opens },
+    { "pages", pages_shows, pages_opens },
     { "wrong", wrong_shows, wrong_opens },
 };
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Region memory in place of pages that processes of a domain share by a file of theirs: one piece, several channels."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
+from orion_virt.region.regions import Region
+from orion_virt.server.memory import Memory
+
+KEY_BYTES = 24  # device, inode and offset of the guest's file
+
+
+@dataclass
+class Piece:
+    """Pages [offset, offset + n_bytes) of a file. `filled`: somebody has put the file's bytes into the region memory."""
+
+    domain: str
+    file: tuple[int, int]
+    offset: int
+    n_bytes: int
+    memory: Memory | None = None
+    off: int = -1
+    got: int = 0
+    filled: bool = False
+    holders: set[int] = field(default_factory=set)
+
+
+class Pages:
+    """For the event loop."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Piece] = []
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    async def take(self, region: Region, channel_id: int, key: bytes, n_bytes: int) -> tuple[Piece, bool]:
+        """The piece, and whether the caller has to fill it. Raises Unavailable: somebody else does; Conflict: another
+        piece overlaps it; QuotaExceeded; ProtocolError."""
+        device, inode, offset = struct.unpack("<QQQ", key)
+        if not n_bytes:
+            raise ProtocolError("a piece of no bytes to share")
+        file = (device, inode)
+        for piece in self._pieces:
+            if (piece.domain, piece.file) != (region.uuid, file):
+                continue
+            if (piece.offset, piece.n_bytes) == (offset, n_bytes):
+                if not piece.filled:
+                    raise Unavailable("somebody else is filling it")
+                piece.holders.add(channel_id)
+                return piece, False
+            if piece.offset < offset + n_bytes and offset < piece.offset + piece.n_bytes:
+                raise Conflict("another piece of this file is shared")
+        return await self._make(region, channel_id, Piece(region.uuid, file, offset, n_bytes)), True
+
+    async def _make(self, region: Region, channel_id: int, piece: Piece) -> Piece:
+        piece.memory = Memory(region)
+        self._pieces.append(piece)  # before the grant, which takes a while: others are told to come again
+        try:
+            piece.off, piece.got = await piece.memory.grant(piece.n_bytes)
+        except OrionError:
+            self._pieces.remove(piece)
+            await piece.memory.close()
+            raise
+        piece.holders.add(channel_id)
+        return piece
+
+    def filled(self, channel_id: int, off: int) -> None:
+        """Others may have it now. Raises ProtocolError."""
+        self._of(channel_id, off).filled = True
+
+    async def leave(self, channel_id: int, off: int) -> None:
+        """Raises ProtocolError."""
+        await self._leave(self._of(channel_id, off), channel_id)
+
+    async def gone(self, channel_id: int) -> None:
+        """The channel has ended."""
+        for piece in [p for p in self._pieces if channel_id in p.holders]:
+            await self._leave(piece, channel_id)
+
+    def _of(self, channel_id: int, off: int) -> Piece:
+        for piece in self._pieces:
+            if piece.off == off and channel_id in piece.holders:
+                return piece
+        raise ProtocolError(f"word of shared pages at 0x{off:x}, in which it has no part")
+
+    async def _leave(self, piece: Piece, channel_id: int) -> None:
+        piece.holders.discard(channel_id)
+        if not piece.holders:
+            self._pieces.remove(piece)
+            assert piece.memory is not None
+            await piece.memory.close()
