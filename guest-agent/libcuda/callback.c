@@ -4,7 +4,7 @@
 #include <signal.h>
 
 #include "core.h"
-#include "memory.h"
+#include "graph.h"
 #include "gen/send.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -26,16 +26,21 @@ static bool ready(void *unused)
     return atomic_load_explicit(&entry(next_seq)->seq, memory_order_acquire) == next_seq;
 }
 
+typedef void piece_fn(void *data, uint64_t off, uint64_t bytes);
+
 static void run(struct oc_callback *e)
 {
-    uint64_t fn = e->fn, data = e->data, stream = e->stream;
-    CUresult status = (CUresult)e->status;
+    uint64_t fn = e->fn, stream = e->stream;
+    uint32_t kind = e->kind, status = e->status;
+    void *data = (void *)(uintptr_t)e->data;
 
     og_self()->in_callback = true;
-    if (e->kind == 1)
-        ((CUstreamCallback)(uintptr_t)fn)((CUstream)(uintptr_t)stream, status, (void *)(uintptr_t)data);
+    if (kind == 1)
+        ((CUstreamCallback)(uintptr_t)fn)((CUstream)(uintptr_t)stream, (CUresult)status, data);
+    else if (kind == OC_CALLBACK_PIECE)
+        ((piece_fn *)(uintptr_t)fn)(data, stream, status);
     else
-        ((CUhostFn)(uintptr_t)fn)((void *)(uintptr_t)data);
+        ((CUhostFn)(uintptr_t)fn)(data);
     og_self()->in_callback = false;
 }
 

@@ -2,7 +2,7 @@
 /* Copies of one row: classification by address, inline bytes, staging pipelines. */
 #include <string.h>
 
-#include "memory.h"
+#include "graph.h"
 #include "gen/send.h"
 
 #define LEGACY ((CUstream)0)
@@ -231,32 +231,25 @@ static CUresult read_small(struct og_place src, void *dst, uint64_t bytes, CUstr
     return CUDA_SUCCESS;
 }
 
-/* A copy that a graph records: the worker copies from or to a shadow of the ordinary memory, and a
- * host function moves the bytes when the graph runs. */
-static CUresult record(struct ow_orion_copy_in *row, struct og_place dst, struct og_place src, CUstream stream)
+/* A copy that a graph records: its node does it when the graph runs. */
+static CUresult record(const struct ow_orion_copy_in *row, struct og_place dst, struct og_place src, CUstream stream)
 {
-    bool up = og_place_is_host(src);
-    struct og_shadow *shadow;
-    void *at;
-    CUresult r = og_callbacks_start();
+    const uint64_t bytes = row->bytes;
+    struct og_box box = { { .dst = row->dst, .src = row->src, .dst_pitch = bytes, .src_pitch = bytes, .dst_rows = 1,
+                            .src_rows = 1, .width = bytes, .height = 1, .depth = 1, .dst_side = row->dst_side,
+                            .src_side = row->src_side }, dst, src };
+    CUDA_MEMCPY3D p;
 
-    if (r == CUDA_SUCCESS)
-        r = og_shadow_make((void *)(uintptr_t)(up ? src.addr : dst.addr), row->bytes, &shadow, &at);
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (up) {
-        row->src_side = OC_SIDE_REGION;
-        row->src = (uint64_t)((uint8_t *)at - (uint8_t *)og_region());
-        r = og_send_orion_host_func(stream, (uint64_t)(uintptr_t)og_shadow_gather, (uint64_t)(uintptr_t)shadow, 0);
-    } else {
-        row->dst_side = OC_SIDE_REGION;
-        row->dst = (uint64_t)((uint8_t *)at - (uint8_t *)og_region());
-    }
-    if (r == CUDA_SUCCESS)
-        r = send_row(row, NULL, false);
-    if (r == CUDA_SUCCESS && !up)
-        r = og_send_orion_host_func(stream, (uint64_t)(uintptr_t)og_shadow_scatter, (uint64_t)(uintptr_t)shadow, 0);
-    return r;
+    memset(&p, 0, sizeof(p));
+    p.srcMemoryType = og_place_is_host(src) ? OC_MEMORY_HOST : OC_MEMORY_DEVICE;
+    p.dstMemoryType = og_place_is_host(dst) ? OC_MEMORY_HOST : OC_MEMORY_DEVICE;
+    p.srcHost = (const void *)(uintptr_t)src.addr;
+    p.dstHost = (void *)(uintptr_t)dst.addr;
+    p.srcDevice = src.addr;
+    p.dstDevice = dst.addr;
+    p.srcPitch = p.dstPitch = p.WidthInBytes = bytes;
+    p.srcHeight = p.dstHeight = p.Height = p.Depth = 1;
+    return og_shadow_record(&box, &p, stream);
 }
 
 /* Ordinary memory to ordinary memory, in stream order. */
@@ -301,10 +294,10 @@ static CUresult transfer(struct og_place dst, struct og_place src, uint64_t byte
     row.stream = (uint64_t)(uintptr_t)stream;
     if (!og_place_is_host(dst) && !og_place_is_host(src))
         return send_row(&row, NULL, sync);
-    if (og_place_is_host(dst) && og_place_is_host(src))
-        return host_to_host(dst, src, bytes, stream);
     if (!sync && og_is_capturing(stream))
         return record(&row, dst, src, stream);
+    if (og_place_is_host(dst) && og_place_is_host(src))
+        return host_to_host(dst, src, bytes, stream);
     if (og_place_is_host(src))
         return from_host(&row, src, sync);
     if (bytes <= OC_READ_MAX)

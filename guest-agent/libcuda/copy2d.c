@@ -74,14 +74,6 @@ CUresult og_box_of(const CUDA_MEMCPY3D *p, struct og_box *box)
     return r;
 }
 
-uint64_t og_box_span(const struct og_box *box, bool of_dst)
-{
-    uint64_t pitch = of_dst ? box->nd.dst_pitch : box->nd.src_pitch;
-    uint64_t rows = of_dst ? box->nd.dst_rows : box->nd.src_rows;
-
-    return ((box->nd.depth - 1) * rows + box->nd.height - 1) * pitch + box->nd.width;
-}
-
 CUresult og_copy_direct(const struct oc_copy_nd *copy, CUstream stream, bool sync, uint64_t fence)
 {
     struct ow_orion_copy_nd_in *in;
@@ -246,12 +238,10 @@ CUresult og_copy_box(const CUDA_MEMCPY3D *p, CUstream stream, bool sync, bool un
     box.nd.unaligned = unaligned;
     if (!og_place_is_host(box.dst) && !og_place_is_host(box.src))
         return og_copy_direct(&box.nd, stream, sync, 0);
+    if (!sync && og_is_capturing(stream))
+        return og_shadow_record(&box, p, stream);
     if (og_place_is_host(box.dst) && og_place_is_host(box.src))
         return host_to_host(&box, stream);
-    if (og_is_capturing(stream)) {
-        og_log("a 2D or 3D copy of ordinary memory cannot be recorded in a graph; use cuMemHostAlloc memory");
-        return CUDA_ERROR_NOT_SUPPORTED;
-    }
     return by_pieces(&box, stream, sync);
 }
 

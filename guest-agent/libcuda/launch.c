@@ -193,20 +193,43 @@ static uint64_t og_attrs_hash(const struct og_launch *l)
     return h | 3ull << 62;
 }
 
+/* The attribute that asks for a node which device code may change, NULL: none does. */
+static CUlaunchAttribute *og_updatable(const struct og_launch *l)
+{
+    for (uint32_t i = 0; i < l->nr_attrs; i++)
+        if (l->attrs[i].id == OG_ATTR_NODE && l->attrs[i].value.deviceUpdatableKernelNode.deviceUpdatable)
+            return (CUlaunchAttribute *)(uintptr_t)&l->attrs[i];
+    return NULL;
+}
+
+/* The driver's name for the node comes back in the attribute: device code uses it. */
+static CUresult og_launch_updatable(struct og_call *c, CUlaunchAttribute *node)
+{
+    const struct ow_orion_launch_updatable_out *out;
+    CUresult r = og_call(c);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    out = c->out;
+    if (c->out_bytes < sizeof(*out))
+        return CUDA_ERROR_UNKNOWN;
+    node->value.deviceUpdatableKernelNode.devNode = (void *)(uintptr_t)out->node;
+    return CUDA_SUCCESS;
+}
+
 static CUresult og_launch_ex(struct og_launch *l)
 {
     uint32_t attrs_bytes = l->nr_attrs * (uint32_t)sizeof(*l->attrs);
     struct ow_orion_launch_ex_in *in;
+    CUlaunchAttribute *node = og_updatable(l);
     struct og_call c;
     CUresult r;
 
-    for (uint32_t i = 0; i < l->nr_attrs; i++) {
-        if (l->attrs[i].id == OG_ATTR_NODE && l->attrs[i].value.deviceUpdatableKernelNode.deviceUpdatable)
-            return og_unsupported("launch attribute device-updatable kernel node");
+    for (uint32_t i = 0; i < l->nr_attrs; i++)
         if (l->attrs[i].id == OG_ATTR_EVENT || l->attrs[i].id == OG_ATTR_COMPLETION_EVENT)
             og_event_shared((uintptr_t)l->attrs[i].value.programmaticEvent.event); /* first member of both */
-    }
-    r = og_launch_begin(&c, OW_OP_orion_launch_ex, (uint32_t)sizeof(*in) + attrs_bytes + l->params_bytes);
+    r = og_launch_begin(&c, node ? OW_OP_orion_launch_updatable : OW_OP_orion_launch_ex,
+                        (uint32_t)sizeof(*in) + attrs_bytes + l->params_bytes);
     if (r != CUDA_SUCCESS)
         return r;
     in = c.in;
@@ -222,7 +245,7 @@ static CUresult og_launch_ex(struct og_launch *l)
     memcpy(in + 1, l->attrs, attrs_bytes);
     og_pack(l, (uint8_t *)(in + 1) + attrs_bytes);
     l->shape_key = og_attrs_hash(l);
-    return og_launch_send(l, &c);
+    return node ? og_launch_updatable(&c, node) : og_launch_send(l, &c);
 }
 _Static_assert(sizeof(CUlaunchAttribute) % 8 == 0, "parameters stay aligned");
 

@@ -13,6 +13,7 @@
  * pointers do not say what they are is classified by it. */
 struct range {
     uint64_t start, bytes;
+    bool kept;
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct range *ranges; /* sorted */
@@ -50,20 +51,32 @@ static bool room_locked(void)
     return true;
 }
 
-void og_device_add(uint64_t p, uint64_t bytes)
+static void add(uint64_t p, uint64_t bytes, bool kept)
 {
     size_t at;
 
     if (p >= OC_DEVICE_LOW && p < OC_DEVICE_HIGH)
         return;
     pthread_mutex_lock(&lock);
-    if (room_locked()) {
-        at = at_locked(p);
+    at = at_locked(p);
+    if (at < nr_ranges && ranges[at].start == p && ranges[at].bytes >= bytes) {
+        ranges[at].kept |= kept; /* the address of a graph that ended */
+    } else if (room_locked()) {
         memmove(ranges + at + 1, ranges + at, (nr_ranges - at) * sizeof(*ranges));
-        ranges[at] = (struct range){ p, bytes };
+        ranges[at] = (struct range){ p, bytes, kept };
         atomic_store_explicit(&nr_live, ++nr_ranges, memory_order_release); /* pairs with og_is_device */
     }
     pthread_mutex_unlock(&lock);
+}
+
+void og_device_add(uint64_t p, uint64_t bytes)
+{
+    add(p, bytes, false);
+}
+
+void og_device_keep(uint64_t p, uint64_t bytes)
+{
+    add(p, bytes, true);
 }
 
 void og_device_del(uint64_t p)
@@ -74,7 +87,7 @@ void og_device_del(uint64_t p)
         return;
     pthread_mutex_lock(&lock);
     at = at_locked(p);
-    if (at < nr_ranges && ranges[at].start == p) {
+    if (at < nr_ranges && ranges[at].start == p && !ranges[at].kept) {
         memmove(ranges + at, ranges + at + 1, (nr_ranges - at - 1) * sizeof(*ranges));
         atomic_store_explicit(&nr_live, --nr_ranges, memory_order_release);
     }

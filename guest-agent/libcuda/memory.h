@@ -33,6 +33,8 @@ void og_host_settle(const void *p, uint64_t region_addr, bool between); /* its p
 bool og_host_unclaim(const void *p, struct og_host_range *range);
 OG_MUST_CHECK CUresult og_backing_take(uint64_t bytes, uint64_t *region_addr);
 void og_backing_put(uint64_t region_addr);
+/* Gives memory of ours back that no work uses any more, without a word to the host: any thread. */
+void og_host_drop(void *p);
 /* Connected and a context is current; what every memory call checks first. */
 OG_MUST_CHECK CUresult og_need_context(void);
 
@@ -43,6 +45,7 @@ void og_registered_end(const struct og_host_range *range);
 /* ---- memory.c: device addresses outside OC_DEVICE_LOW..OC_DEVICE_HIGH ---- */
 void og_device_add(uint64_t p, uint64_t bytes);
 void og_device_del(uint64_t p);
+void og_device_keep(uint64_t p, uint64_t bytes); /* memory of a graph: a free is not its end */
 bool og_is_device(uint64_t p);
 
 /* ---- event.c ---- */
@@ -78,13 +81,5 @@ OG_MUST_CHECK CUresult og_copy_direct(const struct oc_copy_nd *copy, CUstream st
 OG_MUST_CHECK CUresult og_copy_drain(CUstream stream);
 /* True when a copy on `stream` would be recorded rather than executed. */
 bool og_is_capturing(CUstream stream);
-
-/* ---- shadow.c: ordinary host memory of copies that run later (graphs) ---- */
-struct og_shadow;
-/* Region memory that stands for [host, host+bytes) in a recorded copy; kept until the process
- * ends, as a graph may run at any time. *region_addr is what the worker copies from or to. */
-OG_MUST_CHECK CUresult og_shadow_make(void *host, uint64_t bytes, struct og_shadow **shadow, void **region_addr);
-void og_shadow_gather(void *shadow);  /* host function: host memory -> region */
-void og_shadow_scatter(void *shadow); /* host function: region -> host memory */
 
 #endif

@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nodes of graphs: adding them, and the handles that queries name. */
+/* Handles of graph nodes: minted as candidates, bound to their graph, ended with it; lists of nodes and edges. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph.h"
 #include "gen/send.h"
 
-struct span {
-    uint64_t first, last;
-};
+static _Atomic uint32_t nr_owned; /* graphs that are a node's own */
 
 CUresult og_nodes_mint(struct og_nodes *nodes, uint32_t room)
 {
-    nodes->room = nodes->count = 0;
+    nodes->room = 0;
     while (nodes->room < room) {
         uint64_t handle = og_mint(OW_KIND_GRAPH_NODE);
 
         if (!handle) {
-            og_nodes_drop(nodes);
+            og_nodes_settle(nodes, NULL, 0, 0);
             return CUDA_ERROR_OUT_OF_MEMORY;
         }
         nodes->handle[nodes->room++] = handle;
@@ -25,11 +23,18 @@ CUresult og_nodes_mint(struct og_nodes *nodes, uint32_t room)
     return CUDA_SUCCESS;
 }
 
-void og_nodes_drop(struct og_nodes *nodes)
+void og_node_settle(uint64_t candidate, uint64_t number, uint64_t graph)
 {
-    for (uint32_t i = 0; i < nodes->room; i++)
-        og_unmint(OW_KIND_GRAPH_NODE, nodes->handle[i]);
-    nodes->room = nodes->count = 0;
+    struct og_node *n;
+
+    if (candidate != number) {
+        og_unmint(OW_KIND_GRAPH_NODE, candidate);
+        return;
+    }
+    n = calloc(1, sizeof(*n));
+    if (n)
+        n->graph = graph;
+    og_set_data(candidate, n);
 }
 
 static bool in_list(uint64_t handle, const uint64_t *list, uint32_t count)
@@ -40,293 +45,331 @@ static bool in_list(uint64_t handle, const uint64_t *list, uint32_t count)
     return false;
 }
 
-void og_nodes_settle(struct og_nodes *nodes, const struct og_call *c, uint64_t fixed)
+void og_nodes_settle(struct og_nodes *nodes, const uint64_t *numbers, uint32_t count, uint64_t graph)
 {
-    uint64_t answer[OG_NODES_A_CALL];
-    uint64_t bytes = c->out_bytes > fixed ? c->out_bytes - fixed : 0;
-    uint32_t count = (uint32_t)(bytes / sizeof(answer[0]));
-
-    if (count > nodes->room)
-        count = nodes->room;
-    memcpy(answer, (const uint8_t *)c->out + fixed, count * sizeof(answer[0]));
     for (uint32_t i = 0; i < nodes->room; i++)
-        if (!in_list(nodes->handle[i], answer, count))
-            og_unmint(OW_KIND_GRAPH_NODE, nodes->handle[i]);
-    memcpy(nodes->handle, answer, count * sizeof(answer[0]));
-    nodes->count = count;
+        og_node_settle(nodes->handle[i], in_list(nodes->handle[i], numbers, count) ? nodes->handle[i] : 0, graph);
+    nodes->room = 0;
 }
 
-uint64_t og_node_first(uint64_t node)
+struct og_node *og_node(CUgraphNode node)
 {
-    struct span *span = og_data(node);
+    uint64_t handle = (uint64_t)(uintptr_t)node;
 
-    return span ? span->first : node;
+    return og_valid(OW_KIND_GRAPH_NODE, handle) ? og_data(handle) : NULL;
 }
 
-uint64_t og_node_last(uint64_t node)
+uint64_t og_node_graph(CUgraphNode node)
 {
-    struct span *span = og_data(node);
+    struct og_node *n = og_node(node);
 
-    return span ? span->last : node;
+    return n ? n->graph : 0;
 }
 
-CUresult og_node_span(uint64_t node, uint64_t first, uint64_t last)
+void og_graph_owned(uint64_t graph, CUgraphNode node)
 {
-    struct span *span = malloc(sizeof(*span));
-
-    if (!span)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    *span = (struct span){ first, last };
-    og_set_data(node, span);
-    return CUDA_SUCCESS;
+    og_set_data(graph, node);
+    atomic_fetch_add(&nr_owned, 1);
 }
 
-void og_node_forget(uint64_t node)
+static void owned_gone(uint64_t graph, void *owner, void *node)
 {
-    free(og_data(node));
-    og_set_data(node, NULL);
-    og_unmint(OW_KIND_GRAPH_NODE, node);
+    if (owner != node)
+        return;
+    atomic_fetch_sub(&nr_owned, 1);
+    og_graph_gone(graph);
 }
 
-static CUresult check_new(const struct og_new_node *new_node)
+void og_node_gone(CUgraphNode node)
 {
-    CUresult r = og_check_init();
+    uint64_t handle = (uint64_t)(uintptr_t)node;
+    struct og_node *n = og_node(node);
 
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (!og_valid(OW_KIND_GRAPH, (uint64_t)(uintptr_t)new_node->graph) || (new_node->nr_deps && !new_node->deps))
-        return CUDA_ERROR_INVALID_VALUE;
-    if (new_node->nr_deps > OG_MAX_PAYLOAD / 16)
-        return CUDA_ERROR_NOT_SUPPORTED; /* more than one command names */
-    for (size_t i = 0; i < new_node->nr_deps; i++)
-        if (!og_valid(OW_KIND_GRAPH_NODE, (uint64_t)(uintptr_t)new_node->deps[i]))
-            return CUDA_ERROR_INVALID_VALUE;
-    return CUDA_SUCCESS;
+    og_set_data(handle, NULL);
+    og_unmint(OW_KIND_GRAPH_NODE, handle);
+    if (n) {
+        free(n->got);
+        free(n->bodies);
+    }
+    free(n);
+    if (atomic_load(&nr_owned))
+        og_each(OW_KIND_GRAPH, owned_gone, node);
 }
 
-static void fill(struct ow_orion_graph_node_in *in, const struct og_new_node *n, uint64_t node)
+static void node_of_gone(uint64_t node, void *data, void *graph)
 {
-    uint64_t *deps = (uint64_t *)(in + 1);
-    uint8_t *blob = (uint8_t *)(deps + n->nr_deps);
+    struct og_node *n = data;
 
-    memset(in, 0, sizeof(*in));
-    in->graph = (uint64_t)(uintptr_t)n->graph;
-    in->node = node;
-    in->context = (uint64_t)(uintptr_t)n->context;
-    in->kind = n->kind;
-    if (n->kind == OC_NODE_RECORD)
-        og_event_shared(*(const uint64_t *)n->blob);
-    in->count = (uint32_t)n->nr_deps;
-    for (size_t i = 0; i < n->nr_deps; i++)
-        deps[i] = og_node_last((uint64_t)(uintptr_t)n->deps[i]);
-    if (n->blob_bytes)
-        memcpy(blob, n->blob, n->blob_bytes);
-    if (n->tail_bytes)
-        memcpy(blob + n->blob_bytes, n->tail, n->tail_bytes);
+    if (n && n->graph == (uint64_t)(uintptr_t)graph)
+        og_node_gone((CUgraphNode)(uintptr_t)node);
 }
 
-CUresult og_node_add(const struct og_new_node *n, CUgraphNode *node)
+void og_graph_gone(uint64_t graph)
 {
+    og_each(OW_KIND_GRAPH_NODE, node_of_gone, (void *)(uintptr_t)graph);
+    og_unmint(OW_KIND_GRAPH, graph);
+}
+
+/* ---- lists of nodes ---- */
+
+/* `what` as orion_graph_list's. */
+static CUresult list_part(uint64_t graph, uint32_t what, uint64_t first, uint32_t room, uint64_t *nodes, uint64_t *total)
+{
+    struct ow_orion_graph_list_in *in;
+    struct og_nodes part;
     struct og_call c;
-    CUresult r = check_new(n);
-    uint64_t minted;
+    CUresult r = og_nodes_mint(&part, room);
 
     if (r != CUDA_SUCCESS)
         return r;
-    minted = og_mint(OW_KIND_GRAPH_NODE);
-    if (!minted)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    r = og_begin(&c, OW_OP_orion_graph_node,
-                 (uint32_t)(sizeof(struct ow_orion_graph_node_in) + n->nr_deps * 8) + n->blob_bytes + n->tail_bytes);
+    r = og_begin(&c, OW_OP_orion_graph_list, (uint32_t)sizeof(*in) + room * 8u);
     if (r == CUDA_SUCCESS) {
-        fill(c.in, n, minted);
+        in = c.in;
+        memset(in, 0, sizeof(*in));
+        in->object = graph;
+        in->what = what;
+        in->first = first;
+        in->room = room;
+        memcpy(in + 1, part.handle, room * sizeof(part.handle[0]));
         r = og_call(&c);
     }
-    if (r != CUDA_SUCCESS)
-        og_unmint(OW_KIND_GRAPH_NODE, minted);
-    else
-        *node = (CUgraphNode)(uintptr_t)minted;
+    if (r == CUDA_SUCCESS) {
+        *total = ((const struct ow_orion_graph_list_out *)c.out)->count;
+        memset(nodes, 0, room * sizeof(*nodes));
+        if (c.out_bytes > sizeof(struct ow_orion_graph_list_out))
+            memcpy(nodes, (const struct ow_orion_graph_list_out *)c.out + 1,
+                   c.out_bytes - sizeof(struct ow_orion_graph_list_out));
+    }
+    og_nodes_settle(&part, nodes, r == CUDA_SUCCESS ? room : 0, graph);
     return r;
 }
 
-/* ---- queries ---- */
-
-/* `what` as orion_graph_list's. Fills nodes[0..*count) and sets *count to how many there are if nodes is NULL. */
-static CUresult list_part(uint64_t object, uint32_t what, uint64_t first, struct og_nodes *part, uint64_t *total)
+static CUresult list(CUgraph graph, uint32_t what, CUgraphNode *nodes, size_t *count)
 {
-    struct ow_orion_graph_list_in *in;
-    struct og_call c;
-    CUresult r = og_begin(&c, OW_OP_orion_graph_list, (uint32_t)sizeof(*in) + part->room * 8u);
+    uint64_t part[OG_NODES_A_CALL], total = 0, got = 0, left, handle = (uint64_t)(uintptr_t)graph;
+    CUresult r = og_check_init();
+    uint32_t room;
 
     if (r != CUDA_SUCCESS)
         return r;
-    in = c.in;
-    memset(in, 0, sizeof(*in));
-    in->object = object;
-    in->what = what;
-    in->first = first;
-    in->room = part->room;
-    memcpy(in + 1, part->handle, part->room * sizeof(part->handle[0]));
-    r = og_call(&c);
-    if (r != CUDA_SUCCESS)
-        return r;
-    *total = ((const struct ow_orion_graph_list_out *)c.out)->count;
-    og_nodes_settle(part, &c, sizeof(struct ow_orion_graph_list_out));
-    return CUDA_SUCCESS;
-}
-
-static CUresult list(uint64_t object, uint32_t what, CUgraphNode *nodes, size_t *count)
-{
-    struct og_nodes part;
-    uint64_t total = 0, got = 0, want;
-    CUresult r;
-
-    if (!count)
+    if (!count || !og_valid(OW_KIND_GRAPH, handle))
         return CUDA_ERROR_INVALID_VALUE;
     do {
-        want = nodes ? *count - got : 0;
-        r = og_nodes_mint(&part, want < OG_NODES_A_CALL ? (uint32_t)want : OG_NODES_A_CALL);
+        left = nodes ? *count - got : 0;
+        room = left < OG_NODES_A_CALL ? (uint32_t)left : OG_NODES_A_CALL;
+        r = list_part(handle, what, got, room, part, &total);
         if (r != CUDA_SUCCESS)
             return r;
-        r = list_part(object, what, got, &part, &total);
-        if (r != CUDA_SUCCESS) {
-            og_nodes_drop(&part);
-            return r;
-        }
-        for (uint32_t i = 0; i < part.count; i++)
-            nodes[got + i] = (CUgraphNode)(uintptr_t)part.handle[i];
-        got += part.count;
-    } while (nodes && part.count && got < total && got < *count);
+        for (uint32_t i = 0; i < room && got < total; i++)
+            nodes[got++] = (CUgraphNode)(uintptr_t)part[i];
+    } while (room && got < total && got < *count);
     for (uint64_t i = got; nodes && i < *count; i++)
         nodes[i] = NULL; /* as the driver does with room that was not needed */
     *count = nodes ? got : total;
     return CUDA_SUCCESS;
 }
 
-static CUresult list_graph(CUgraph graph, uint32_t what, CUgraphNode *nodes, size_t *count)
-{
-    CUresult r = og_check_init();
-
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (!og_valid(OW_KIND_GRAPH, (uint64_t)(uintptr_t)graph))
-        return CUDA_ERROR_INVALID_VALUE;
-    return list((uint64_t)(uintptr_t)graph, what, nodes, count);
-}
-
-static CUresult list_node(CUgraphNode node, uint32_t what, CUgraphNode *nodes, size_t *count)
-{
-    CUresult r = og_check_init();
-
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (!og_valid(OW_KIND_GRAPH_NODE, (uint64_t)(uintptr_t)node))
-        return CUDA_ERROR_INVALID_VALUE;
-    return list((uint64_t)(uintptr_t)node, what, nodes, count);
-}
-
 OG_EXPORT CUresult cuGraphGetNodes(CUgraph hGraph, CUgraphNode *nodes, size_t *numNodes)
 {
-    return list_graph(hGraph, 0, nodes, numNodes);
+    return list(hGraph, 0, nodes, numNodes);
 }
 
 OG_EXPORT CUresult cuGraphGetRootNodes(CUgraph hGraph, CUgraphNode *rootNodes, size_t *numRootNodes)
 {
-    return list_graph(hGraph, 1, rootNodes, numRootNodes);
+    return list(hGraph, 1, rootNodes, numRootNodes);
+}
+
+/* ---- lists of edges ---- */
+
+struct triples {
+    uint64_t count;  /* that there are */
+    uint32_t got;
+    uint64_t number[OG_EDGES_A_CALL * 3]; /* from, to, data */
+};
+
+static CUresult edges_part(uint64_t object, uint32_t what, uint64_t first, uint32_t room, struct triples *t)
+{
+    uint64_t graph = what ? og_node_graph((CUgraphNode)(uintptr_t)object) : object;
+    const uint32_t fixed = sizeof(struct ow_orion_graph_edges_out);
+    struct ow_orion_graph_edges_in *in;
+    struct og_nodes part;
+    struct og_call c;
+    CUresult r = og_nodes_mint(&part, 2 * room);
+
+    t->got = 0;
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = og_begin(&c, OW_OP_orion_graph_edges, (uint32_t)sizeof(*in) + part.room * 8u);
+    if (r == CUDA_SUCCESS) {
+        in = c.in;
+        memset(in, 0, sizeof(*in));
+        in->object = object;
+        in->what = what;
+        in->first = first;
+        in->room = room;
+        memcpy(in + 1, part.handle, part.room * sizeof(part.handle[0]));
+        r = og_call(&c);
+    }
+    if (r == CUDA_SUCCESS && c.out_bytes >= fixed) {
+        t->count = ((const struct ow_orion_graph_edges_out *)c.out)->count;
+        t->got = (c.out_bytes - fixed) / 24;
+        t->got = t->got < room ? t->got : room;
+        memcpy(t->number, (const uint8_t *)c.out + fixed, t->got * 24);
+    }
+    og_nodes_settle(&part, t->number, t->got * 3, graph); /* edge data is no node's number: it is below 2^24 */
+    return r;
+}
+
+/* Where a list of edges goes; any array but the first asked for may be missing. */
+struct edges {
+    CUgraphNode *from, *to;
+    CUgraphEdgeData *data;
+    size_t *count;
+    bool plain; /* the older interface: no data, and none may be there */
+};
+
+static CUresult put(const struct edges *e, size_t at, const uint64_t *number)
+{
+    if (e->from)
+        e->from[at] = (CUgraphNode)(uintptr_t)number[0];
+    if (e->to)
+        e->to[at] = (CUgraphNode)(uintptr_t)number[1];
+    if (e->data)
+        memcpy(&e->data[at], &number[2], sizeof(e->data[at]));
+    return e->plain && number[2] ? CUDA_ERROR_LOSSY_QUERY : CUDA_SUCCESS;
+}
+
+static CUresult list_edges(uint64_t object, uint32_t what, struct edges e)
+{
+    bool wanted = e.from || e.to;
+    struct triples t;
+    size_t got = 0;
+    uint64_t left;
+    CUresult r = og_check_init();
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!e.count || !og_valid(what ? OW_KIND_GRAPH_NODE : OW_KIND_GRAPH, object) || (!wanted && e.data))
+        return CUDA_ERROR_INVALID_VALUE;
+    do {
+        left = wanted ? *e.count - got : 0;
+        r = edges_part(object, what, got, left < OG_EDGES_A_CALL ? (uint32_t)left : OG_EDGES_A_CALL, &t);
+        for (uint32_t i = 0; i < t.got && r == CUDA_SUCCESS; i++)
+            r = put(&e, got++, &t.number[3 * i]);
+    } while (r == CUDA_SUCCESS && t.got && got < t.count && got < *e.count);
+    if (r != CUDA_SUCCESS)
+        return r;
+    for (size_t i = got; wanted && i < *e.count; i++)
+        (void)put(&e, i, (const uint64_t[3]){ 0, 0, 0 });
+    *e.count = wanted ? got : t.count;
+    return CUDA_SUCCESS;
+}
+
+OG_EXPORT CUresult cuGraphGetEdges_v2(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, CUgraphEdgeData *edgeData,
+                                      size_t *numEdges)
+{
+    if (!from != !to)
+        return CUDA_ERROR_INVALID_VALUE;
+    return list_edges((uint64_t)(uintptr_t)hGraph, 0, (struct edges){ from, to, edgeData, numEdges, from && !edgeData });
+}
+
+OG_EXPORT CUresult cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges)
+{
+    return cuGraphGetEdges_v2(hGraph, from, to, NULL, numEdges);
+}
+
+OG_EXPORT CUresult cuGraphNodeGetDependencies_v2(CUgraphNode hNode, CUgraphNode *dependencies,
+                                                 CUgraphEdgeData *edgeData, size_t *numDependencies)
+{
+    return list_edges((uint64_t)(uintptr_t)hNode, 1,
+                      (struct edges){ dependencies, NULL, edgeData, numDependencies, dependencies && !edgeData });
 }
 
 OG_EXPORT CUresult cuGraphNodeGetDependencies(CUgraphNode hNode, CUgraphNode *dependencies, size_t *numDependencies)
 {
-    return list_node(hNode, 2, dependencies, numDependencies);
+    return cuGraphNodeGetDependencies_v2(hNode, dependencies, NULL, numDependencies);
+}
+
+OG_EXPORT CUresult cuGraphNodeGetDependentNodes_v2(CUgraphNode hNode, CUgraphNode *dependentNodes,
+                                                   CUgraphEdgeData *edgeData, size_t *numDependentNodes)
+{
+    return list_edges((uint64_t)(uintptr_t)hNode, 2,
+                      (struct edges){ NULL, dependentNodes, edgeData, numDependentNodes, dependentNodes && !edgeData });
 }
 
 OG_EXPORT CUresult cuGraphNodeGetDependentNodes(CUgraphNode hNode, CUgraphNode *dependentNodes,
                                                 size_t *numDependentNodes)
 {
-    return list_node(hNode, 3, dependentNodes, numDependentNodes);
+    return cuGraphNodeGetDependentNodes_v2(hNode, dependentNodes, NULL, numDependentNodes);
 }
 
-/* The edges of node after node: each node's dependents. */
-static CUresult edges_of(CUgraphNode node, CUgraphNode *from, CUgraphNode *to, size_t room, size_t *at)
+/* ---- changes of edges: by commands of at most OG_DEPS_A_CALL ---- */
+
+typedef CUresult change_edges(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *data,
+                              size_t count);
+
+static CUresult change(change_edges *send, CUgraph graph, struct edges e, size_t count)
 {
-    size_t count = 0;
-    CUresult r = list_node(node, 3, NULL, &count);
+    size_t part;
+    CUresult r = CUDA_SUCCESS;
 
-    if (r != CUDA_SUCCESS || !from) {
-        *at += count;
-        return r;
-    }
-    if (count > room - *at)
-        count = room - *at;
-    if (count)
-        r = list_node(node, 3, to + *at, &count);
-    for (size_t i = 0; r == CUDA_SUCCESS && i < count; i++)
-        from[*at + i] = node;
-    *at += count;
-    return r;
-}
-
-OG_EXPORT CUresult cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges)
-{
-    size_t count = 0, at = 0;
-    CUgraphNode *nodes;
-    CUresult r;
-
-    if (!numEdges || !from != !to)
+    if (count && (!e.from || !e.to))
         return CUDA_ERROR_INVALID_VALUE;
-    r = cuGraphGetNodes(hGraph, NULL, &count);
-    if (r != CUDA_SUCCESS)
-        return r;
-    nodes = calloc(count + 1, sizeof(*nodes));
-    if (!nodes)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    r = count ? cuGraphGetNodes(hGraph, nodes, &count) : CUDA_SUCCESS;
-    for (size_t i = 0; r == CUDA_SUCCESS && i < count && (!from || at < *numEdges); i++)
-        r = edges_of(nodes[i], from, to, *numEdges, &at);
-    free(nodes);
-    if (r == CUDA_SUCCESS)
-        *numEdges = at;
-    return r;
-}
-
-/* ---- edges ---- */
-
-typedef CUresult change_edges(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count);
-
-static CUresult edges(change_edges *change, CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count)
-{
-    CUgraphNode *both;
-    CUresult r;
-
-    if (count && (!from || !to))
-        return CUDA_ERROR_INVALID_VALUE;
-    both = calloc(count + 1, 2 * sizeof(*both));
-    if (!both)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        if (!og_valid(OW_KIND_GRAPH_NODE, (uint64_t)(uintptr_t)from[i]) ||
-            !og_valid(OW_KIND_GRAPH_NODE, (uint64_t)(uintptr_t)to[i])) {
-            free(both);
+    for (size_t i = 0; i < count; i++)
+        if (!og_valid(OW_KIND_GRAPH_NODE, (uint64_t)(uintptr_t)e.from[i]) ||
+            !og_valid(OW_KIND_GRAPH_NODE, (uint64_t)(uintptr_t)e.to[i]))
             return CUDA_ERROR_INVALID_VALUE;
-        }
-        both[i] = (CUgraphNode)(uintptr_t)og_node_last((uint64_t)(uintptr_t)from[i]);
-        both[count + i] = (CUgraphNode)(uintptr_t)og_node_first((uint64_t)(uintptr_t)to[i]);
+    for (size_t at = 0; (at < count || !at) && r == CUDA_SUCCESS; at += part) {
+        part = count - at < OG_DEPS_A_CALL ? count - at : OG_DEPS_A_CALL;
+        r = send(graph, e.from + at, e.to + at, e.data ? e.data + at : NULL, part);
+        if (!part)
+            break;
     }
-    r = change(graph, both, both + count, count);
-    free(both);
     return r;
+}
+
+static CUresult add_plain(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *data,
+                          size_t count)
+{
+    (void)data;
+    return og_send_cuGraphAddDependencies(graph, from, to, count);
+}
+
+static CUresult remove_plain(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *data,
+                             size_t count)
+{
+    (void)data;
+    return og_send_cuGraphRemoveDependencies(graph, from, to, count);
+}
+
+static struct edges given(const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *data)
+{
+    return (struct edges){ .from = (CUgraphNode *)(uintptr_t)from, .to = (CUgraphNode *)(uintptr_t)to,
+                           .data = (CUgraphEdgeData *)(uintptr_t)data };
 }
 
 OG_EXPORT CUresult cuGraphAddDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
                                           size_t numDependencies)
 {
-    return edges(og_send_cuGraphAddDependencies, hGraph, from, to, numDependencies);
+    return change(add_plain, hGraph, given(from, to, NULL), numDependencies);
 }
 
 OG_EXPORT CUresult cuGraphRemoveDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
                                              size_t numDependencies)
 {
-    return edges(og_send_cuGraphRemoveDependencies, hGraph, from, to, numDependencies);
+    return change(remove_plain, hGraph, given(from, to, NULL), numDependencies);
+}
+
+OG_EXPORT CUresult cuGraphAddDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                                             const CUgraphEdgeData *edgeData, size_t numDependencies)
+{
+    return change(og_send_cuGraphAddDependencies_v2, hGraph, given(from, to, edgeData), numDependencies);
+}
+
+OG_EXPORT CUresult cuGraphRemoveDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                                                const CUgraphEdgeData *edgeData, size_t numDependencies)
+{
+    return change(og_send_cuGraphRemoveDependencies_v2, hGraph, given(from, to, edgeData), numDependencies);
 }
 
 OG_EXPORT CUresult cuGraphDestroyNode(CUgraphNode hNode)
@@ -334,6 +377,6 @@ OG_EXPORT CUresult cuGraphDestroyNode(CUgraphNode hNode)
     CUresult r = og_send_cuGraphDestroyNode(hNode);
 
     if (r == CUDA_SUCCESS)
-        og_node_forget((uint64_t)(uintptr_t)hNode);
+        og_node_gone(hNode);
     return r;
 }

@@ -321,6 +321,21 @@ CUresult og_host_free(void *p, bool managed)
     return r;
 }
 
+void og_host_drop(void *p)
+{
+    size_t at;
+
+    pthread_mutex_lock(&lock);
+    at = range_at_locked((uint64_t)(uintptr_t)p);
+    if (at < nr_ranges && ranges[at].start == (uint64_t)(uintptr_t)p) {
+        for (size_t i = 0; i < nr_grants; i++) /* the grant stays, for the next */
+            if (ranges[at].start - (uint64_t)(uintptr_t)og_region() - grants[i].off < grants[i].bytes)
+                grants[i].live--;
+        range_del_locked(at);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---- the API ---- */
 
 OG_EXPORT CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags)

@@ -95,13 +95,22 @@ OG_EXPORT CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute 
     return CUDA_SUCCESS;
 }
 
-/* Pool addresses lie outside the window of other device memory, so we remember them. */
+/* Pool addresses lie outside the window of other device memory, so we remember them; what a capture records, its
+ * graph makes again at each launch. */
+static void remember(CUdeviceptr p, size_t bytes, CUstream stream)
+{
+    if (og_is_capturing(stream))
+        og_device_keep(p, bytes);
+    else
+        og_device_add(p, bytes);
+}
+
 OG_EXPORT CUresult cuMemAllocAsync(CUdeviceptr *dptr, size_t bytesize, CUstream hStream)
 {
     CUresult r = og_send_cuMemAllocAsync(dptr, bytesize, hStream);
 
     if (r == CUDA_SUCCESS)
-        og_device_add(*dptr, bytesize);
+        remember(*dptr, bytesize, hStream);
     return r;
 }
 
@@ -110,7 +119,7 @@ OG_EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytesize, C
     CUresult r = og_send_cuMemAllocFromPoolAsync(dptr, bytesize, pool, hStream);
 
     if (r == CUDA_SUCCESS)
-        og_device_add(*dptr, bytesize);
+        remember(*dptr, bytesize, hStream);
     return r;
 }
 

@@ -82,7 +82,7 @@ static inline bool oh_array(struct ow_cursor *parts, uint32_t bytes, bool option
 }
 
 /* The next part, which must be a terminated string (or absent, where that is allowed). */
-static inline bool oh_string(struct ow_cursor *parts, uint32_t bytes, bool optional, const void **p)
+static inline bool oh_text(struct ow_cursor *parts, uint32_t bytes, bool optional, const void **p)
 {
     *p = NULL;
     if (bytes == OW_NULL)

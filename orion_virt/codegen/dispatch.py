@@ -113,7 +113,7 @@ def _decode(call: Call, p: Param) -> list[str]:
 
 def _decode_part(p: Param) -> list[str]:
     size = "0" if p.shape == "cstr" else f"oh_array_bytes((uint64_t){_length(p)}, {element_size(p)})"
-    function = "oh_string" if p.shape == "cstr" else "oh_array"
+    function = "oh_text" if p.shape == "cstr" else "oh_array"
     extra = "" if p.shape == "cstr" else f", {size}"
     optional = "true" if p.optional else "false"
     lines = [f"    if (!{function}(&parts, in->{p.name}_bytes, {optional}{extra}, &v_{p.name}))",

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "graph.h"
 #include "loop.h"
-#include "memory.h"
 
 #define SPIN_NS 50000u
 #define NAP_MIN_NS 20000u
@@ -44,14 +44,14 @@ static bool wait_ack(uint64_t seq)
     return true;
 }
 
-static void fill(const struct oh_host_call *call, CUresult status, uint64_t seq)
+static void fill(const struct oh_host_call *call, uint32_t status, uint64_t seq)
 {
     struct oc_callback *e = entry(seq);
 
     e->fn = call->fn;
     e->data = call->data;
     e->kind = call->kind;
-    e->status = (uint32_t)status;
+    e->status = status;
     e->stream = call->stream;
     atomic_store_explicit(&e->seq, seq, memory_order_release); /* pairs with the guest's callback thread */
     oh_flush(oh_config.block_off + (uint64_t)((uint8_t *)e - (uint8_t *)oh_channel), offsetof(struct oc_callback, ack));
@@ -61,7 +61,7 @@ static void fill(const struct oh_host_call *call, CUresult status, uint64_t seq)
         oh_wake();
 }
 
-static void deliver(struct oh_host_call *call, CUresult status)
+void oh_deliver(const struct oh_host_call *call, uint32_t status, bool wait)
 {
     uint64_t seq;
     bool open = true;
@@ -75,15 +75,29 @@ static void deliver(struct oh_host_call *call, CUresult status)
     if (open)
         fill(call, status, seq);
     pthread_mutex_unlock(&lock);
-    if (open)
+    if (open && wait)
         wait_ack(seq);
-    if (!call->keep)
+}
+
+static void deliver(struct oh_host_call *call, CUresult status)
+{
+    bool keep = call->keep; /* then it may end with its graph at any time */
+
+    oh_deliver(call, (uint32_t)status, true);
+    if (!keep)
         free(call);
 }
 
 void oh_trampoline(void *call)
 {
     deliver(call, CUDA_SUCCESS);
+}
+
+void oh_host_call_free(void *call)
+{
+    if (((struct oh_host_call *)call)->keep)
+        atomic_fetch_sub(&nr_kept, 1);
+    free(call);
 }
 
 static void stream_trampoline(CUstream stream, CUresult status, void *call)
@@ -97,8 +111,10 @@ CUresult oh_host_call_make(uint64_t fn, uint64_t data, uint64_t stream, uint32_t
 {
     struct oh_host_call *c;
 
-    if (keep && atomic_fetch_add(&nr_kept, 1) >= MAX_KEPT)
+    if (keep && atomic_fetch_add(&nr_kept, 1) >= MAX_KEPT) {
+        atomic_fetch_sub(&nr_kept, 1);
         return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     c = calloc(1, sizeof(*c));
     if (!c)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -111,6 +127,7 @@ CUresult oh_orion_host_func(struct oh_twin *t, const struct ow_orion_host_func_i
                             struct ow_orion_host_func_out *out, uint32_t *out_bytes)
 {
     struct oh_host_call *call;
+    CUgraph graph = NULL;
     void *stream;
     CUresult r = oh_get(OW_KIND_STREAM, in->stream, &stream);
 
@@ -119,7 +136,9 @@ CUresult oh_orion_host_func(struct oh_twin *t, const struct ow_orion_host_func_i
     (void)out;
     (void)out_bytes;
     if (r == CUDA_SUCCESS) /* a recorded one runs at every launch of its graph */
-        r = oh_host_call_make(in->fn, in->data, in->stream, in->kind, oh_is_capturing(stream), &call);
+        graph = oh_capture_graph(stream);
+    if (r == CUDA_SUCCESS)
+        r = oh_host_call_make(in->fn, in->data, in->stream, in->kind, graph != NULL, &call);
     if (r != CUDA_SUCCESS)
         return r;
     if (in->kind == 1)
@@ -127,6 +146,8 @@ CUresult oh_orion_host_func(struct oh_twin *t, const struct ow_orion_host_func_i
     else
         r = oh_drv.cuLaunchHostFunc(stream, oh_trampoline, call);
     if (r != CUDA_SUCCESS)
-        free(call);
+        oh_host_call_free(call);
+    else if (graph)
+        (void)oh_graph_keeps(graph, call, oh_host_call_free, NULL);
     return r;
 }

@@ -73,8 +73,9 @@ static CUresult attribute(CUlaunchAttribute *a)
         r = oh_get(OW_KIND_EVENT, (uintptr_t)a->value.programmaticEvent.event, &event);
         a->value.programmaticEvent.event = event;
         return r;
-    case 13: /* device-updatable node: the client refuses it */
-        return a->value.deviceUpdatableKernelNode.deviceUpdatable ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
+    case 13: /* device-updatable node: what the driver calls it comes back */
+        a->value.deviceUpdatableKernelNode.devNode = NULL;
+        return CUDA_SUCCESS;
     default:
         return CUDA_ERROR_NOT_SUPPORTED;
     }
@@ -93,17 +94,14 @@ CUresult oh_launch_attributes(const void *bytes, uint32_t nr_bytes, CUlaunchAttr
     return r;
 }
 
-CUresult oh_orion_launch_ex(struct oh_twin *t, const struct ow_orion_launch_ex_in *in, uint32_t bytes,
-                            struct ow_orion_launch_ex_out *out, uint32_t *out_bytes)
+static CUresult launch_ex(struct oh_twin *t, const struct ow_orion_launch_ex_in *in, uint32_t bytes,
+                          CUlaunchAttribute *attrs, uint32_t *nr_attrs)
 {
-    CUlaunchAttribute attrs[OH_MAX_ATTRIBUTES];
     struct launch *l = &scratch;
     CUlaunchConfig c = { 0 };
     void **params, **extra;
-    uint32_t nr = 0;
     CUresult r;
 
-    (void)out, (void)out_bytes;
     if ((uint64_t)in->attributes_bytes + in->params_bytes > bytes - sizeof(*in) || in->attributes_bytes % 8)
         return oh_fault(t, "%u bytes of attributes and %u of parameters in a command of %u", in->attributes_bytes,
                         in->params_bytes, bytes);
@@ -111,7 +109,7 @@ CUresult oh_orion_launch_ex(struct oh_twin *t, const struct ow_orion_launch_ex_i
     if (r == CUDA_SUCCESS)
         r = oh_get(OW_KIND_STREAM, in->stream, &l->stream);
     if (r == CUDA_SUCCESS)
-        r = oh_launch_attributes(in + 1, in->attributes_bytes, attrs, &nr);
+        r = oh_launch_attributes(in + 1, in->attributes_bytes, attrs, nr_attrs);
     if (r != CUDA_SUCCESS)
         return r;
     c.gridDimX = in->grid_x;
@@ -123,7 +121,37 @@ CUresult oh_orion_launch_ex(struct oh_twin *t, const struct ow_orion_launch_ex_i
     c.sharedMemBytes = in->shared;
     c.hStream = l->stream;
     c.attrs = attrs;
-    c.numAttrs = nr;
+    c.numAttrs = *nr_attrs;
     params = point_at(l, (uint8_t *)(uintptr_t)(in + 1) + in->attributes_bytes, in->params_bytes, &extra);
     return oh_drv.cuLaunchKernelEx ? oh_drv.cuLaunchKernelEx(&c, l->real, params, extra) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult oh_orion_launch_ex(struct oh_twin *t, const struct ow_orion_launch_ex_in *in, uint32_t bytes,
+                            struct ow_orion_launch_ex_out *out, uint32_t *out_bytes)
+{
+    CUlaunchAttribute attrs[OH_MAX_ATTRIBUTES];
+    uint32_t nr = 0;
+
+    (void)out, (void)out_bytes;
+    return launch_ex(t, in, bytes, attrs, &nr);
+}
+
+_Static_assert(sizeof(struct ow_orion_launch_ex_in) == sizeof(struct ow_orion_launch_updatable_in),
+               "one payload, two operations");
+
+CUresult oh_orion_launch_updatable(struct oh_twin *t, const struct ow_orion_launch_updatable_in *in, uint32_t bytes,
+                                   struct ow_orion_launch_updatable_out *out, uint32_t *out_bytes)
+{
+    CUlaunchAttribute attrs[OH_MAX_ATTRIBUTES];
+    uint32_t nr = 0;
+    CUresult r = launch_ex(t, (const struct ow_orion_launch_ex_in *)in, bytes, attrs, &nr);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    out->node = 0;
+    for (uint32_t i = 0; i < nr; i++)
+        if (attrs[i].id == 13)
+            out->node = (uintptr_t)attrs[i].value.deviceUpdatableKernelNode.devNode;
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
 }

@@ -8,6 +8,7 @@
 struct node {
     uint64_t ptr, bytes, booked;
     int device;
+    bool kept;
     uint32_t priority;
     struct oh_share *share; /* other processes may have it too; NULL: no */
     struct node *left, *right;
@@ -64,6 +65,25 @@ static struct node *at_or_below(uint64_t ptr)
     return best;
 }
 
+/* [lock] for writing */
+static bool kept_at(uint64_t ptr)
+{
+    const struct node *n = at_or_below(ptr);
+
+    return n && n->ptr == ptr && n->kept;
+}
+
+void oh_ledger_keep(uint64_t ptr, bool kept)
+{
+    struct node *n;
+
+    pthread_rwlock_wrlock(&lock);
+    n = at_or_below(ptr);
+    if (n && n->ptr == ptr)
+        n->kept = kept;
+    pthread_rwlock_unlock(&lock);
+}
+
 void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked)
 {
     struct node *n = calloc(1, sizeof(*n)), *left, *right;
@@ -77,17 +97,31 @@ void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked)
     n->booked = booked;
     n->device = device;
     pthread_rwlock_wrlock(&lock);
+    if (kept_at(ptr)) { /* a failed free gives it back: it never went */
+        pthread_rwlock_unlock(&lock);
+        oh_unbook(device, booked);
+        free(n);
+        return;
+    }
     n->priority = next_priority();
     split(root, ptr, &left, &right);
     root = merge(merge(left, n), right);
     pthread_rwlock_unlock(&lock);
 }
 
+/* Kept entries are never booked nor shared. */
 static struct node *take(uint64_t ptr)
 {
     struct node *left, *n = NULL, *right;
 
     pthread_rwlock_wrlock(&lock);
+    if (kept_at(ptr)) { /* stays: the caller gets its likeness */
+        n = malloc(sizeof(*n));
+        if (n)
+            *n = *at_or_below(ptr);
+        pthread_rwlock_unlock(&lock);
+        return n;
+    }
     split(root, ptr, &left, &right);
     if (ptr != UINT64_MAX)
         split(right, ptr + 1, &n, &right);

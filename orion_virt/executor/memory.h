@@ -37,7 +37,7 @@ CUstreamCaptureMode oh_relax(void);
 void oh_unrelax(CUstreamCaptureMode mode);
 
 /* ---- callback.c ---- */
-struct oh_host_call { /* what a trampoline is given; of graphs it lives as long as the channel */
+struct oh_host_call { /* what a trampoline is given; a graph keeps its own */
     uint64_t fn, data, stream;
     uint32_t kind;
     bool keep;
@@ -45,6 +45,9 @@ struct oh_host_call { /* what a trampoline is given; of graphs it lives as long 
 OH_MUST_CHECK CUresult oh_host_call_make(uint64_t fn, uint64_t data, uint64_t stream, uint32_t kind, bool keep,
                                          struct oh_host_call **call);
 void oh_trampoline(void *call); /* a CUhostFn */
+void oh_host_call_free(void *call);
+/* Has the guest run it; `wait`: until it has. Any thread. */
+void oh_deliver(const struct oh_host_call *call, uint32_t status, bool wait);
 
 /* ---- vmm.c ---- */
 /* The reservation of addresses that holds ptr; false: none. */

@@ -53,7 +53,7 @@ CUresult oh_cuModuleGetTexRef(struct oh_twin *t, const struct ow_cuModuleGetTexR
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (!oh_string(&parts, in->name_bytes, false, &text))
+    if (!oh_text(&parts, in->name_bytes, false, &text))
         return oh_fault(t, "a texture reference's name without end");
     r = OH_CALL(cuModuleGetTexRef, &reference, module, text);
     if (r == CUDA_SUCCESS)
@@ -74,7 +74,7 @@ CUresult oh_cuModuleGetSurfRef(struct oh_twin *t, const struct ow_cuModuleGetSur
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (!oh_string(&parts, in->name_bytes, false, &text))
+    if (!oh_text(&parts, in->name_bytes, false, &text))
         return oh_fault(t, "a surface reference's name without end");
     r = OH_CALL(cuModuleGetSurfRef, &reference, module, text);
     if (r == CUDA_SUCCESS)

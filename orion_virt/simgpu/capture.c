@@ -26,7 +26,11 @@ static CUgraphNodeType node_type(const struct sim_work *w)
     case SIM_WORK_SET: return CU_GRAPH_NODE_TYPE_MEMSET;
     case SIM_WORK_KERNEL: return CU_GRAPH_NODE_TYPE_KERNEL;
     case SIM_WORK_HOST: return CU_GRAPH_NODE_TYPE_HOST;
+    case SIM_WORK_ALLOC: return CU_GRAPH_NODE_TYPE_MEM_ALLOC;
     case SIM_WORK_FREE: return CU_GRAPH_NODE_TYPE_MEM_FREE;
+    case SIM_WORK_RECORD: return CU_GRAPH_NODE_TYPE_EVENT_RECORD;
+    case SIM_WORK_WAIT: return CU_GRAPH_NODE_TYPE_WAIT_EVENT;
+    case SIM_WORK_BATCH: case SIM_WORK_VALUE: return CU_GRAPH_NODE_TYPE_BATCH_MEM_OP;
     case SIM_WORK_GRAPH: return CU_GRAPH_NODE_TYPE_GRAPH;
     default: return CU_GRAPH_NODE_TYPE_EMPTY;
     }
@@ -68,6 +72,11 @@ static bool legacy_conflict(const struct CUstream_st *s)
 
 bool sim_capture_work(struct CUstream_st *s, struct sim_work *work, CUresult *r)
 {
+    return sim_capture_node(s, node_type(work), work, r);
+}
+
+bool sim_capture_node(struct CUstream_st *s, CUgraphNodeType type, struct sim_work *work, CUresult *r)
+{
     struct CUgraphNode_st *n;
 
     *r = CUDA_SUCCESS;
@@ -80,7 +89,7 @@ bool sim_capture_work(struct CUstream_st *s, struct sim_work *work, CUresult *r)
         *r = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
         return true;
     }
-    n = sim_graph_add(s->capture->graph, node_type(work), s->cap_deps, s->nr_cap_deps);
+    n = sim_graph_add(s->capture->graph, type, s->cap_deps, s->nr_cap_deps);
     if (!n) {
         *r = CUDA_ERROR_OUT_OF_MEMORY;
         return true;
@@ -214,6 +223,9 @@ SIM_API CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph, con
         return r;
     if ((unsigned)mode > 2 || !sim_valid(graph, SIM_GRAPH) || (nr && !deps))
         return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < nr; i++)
+        if (!sim_valid(deps[i], SIM_NODE) || deps[i]->graph != graph)
+            return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&sim_lock);
     r = begin_locked(s, graph, mode);
     if (!r)
@@ -380,6 +392,9 @@ SIM_API CUresult cuStreamUpdateCaptureDependencies_v2(CUstream stream, CUgraphNo
         return r;
     if ((nr && !deps) || flags > 1)
         return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < nr; i++)
+        if (!sim_valid(deps[i], SIM_NODE))
+            return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&sim_lock);
     if (!s->capture)
         r = CUDA_ERROR_ILLEGAL_STATE;
@@ -387,4 +402,9 @@ SIM_API CUresult cuStreamUpdateCaptureDependencies_v2(CUstream stream, CUgraphNo
         r = set_deps(&s->cap_deps, &s->nr_cap_deps, deps, nr, flags == 0);
     pthread_mutex_unlock(&sim_lock);
     return r;
+}
+
+SIM_API CUresult cuStreamUpdateCaptureDependencies(CUstream stream, CUgraphNode *deps, size_t nr, unsigned flags)
+{
+    return cuStreamUpdateCaptureDependencies_v2(stream, deps, NULL, nr, flags);
 }

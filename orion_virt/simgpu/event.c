@@ -153,6 +153,17 @@ static CUresult record(struct CUstream_st *s, struct CUevent_st *e)
     return sim_submit(s, &work);
 }
 
+/* CU_EVENT_RECORD_EXTERNAL: in a capture the record is a node, not an edge. */
+static CUresult record_external(struct CUstream_st *s, struct CUevent_st *e)
+{
+    struct sim_work work = { .kind = SIM_WORK_RECORD, .mark = { e, 0 } };
+
+    if (!s->capture)
+        return CUDA_ERROR_INVALID_VALUE;
+    __atomic_fetch_add(&e->refs, 1, __ATOMIC_SEQ_CST);
+    return sim_submit(s, &work);
+}
+
 SIM_API CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags)
 {
     struct CUctx_st *ctx;
@@ -167,7 +178,7 @@ SIM_API CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned
         return CUDA_ERROR_INVALID_VALUE;
     if (event->ctx != s->ctx)
         return CUDA_ERROR_INVALID_HANDLE;
-    return record(s, event);
+    return flags ? record_external(s, event) : record(s, event);
 }
 
 SIM_API CUresult cuEventRecord(CUevent event, CUstream stream)
@@ -187,6 +198,14 @@ SIM_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flag
         return r;
     if (flags & ~1u)
         return CUDA_ERROR_INVALID_VALUE;
+    if (flags) { /* CU_EVENT_WAIT_EXTERNAL: a node of the capture */
+        struct sim_work external = { .kind = SIM_WORK_WAIT, .mark = { event, 0 } };
+
+        if (!s->capture)
+            return CUDA_ERROR_INVALID_VALUE;
+        __atomic_fetch_add(&event->refs, 1, __ATOMIC_SEQ_CST);
+        return sim_submit(s, &external);
+    }
     pthread_mutex_lock(&sim_lock);
     bool captured = sim_capture_wait(s, event, &r);
     struct sim_work work = { .kind = SIM_WORK_WAIT, .mark = { event, newest(event) } };

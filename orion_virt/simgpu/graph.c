@@ -28,8 +28,36 @@ static void node_free(struct CUgraphNode_st *n)
     sim_work_clear(&n->work);
     if (n->child)
         sim_graph_destroy(n->child);
+    for (unsigned i = 0; n->condition.phGraph_out && i < n->condition.size; i++)
+        sim_graph_destroy(n->condition.phGraph_out[i]);
+    free(n->condition.phGraph_out);
+    free(n->got);
+    free(n->edges);
     free(n->deps);
     free(n);
+}
+
+void sim_node_free(struct CUgraphNode_st *n)
+{
+    node_free(n);
+}
+
+bool sim_dep_add(struct CUgraphNode_st *n, struct CUgraphNode_st *dep, const CUgraphEdgeData *edge)
+{
+    void *deps = realloc(n->deps, (n->nr_deps + 1) * sizeof(*n->deps)), *edges;
+
+    if (!deps)
+        return false;
+    n->deps = deps;
+    edges = realloc(n->edges, (n->nr_deps + 1) * sizeof(*n->edges));
+    if (!edges)
+        return false;
+    n->edges = edges;
+    memset(&n->edges[n->nr_deps], 0, sizeof(n->edges[0]));
+    if (edge)
+        n->edges[n->nr_deps] = *edge;
+    n->deps[n->nr_deps++] = dep;
+    return true;
 }
 
 void sim_graph_destroy(struct CUgraph_st *g)
@@ -38,6 +66,7 @@ void sim_graph_destroy(struct CUgraph_st *g)
     for (size_t i = 0; i < g->nr_nodes; i++)
         node_free(g->nodes[i]);
     free(g->nodes);
+    sim_kept_drop(g);
     free(g);
 }
 
@@ -49,11 +78,7 @@ struct CUgraphNode_st *sim_graph_add(struct CUgraph_st *g, CUgraphNodeType type,
 
     if (nodes)
         g->nodes = nodes;
-    if (n)
-        n->deps = calloc(nr_deps + 1, sizeof(*n->deps));
-    if (!n || !nodes || !n->deps || !sim_register(n, SIM_NODE)) {
-        if (n)
-            free(n->deps);
+    if (!n || !nodes || !sim_register(n, SIM_NODE)) {
         free(n);
         return NULL;
     }
@@ -63,8 +88,10 @@ struct CUgraphNode_st *sim_graph_add(struct CUgraph_st *g, CUgraphNodeType type,
         size_t j = 0;
         while (j < n->nr_deps && n->deps[j] != deps[i])
             j++;
-        if (j == n->nr_deps)
-            n->deps[n->nr_deps++] = deps[i];
+        if (j == n->nr_deps && !sim_dep_add(n, deps[i], NULL)) {
+            node_free(n);
+            return NULL;
+        }
     }
     return g->nodes[g->nr_nodes++] = n;
 }
@@ -103,31 +130,47 @@ out:
     return NULL;
 }
 
-static CUresult clone_node(struct CUgraph_st *to, const struct CUgraphNode_st *n)
+static CUresult clone_inner(struct CUgraphNode_st *copy, const struct CUgraphNode_st *n)
 {
-    struct CUgraphNode_st *copy = sim_graph_add(to, n->type, NULL, 0), **deps;
-
-    if (!copy)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    copy->origin = (struct CUgraphNode_st *)n;
-    deps = realloc(copy->deps, (n->nr_deps + 1) * sizeof(*deps));
-    if (!deps)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    copy->deps = deps;
-    for (size_t d = 0; d < n->nr_deps; d++)
-        for (size_t k = 0; k < to->nr_nodes; k++)
-            if (to->nodes[k]->origin == n->deps[d])
-                copy->deps[copy->nr_deps++] = to->nodes[k];
     if (n->child) {
-        copy->child = sim_graph_clone(n->child);
+        copy->child = sim_graph_clone_whole(n->child);
         if (!copy->child)
             return CUDA_ERROR_OUT_OF_MEMORY;
         copy->child->owned = true;
     }
-    return sim_work_clone(&copy->work, &n->work);
+    copy->condition = n->condition;
+    copy->condition.size = 0;
+    copy->condition.phGraph_out = n->condition.phGraph_out ? calloc(n->condition.size + 1, sizeof(CUgraph)) : NULL;
+    for (unsigned i = 0; copy->condition.phGraph_out && i < n->condition.size; i++) {
+        CUgraph body = sim_graph_clone_whole(n->condition.phGraph_out[i]);
+
+        if (!body)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        body->owned = true;
+        copy->condition.phGraph_out[copy->condition.size++] = body;
+    }
+    return CUDA_SUCCESS;
 }
 
-struct CUgraph_st *sim_graph_clone(const struct CUgraph_st *g)
+static CUresult clone_node(struct CUgraph_st *to, const struct CUgraphNode_st *n)
+{
+    struct CUgraphNode_st *copy = sim_graph_add(to, n->type, NULL, 0);
+    CUresult r;
+
+    if (!copy)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    copy->origin = (struct CUgraphNode_st *)n;
+    for (size_t d = 0; d < n->nr_deps; d++)
+        for (size_t k = 0; k < to->nr_nodes; k++)
+            if (to->nodes[k]->origin == n->deps[d] && !sim_dep_add(copy, to->nodes[k], &n->edges[d]))
+                return CUDA_ERROR_OUT_OF_MEMORY;
+    memcpy(copy->attrs, n->attrs, sizeof(n->attrs));
+    copy->nr_attrs = n->nr_attrs;
+    r = clone_inner(copy, n);
+    return r ? r : sim_work_clone(&copy->work, &n->work);
+}
+
+struct CUgraph_st *sim_graph_clone_whole(const struct CUgraph_st *g)
 {
     struct CUgraphNode_st **order = sorted(g);
     struct CUgraph_st *copy = order ? sim_graph_create() : NULL;
@@ -137,8 +180,26 @@ struct CUgraph_st *sim_graph_clone(const struct CUgraph_st *g)
             sim_graph_destroy(copy);
             copy = NULL;
         }
+    if (copy && !sim_kept_clone(copy, g)) {
+        sim_graph_destroy(copy);
+        copy = NULL;
+    }
     free(order);
     return copy;
+}
+
+/* Not with conditions, nor with memory: as the driver. */
+struct CUgraph_st *sim_graph_clone(const struct CUgraph_st *g)
+{
+    for (size_t i = 0; i < g->nr_nodes; i++)
+        if (g->nodes[i]->type == CU_GRAPH_NODE_TYPE_CONDITIONAL || g->nodes[i]->work.alloc)
+            return NULL;
+    return sim_graph_clone_whole(g);
+}
+
+struct CUgraph_st *sim_exec_graph(struct CUgraphExec_st *e)
+{
+    return e->graph;
 }
 
 void sim_exec_get(struct CUgraphExec_st *e)
@@ -158,13 +219,22 @@ static CUresult run_nodes(struct CUctx_st *ctx, struct CUgraph_st *g)
 {
     CUresult r = CUDA_SUCCESS;
 
-    for (size_t i = 0; i < g->nr_nodes && !r; i++)
-        r = g->nodes[i]->child ? run_nodes(ctx, g->nodes[i]->child) : sim_work_run(ctx, &g->nodes[i]->work);
+    for (size_t i = 0; i < g->nr_nodes && !r; i++) {
+        struct CUgraphNode_st *n = g->nodes[i];
+
+        if (n->disabled)
+            continue;
+        if (n->condition.phGraph_out)
+            r = sim_condition_run(ctx, n, run_nodes);
+        else
+            r = n->child ? run_nodes(ctx, n->child) : sim_work_run(ctx, &n->work);
+    }
     return r;
 }
 
 CUresult sim_exec_run(struct CUctx_st *ctx, struct CUgraphExec_st *e)
 {
+    sim_condition_reset(e->graph);
     return run_nodes(ctx, e->graph);
 }
 
@@ -174,14 +244,14 @@ static CUresult instantiate(CUgraphExec *out, CUgraph graph, unsigned long long 
 
     if (!sim_initialized())
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!out || !sim_valid(graph, SIM_GRAPH))
+    if (!out || !sim_valid(graph, SIM_GRAPH) || graph->owned || flags & ~15ull || (flags & 5) == 5)
         return CUDA_ERROR_INVALID_VALUE;
     e = calloc(1, sizeof(*e));
     if (!e)
         return CUDA_ERROR_OUT_OF_MEMORY;
     e->refs = 1;
     e->flags = flags;
-    e->graph = sim_graph_clone(graph);
+    e->graph = sim_graph_clone_whole(graph);
     if (!e->graph || !sim_register(e, SIM_EXEC)) {
         if (e->graph)
             sim_graph_destroy(e->graph);
@@ -236,6 +306,9 @@ SIM_API CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream)
         return r;
     if (!sim_valid(exec, SIM_EXEC))
         return CUDA_ERROR_INVALID_VALUE;
+    r = sim_graph_memory_launch(exec->graph, exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    if (r)
+        return r;
     sim_exec_get(exec);
     work.exec = exec;
     return sim_submit(s, &work);

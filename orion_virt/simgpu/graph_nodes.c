@@ -16,8 +16,8 @@ static CUresult check_deps(CUgraph graph, const CUgraphNode *deps, size_t nr)
 }
 
 /* Adds a node that takes over `work`; on error the work is cleared. */
-static CUresult add(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr, CUgraphNodeType type,
-                    struct sim_work *work)
+CUresult sim_node_add(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr, CUgraphNodeType type,
+                      struct sim_work *work)
 {
     CUresult r = out ? check_deps(graph, deps, nr) : CUDA_ERROR_INVALID_VALUE;
     struct CUgraphNode_st *n = r ? NULL : sim_graph_add(graph, type, deps, nr);
@@ -54,22 +54,22 @@ SIM_API CUresult cuGraphClone(CUgraph *out, CUgraph graph)
     if (!out || !sim_valid(graph, SIM_GRAPH))
         return CUDA_ERROR_INVALID_VALUE;
     *out = sim_graph_clone(graph);
-    return *out ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return *out ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 SIM_API CUresult cuGraphAddEmptyNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr)
 {
     struct sim_work work = { .kind = SIM_WORK_EMPTY };
 
-    return add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_EMPTY, &work);
+    return sim_node_add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_EMPTY, &work);
 }
 
 SIM_API CUresult cuGraphAddChildGraphNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr,
                                           CUgraph child)
 {
     struct sim_work work = { .kind = SIM_WORK_EMPTY };
-    CUgraph copy = sim_valid(child, SIM_GRAPH) ? sim_graph_clone(child) : NULL;
-    CUresult r = copy ? add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_GRAPH, &work) : CUDA_ERROR_INVALID_VALUE;
+    CUgraph copy = sim_valid(child, SIM_GRAPH) && child != graph ? sim_graph_clone(child) : NULL;
+    CUresult r = copy ? sim_node_add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_GRAPH, &work) : CUDA_ERROR_INVALID_VALUE;
 
     if (!r) {
         copy->owned = true;
@@ -87,7 +87,7 @@ static CUresult add_event(CUgraphNode *out, CUgraph graph, const CUgraphNode *de
     if (!sim_valid(event, SIM_EVENT))
         return CUDA_ERROR_INVALID_VALUE;
     __atomic_fetch_add(&event->refs, 1, __ATOMIC_SEQ_CST);
-    return add(out, graph, deps, nr, record ? CU_GRAPH_NODE_TYPE_EVENT_RECORD : CU_GRAPH_NODE_TYPE_WAIT_EVENT, &work);
+    return sim_node_add(out, graph, deps, nr, record ? CU_GRAPH_NODE_TYPE_EVENT_RECORD : CU_GRAPH_NODE_TYPE_WAIT_EVENT, &work);
 }
 
 SIM_API CUresult cuGraphAddEventRecordNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr,
@@ -102,7 +102,7 @@ SIM_API CUresult cuGraphAddEventWaitNode(CUgraphNode *out, CUgraph graph, const 
     return add_event(out, graph, deps, nr, event, false);
 }
 
-static CUresult kernel_work(const CUDA_KERNEL_NODE_PARAMS *p, struct sim_work *work)
+CUresult sim_kernel_work(const CUDA_KERNEL_NODE_PARAMS *p, struct sim_work *work)
 {
     struct CUctx_st *ctx;
     CUresult r = sim_enter(&ctx);
@@ -133,9 +133,9 @@ SIM_API CUresult cuGraphAddKernelNode_v2(CUgraphNode *out, CUgraph graph, const 
                                          const CUDA_KERNEL_NODE_PARAMS *p)
 {
     struct sim_work work;
-    CUresult r = kernel_work(p, &work);
+    CUresult r = sim_kernel_work(p, &work);
 
-    return r ? r : add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_KERNEL, &work);
+    return r ? r : sim_node_add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_KERNEL, &work);
 }
 
 SIM_API CUresult cuGraphAddKernelNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr,
@@ -149,7 +149,7 @@ SIM_API CUresult cuGraphAddKernelNode(CUgraphNode *out, CUgraph graph, const CUg
     return cuGraphAddKernelNode_v2(out, graph, deps, nr, &q);
 }
 
-static CUresult copy_work(const CUDA_MEMCPY3D *p, struct sim_work *work)
+CUresult sim_copy_work(const CUDA_MEMCPY3D *p, struct sim_work *work)
 {
     if (!p)
         return CUDA_ERROR_INVALID_VALUE;
@@ -161,13 +161,13 @@ SIM_API CUresult cuGraphAddMemcpyNode(CUgraphNode *out, CUgraph graph, const CUg
                                       const CUDA_MEMCPY3D *p, CUcontext ctx)
 {
     struct sim_work work;
-    CUresult r = copy_work(p, &work);
+    CUresult r = sim_copy_work(p, &work);
 
     (void)ctx;
-    return r ? r : add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_MEMCPY, &work);
+    return r ? r : sim_node_add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_MEMCPY, &work);
 }
 
-static CUresult set_work(const CUDA_MEMSET_NODE_PARAMS *p, struct sim_work *work)
+CUresult sim_set_work(const CUDA_MEMSET_NODE_PARAMS *p, struct sim_work *work)
 {
     if (!p || (p->elementSize != 1 && p->elementSize != 2 && p->elementSize != 4) || !p->width || !p->height)
         return CUDA_ERROR_INVALID_VALUE;
@@ -186,10 +186,10 @@ SIM_API CUresult cuGraphAddMemsetNode(CUgraphNode *out, CUgraph graph, const CUg
                                       const CUDA_MEMSET_NODE_PARAMS *p, CUcontext ctx)
 {
     struct sim_work work;
-    CUresult r = set_work(p, &work);
+    CUresult r = sim_set_work(p, &work);
 
     (void)ctx;
-    return r ? r : add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_MEMSET, &work);
+    return r ? r : sim_node_add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_MEMSET, &work);
 }
 
 SIM_API CUresult cuGraphAddHostNode(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr,
@@ -201,12 +201,12 @@ SIM_API CUresult cuGraphAddHostNode(CUgraphNode *out, CUgraph graph, const CUgra
         return CUDA_ERROR_INVALID_VALUE;
     work.host.fn = p->fn;
     work.host.data = p->userData;
-    return add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_HOST, &work);
+    return sim_node_add(out, graph, deps, nr, CU_GRAPH_NODE_TYPE_HOST, &work);
 }
 
 /* ---- changing and reading parameters ---- */
 
-static CUresult replace(struct CUgraphNode_st *n, CUresult made, struct sim_work *work)
+CUresult sim_node_replace(struct CUgraphNode_st *n, CUresult made, struct sim_work *work)
 {
     if (made)
         return made;
@@ -227,17 +227,17 @@ static struct CUgraphNode_st *typed(CUgraphNode node, CUgraphNodeType type)
 SIM_API CUresult cuGraphKernelNodeSetParams_v2(CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS *p)
 {
     struct sim_work work;
-    CUresult r = kernel_work(p, &work);
+    CUresult r = sim_kernel_work(p, &work);
 
-    return replace(typed(node, CU_GRAPH_NODE_TYPE_KERNEL), r, &work);
+    return sim_node_replace(typed(node, CU_GRAPH_NODE_TYPE_KERNEL), r, &work);
 }
 
 SIM_API CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS *p)
 {
     struct sim_work work;
-    CUresult r = kernel_work(p, &work);
+    CUresult r = sim_kernel_work(p, &work);
 
-    return replace(r ? NULL : sim_exec_node(exec, node, CU_GRAPH_NODE_TYPE_KERNEL), r, &work);
+    return sim_node_replace(r ? NULL : sim_exec_node(exec, node, CU_GRAPH_NODE_TYPE_KERNEL), r, &work);
 }
 
 SIM_API CUresult cuGraphExecKernelNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
@@ -261,18 +261,18 @@ SIM_API CUresult cuGraphMemcpyNodeGetParams(CUgraphNode node, CUDA_MEMCPY3D *p)
 SIM_API CUresult cuGraphMemcpyNodeSetParams(CUgraphNode node, const CUDA_MEMCPY3D *p)
 {
     struct sim_work work;
-    CUresult r = copy_work(p, &work);
+    CUresult r = sim_copy_work(p, &work);
 
-    return replace(typed(node, CU_GRAPH_NODE_TYPE_MEMCPY), r, &work);
+    return sim_node_replace(typed(node, CU_GRAPH_NODE_TYPE_MEMCPY), r, &work);
 }
 
 SIM_API CUresult cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *p, CUcontext ctx)
 {
     struct sim_work work;
-    CUresult r = copy_work(p, &work);
+    CUresult r = sim_copy_work(p, &work);
 
     (void)ctx;
-    return replace(r ? NULL : sim_exec_node(exec, node, CU_GRAPH_NODE_TYPE_MEMCPY), r, &work);
+    return sim_node_replace(r ? NULL : sim_exec_node(exec, node, CU_GRAPH_NODE_TYPE_MEMCPY), r, &work);
 }
 
 SIM_API CUresult cuGraphMemsetNodeGetParams(CUgraphNode node, CUDA_MEMSET_NODE_PARAMS *p)
@@ -286,38 +286,22 @@ SIM_API CUresult cuGraphMemsetNodeGetParams(CUgraphNode node, CUDA_MEMSET_NODE_P
 SIM_API CUresult cuGraphMemsetNodeSetParams(CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS *p)
 {
     struct sim_work work;
-    CUresult r = set_work(p, &work);
+    CUresult r = sim_set_work(p, &work);
 
-    return replace(typed(node, CU_GRAPH_NODE_TYPE_MEMSET), r, &work);
+    return sim_node_replace(typed(node, CU_GRAPH_NODE_TYPE_MEMSET), r, &work);
 }
 
 SIM_API CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS *p,
                                                 CUcontext ctx)
 {
     struct sim_work work;
-    CUresult r = set_work(p, &work);
+    CUresult r = sim_set_work(p, &work);
 
     (void)ctx;
-    return replace(r ? NULL : sim_exec_node(exec, node, CU_GRAPH_NODE_TYPE_MEMSET), r, &work);
+    return sim_node_replace(r ? NULL : sim_exec_node(exec, node, CU_GRAPH_NODE_TYPE_MEMSET), r, &work);
 }
 
-/* ---- edges and queries ---- */
-
-SIM_API CUresult cuGraphAddDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t nr)
-{
-    CUresult r = check_deps(graph, from, nr);
-
-    if (!r)
-        r = check_deps(graph, to, nr);
-    for (size_t i = 0; !r && i < nr; i++) {
-        void *p = realloc(to[i]->deps, (to[i]->nr_deps + 1) * sizeof(*to[i]->deps));
-        if (!p)
-            return CUDA_ERROR_OUT_OF_MEMORY;
-        to[i]->deps = p;
-        to[i]->deps[to[i]->nr_deps++] = from[i];
-    }
-    return r;
-}
+/* ---- queries ---- */
 
 /* Copies handles to an array of *nr, or only counts when there is none; unused room is NULLed. */
 static CUresult give(CUgraphNode *out, size_t *nr, CUgraphNode *nodes, size_t have)
@@ -354,34 +338,10 @@ SIM_API CUresult cuGraphGetRootNodes(CUgraph graph, CUgraphNode *nodes, size_t *
     return CUDA_SUCCESS;
 }
 
-SIM_API CUresult cuGraphGetEdges(CUgraph graph, CUgraphNode *from, CUgraphNode *to, size_t *nr)
-{
-    size_t have = 0;
-
-    if (!nr || !sim_valid(graph, SIM_GRAPH) || !from != !to)
-        return CUDA_ERROR_INVALID_VALUE;
-    for (size_t i = 0; i < graph->nr_nodes; i++)
-        for (size_t d = 0; d < graph->nodes[i]->nr_deps; d++, have++)
-            if (from && have < *nr) {
-                from[have] = graph->nodes[i]->deps[d];
-                to[have] = graph->nodes[i];
-            }
-    if (!from || *nr > have)
-        *nr = have;
-    return CUDA_SUCCESS;
-}
-
 SIM_API CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType *type)
 {
     if (!type || !sim_valid(node, SIM_NODE))
         return CUDA_ERROR_INVALID_VALUE;
     *type = node->type;
     return CUDA_SUCCESS;
-}
-
-SIM_API CUresult cuGraphNodeGetDependencies(CUgraphNode node, CUgraphNode *deps, size_t *nr)
-{
-    if (!nr || !sim_valid(node, SIM_NODE))
-        return CUDA_ERROR_INVALID_VALUE;
-    return give(deps, nr, node->deps, node->nr_deps);
 }

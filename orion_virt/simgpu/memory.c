@@ -80,6 +80,8 @@ SIM_API CUresult cuMemFree_v2(CUdeviceptr p)
     r = sim_may_block(ctx);
     if (!r)
         r = sim_context_wait(range.ctx ? range.ctx : ctx); /* kernels may still use it */
+    if (!r && sim_alloc_find(p))
+        return sim_graph_memory_freed(p);
     return r ? r : sim_space_free(p);
 }
 

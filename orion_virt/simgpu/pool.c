@@ -190,12 +190,8 @@ SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *p, size_t bytes, CUmemoryP
         return r;
     if (!p || !bytes || !sim_valid(pool, SIM_POOL) || pool->imported) /* another process allocates from that */
         return CUDA_ERROR_INVALID_VALUE;
-    if (s->capture) {
-        pthread_mutex_lock(&sim_lock);
-        r = s->capture ? sim_capture_refuse(s) : CUDA_SUCCESS; /* memory nodes are not simulated */
-        pthread_mutex_unlock(&sim_lock);
-        return r;
-    }
+    if (s->capture)
+        return sim_graph_memory_capture(s, bytes, p);
     r = sim_space_alloc(s->ctx, pool->device, bytes, SIM_MEM_POOL, 0, &at);
     if (r == CUDA_ERROR_OUT_OF_MEMORY && !sim_context_wait(s->ctx)) /* frees may be on their way */
         r = sim_space_alloc(s->ctx, pool->device, bytes, SIM_MEM_POOL, 0, &at);
@@ -229,6 +225,9 @@ SIM_API CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream)
 
     if (r || !p)
         return r;
+    work.alloc = sim_alloc_find(p);
+    if (work.alloc)
+        return sim_graph_memory_free(s, &work);
     if (!sim_space_find(p, &range) || range.start != p ||
         (range.kind != SIM_MEM_POOL && range.kind != SIM_MEM_DEVICE && range.kind != SIM_MEM_IMPORTED))
         return CUDA_ERROR_INVALID_VALUE;

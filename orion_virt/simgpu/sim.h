@@ -30,7 +30,7 @@
 /* ---- object.c: every handle is a pointer that is looked up before it is used ---- */
 enum sim_kind {
     SIM_CONTEXT = 1, SIM_STREAM, SIM_EVENT, SIM_MODULE, SIM_LIBRARY, SIM_FUNCTION, SIM_KERNEL,
-    SIM_GRAPH, SIM_NODE, SIM_EXEC, SIM_POOL, SIM_ARRAY, SIM_VMM, SIM_LINK,
+    SIM_GRAPH, SIM_NODE, SIM_EXEC, SIM_OBJECT, SIM_POOL, SIM_ARRAY, SIM_VMM, SIM_LINK,
     SIM_MIPMAP, SIM_GREEN, SIM_RESOURCE_DESC, SIM_TEXREF,
 };
 bool sim_register(void *object, enum sim_kind kind);
@@ -129,7 +129,7 @@ extern const struct ptx_memory sim_ptx_memory;     /* arg: the context */
 /* ---- work.c: what streams and graphs execute ---- */
 enum sim_work_kind {
     SIM_WORK_EMPTY, SIM_WORK_COPY, SIM_WORK_SET, SIM_WORK_KERNEL, SIM_WORK_HOST, SIM_WORK_RECORD,
-    SIM_WORK_WAIT, SIM_WORK_GRAPH, SIM_WORK_FREE, SIM_WORK_VALUE,
+    SIM_WORK_WAIT, SIM_WORK_GRAPH, SIM_WORK_FREE, SIM_WORK_VALUE, SIM_WORK_ALLOC, SIM_WORK_BATCH,
 };
 struct sim_copy { /* boxes of bytes; a pitch is the distance of rows, a slice that of planes */
     uint64_t src, dst;
@@ -174,6 +174,9 @@ struct sim_work {
     struct sim_value val;
     struct CUgraphExec_st *exec;
     uint64_t address;
+    struct sim_alloc *alloc;      /* memory of a graph that the node allocates or frees */
+    CUstreamBatchMemOpParams *ops; /* owned */
+    unsigned nr_ops, ops_flags;
     CUDA_MEMCPY3D copy_params;    /* as the application gave it, for graph queries */
     CUDA_MEMSET_NODE_PARAMS set_params;
 };
@@ -182,6 +185,7 @@ CUresult sim_work_run(struct CUctx_st *ctx, struct sim_work *work);
 void sim_work_clear(struct sim_work *work);
 CUresult sim_work_clone(struct sim_work *to, const struct sim_work *from);
 void sim_copy_box(const struct sim_copy *c);
+void sim_value_run(struct CUctx_st *ctx, const struct sim_value *v);
 
 /* ---- stream.c ---- */
 struct sim_item;
@@ -252,6 +256,8 @@ void sim_event_await(struct CUevent_st *event, uint64_t count);
 bool sim_capture_work(struct CUstream_st *stream, struct sim_work *work, CUresult *r);
 bool sim_capture_record(struct CUstream_st *stream, struct CUevent_st *event, CUresult *r);
 bool sim_capture_wait(struct CUstream_st *stream, struct CUevent_st *event, CUresult *r);
+/* True when `stream` captures: then work of that type became a node, of the graph that is returned too. */
+bool sim_capture_node(struct CUstream_st *stream, CUgraphNodeType type, struct sim_work *work, CUresult *r);
 CUresult sim_capture_refuse(struct CUstream_st *stream); /* a call that may not happen under capture: invalidates */
 extern int sim_nr_captures;            /* under sim_lock */
 extern __thread CUstreamCaptureMode sim_thread_mode;
@@ -262,13 +268,20 @@ struct CUgraphNode_st {
     struct sim_work work;
     struct CUgraph_st *child;          /* owned clone of a child graph node */
     struct CUgraphNode_st **deps;
+    CUgraphEdgeData *edges;            /* of each dependency */
     size_t nr_deps;
     struct CUgraphNode_st *origin;     /* of a clone */
     CUgraphNodeType type;
+    bool disabled;                     /* of an executable's */
+    CUDA_CONDITIONAL_NODE_PARAMS condition; /* phGraph_out: owned, and the graphs in it */
+    CUlaunchAttribute attrs[8];        /* of a kernel node, as set */
+    unsigned nr_attrs;
+    void *got;                         /* what a question for parameters pointed at */
 };
 struct CUgraph_st {
     struct CUgraphNode_st **nodes;
     size_t nr_nodes;
+    struct sim_kept *kept;             /* user objects */
     bool owned;                        /* by a node or a capture: not the application's to destroy */
 };
 struct CUgraphNode_st *sim_graph_add(struct CUgraph_st *graph, CUgraphNodeType type, struct CUgraphNode_st *const *deps,
@@ -276,7 +289,44 @@ struct CUgraphNode_st *sim_graph_add(struct CUgraph_st *graph, CUgraphNodeType t
 struct CUgraph_st *sim_graph_create(void);
 void sim_graph_destroy(struct CUgraph_st *graph);
 struct CUgraph_st *sim_graph_clone(const struct CUgraph_st *graph);
+struct CUgraph_st *sim_graph_clone_whole(const struct CUgraph_st *graph); /* conditions too, for executables */
+void sim_node_free(struct CUgraphNode_st *node);
+bool sim_dep_add(struct CUgraphNode_st *node, struct CUgraphNode_st *dep, const CUgraphEdgeData *edge);
 CUresult sim_exec_run(struct CUctx_st *ctx, struct CUgraphExec_st *exec);
+struct CUgraph_st *sim_exec_graph(struct CUgraphExec_st *exec);
+
+/* ---- graph_nodes.c: work of nodes; the node takes it over, on error it is cleared ---- */
+CUresult sim_kernel_work(const CUDA_KERNEL_NODE_PARAMS *p, struct sim_work *work);
+CUresult sim_copy_work(const CUDA_MEMCPY3D *p, struct sim_work *work);
+CUresult sim_set_work(const CUDA_MEMSET_NODE_PARAMS *p, struct sim_work *work);
+CUresult sim_node_add(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr, CUgraphNodeType type,
+                      struct sim_work *work);
+/* `made` is what making the work answered; no node of the right type (NULL) is INVALID_VALUE. */
+CUresult sim_node_replace(struct CUgraphNode_st *node, CUresult made, struct sim_work *work);
+
+/* ---- graph_memory.c ---- */
+struct sim_alloc;
+CUresult sim_alloc_create(struct CUctx_st *ctx, size_t bytes, struct sim_alloc **alloc, uint64_t *address);
+struct sim_alloc *sim_alloc_find(uint64_t address); /* with a reference; NULL: no graph's */
+void sim_alloc_get(struct sim_alloc *alloc);
+void sim_alloc_put(struct sim_alloc *alloc);
+void sim_alloc_begin(struct sim_alloc *alloc);   /* runs the node */
+void sim_alloc_end(struct sim_alloc *alloc);
+bool sim_alloc_plan(struct sim_alloc *alloc, bool live); /* at submission; false: it is so already */
+uint64_t sim_alloc_bytes(struct sim_alloc *alloc);
+CUresult sim_graph_memory_capture(struct CUstream_st *stream, size_t bytes, CUdeviceptr *p);
+CUresult sim_graph_memory_free(struct CUstream_st *stream, struct sim_work *work); /* takes the work over */
+CUresult sim_graph_memory_freed(uint64_t address); /* at once; drops the reference of the search */
+CUresult sim_graph_memory_launch(struct CUgraph_st *graph, bool auto_free);
+
+/* ---- graph_object.c ---- */
+void sim_kept_drop(struct CUgraph_st *graph);
+bool sim_kept_clone(struct CUgraph_st *to, const struct CUgraph_st *from);
+CUresult sim_condition_add(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t nr,
+                           CUDA_CONDITIONAL_NODE_PARAMS *p);
+CUresult sim_condition_run(struct CUctx_st *ctx, struct CUgraphNode_st *node,
+                           CUresult (*run)(struct CUctx_st *ctx, struct CUgraph_st *g));
+void sim_condition_reset(struct CUgraph_st *graph); /* defaults, before a launch */
 void sim_exec_put(struct CUgraphExec_st *exec);
 void sim_exec_get(struct CUgraphExec_st *exec);
 

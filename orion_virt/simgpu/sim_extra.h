@@ -12,9 +12,5 @@ CUresult cuLibraryGetManaged(CUdeviceptr *p, size_t *bytes, CUlibrary library, c
 CUresult cuMemPrefetchAsync(CUdeviceptr p, size_t bytes, CUdevice device, CUstream stream);
 CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned nr, CUmodule module);
 CUresult cuStreamAttachMemAsync(CUstream stream, CUdeviceptr p, size_t length, unsigned flags);
-CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph, const CUgraphNode *deps,
-                                     const CUgraphEdgeData *edges, size_t nr, CUstreamCaptureMode mode);
-CUresult cuStreamUpdateCaptureDependencies_v2(CUstream stream, CUgraphNode *deps, const CUgraphEdgeData *edges,
-                                              size_t nr, unsigned flags);
 
 #endif

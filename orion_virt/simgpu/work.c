@@ -61,7 +61,7 @@ static bool value_ready(const struct sim_value *v)
     }
 }
 
-static void run_value(struct CUctx_st *ctx, const struct sim_value *v)
+void sim_value_run(struct CUctx_st *ctx, const struct sim_value *v)
 {
     struct timespec nap = { 0, 20000 };
 
@@ -72,6 +72,20 @@ static void run_value(struct CUctx_st *ctx, const struct sim_value *v)
         __atomic_store_n((uint64_t *)at(v->address), v->value, __ATOMIC_RELEASE);
     else
         __atomic_store_n((uint32_t *)at(v->address), (uint32_t)v->value, __ATOMIC_RELEASE);
+}
+
+static void run_batch(struct CUctx_st *ctx, const struct sim_work *w)
+{
+    for (unsigned i = 0; i < w->nr_ops; i++) {
+        const CUstreamBatchMemOpParams *op = &w->ops[i];
+        bool wide = op->operation == 4 || op->operation == 5;
+        struct sim_value v = { .address = op->waitValue.address, .flags = op->waitValue.flags, .wide = wide,
+                               .value = wide ? op->waitValue.value64 : op->waitValue.value,
+                               .wait = op->operation == 1 || op->operation == 4 };
+
+        if (op->operation != 3 && op->operation != 6) /* flush and barrier: nothing is late here */
+            sim_value_run(ctx, &v);
+    }
 }
 
 CUresult sim_work_run(struct CUctx_st *ctx, struct sim_work *w)
@@ -97,11 +111,20 @@ CUresult sim_work_run(struct CUctx_st *ctx, struct sim_work *w)
         return CUDA_SUCCESS;
     case SIM_WORK_GRAPH:
         return sim_exec_run(ctx, w->exec);
+    case SIM_WORK_ALLOC:
+        sim_alloc_begin(w->alloc);
+        return CUDA_SUCCESS;
+    case SIM_WORK_BATCH:
+        run_batch(ctx, w);
+        return CUDA_SUCCESS;
     case SIM_WORK_FREE:
-        sim_space_free(w->address);
+        if (w->alloc)
+            sim_alloc_end(w->alloc);
+        else
+            sim_space_free(w->address);
         return CUDA_SUCCESS;
     case SIM_WORK_VALUE:
-        run_value(ctx, &w->val);
+        sim_value_run(ctx, &w->val);
         return CUDA_SUCCESS;
     default:
         return CUDA_SUCCESS;
@@ -112,7 +135,12 @@ void sim_work_clear(struct sim_work *w)
 {
     free(w->copy.owned);
     free(w->call.params);
+    free(w->ops);
     w->copy.owned = w->call.params = NULL;
+    w->ops = NULL;
+    if (w->alloc)
+        sim_alloc_put(w->alloc);
+    w->alloc = NULL;
     if (w->mark.event)
         sim_event_put(w->mark.event);
     w->mark.event = NULL;
@@ -125,6 +153,16 @@ CUresult sim_work_clone(struct sim_work *to, const struct sim_work *from)
 {
     *to = *from;
     to->copy.owned = NULL;
+    to->call.params = NULL;
+    to->ops = NULL;
+    if (to->alloc)
+        sim_alloc_get(to->alloc);
+    if (from->ops) {
+        to->ops = calloc(from->nr_ops + 1, sizeof(*to->ops));
+        if (!to->ops)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        memcpy(to->ops, from->ops, from->nr_ops * sizeof(*to->ops));
+    }
     if (from->call.params) {
         to->call.params = malloc(from->call.params_bytes + 1);
         if (!to->call.params)

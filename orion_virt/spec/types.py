@@ -411,5 +411,58 @@ TENSOR_MAP = Type(
     "bytes",
     body="typedef struct CUtensorMap_st { uint64_t opaque[16]; } __attribute__((aligned(64))) CUtensorMap;",
 )
+ALLOC_NODE = Type(
+    "CUDA_MEM_ALLOC_NODE_PARAMS",
+    "bytes",
+    body="""typedef struct CUDA_MEM_ALLOC_NODE_PARAMS_v1_st {
+    CUmemPoolProps poolProps;
+    const CUmemAccessDesc *accessDescs;
+    size_t accessDescCount, bytesize;
+    CUdeviceptr dptr;
+} CUDA_MEM_ALLOC_NODE_PARAMS;""",
+)
+BATCH_NODE = Type(
+    "CUDA_BATCH_MEM_OP_NODE_PARAMS",
+    "bytes",
+    body="""typedef struct CUDA_BATCH_MEM_OP_NODE_PARAMS_v1_st {
+    CUcontext ctx;
+    unsigned int count;
+    CUstreamBatchMemOpParams *paramArray;
+    unsigned int flags;
+} CUDA_BATCH_MEM_OP_NODE_PARAMS;""",
+)
+COND_HANDLE = Type("CUgraphConditionalHandle", "u64", body="typedef cuuint64_t CUgraphConditionalHandle;")
+COND_NODE = Type(
+    "CUDA_CONDITIONAL_NODE_PARAMS",
+    "bytes",
+    body="""typedef struct CUDA_CONDITIONAL_NODE_PARAMS {
+    CUgraphConditionalHandle handle;
+    unsigned int type, size;
+    CUgraph *phGraph_out;
+    CUcontext ctx;
+} CUDA_CONDITIONAL_NODE_PARAMS;""",
+)
+NODE_PARAMS = Type(
+    "CUgraphNodeParams",
+    "bytes",
+    body="""typedef struct CUgraphNodeParams_st {
+    CUgraphNodeType type;
+    int reserved0[3];
+    union {
+        long long reserved1[29];
+        CUDA_KERNEL_NODE_PARAMS kernel;
+        struct { int flags, reserved; CUcontext copyCtx; CUDA_MEMCPY3D copyParams; } memcpy;
+        struct { CUDA_MEMSET_NODE_PARAMS params; CUcontext ctx; } memset;
+        CUDA_HOST_NODE_PARAMS host;
+        struct { CUgraph graph; int ownership; } graph;
+        struct { CUevent event; } event;
+        CUDA_MEM_ALLOC_NODE_PARAMS alloc;
+        struct { CUdeviceptr dptr; } free;
+        CUDA_BATCH_MEM_OP_NODE_PARAMS memOp;
+        CUDA_CONDITIONAL_NODE_PARAMS conditional;
+    };
+    long long reserved2;
+} CUgraphNodeParams;""",
+)
 PEDGE_DATA = Type("const CUgraphEdgeData *", "u64")
 PGRAPH_NODE = Type("const CUgraphNode *", "u64")

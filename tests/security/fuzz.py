@@ -83,7 +83,7 @@ _HANDLES = {"context": "CONTEXT", "module": "MODULE", "library": "LIBRARY", "ker
             "green": "GREEN_CONTEXT", "desc": "RESOURCE_DESC"}  # fmt: skip
 _MAKES = {"orion_module_load": "module", "orion_library_load": "library", "orion_module_function": "function",
           "orion_library_kernel": "kernel", "orion_library_module": "module", "orion_kernel_function": "function",
-          "orion_graph_node": "node", "orion_graph_instantiate": "exec", "orion_ctx_activate": "context",
+          "orion_node_add": "node", "orion_exec_make": "exec", "orion_ctx_activate": "context",
           "orion_link_create": "link", "orion_green_create": "green", "orion_resource_desc": "desc"}  # fmt: skip
 # Numbers beyond which our own operations call the stream malformed.
 _RANGES = {"orion_ctx_activate": {"kind": 1}, "orion_occupancy": {"what": 1}, "orion_ctx_end": {"how": 2}}

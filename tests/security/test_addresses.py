@@ -120,7 +120,7 @@ def test_nodes_of_graphs_are_checked_as_copies_are(places) -> None:
     guest.ask("cuGraphCreate", phGraph=graph)
 
     def node(index: int, kind: int, blob: bytes) -> int | None:
-        return guest.call("orion_graph_node", graph=graph, node=wire.handle("GRAPH_NODE", index), kind=kind, then=blob)
+        return guest.call("orion_node_add", graph=graph, node=wire.handle("GRAPH_NODE", index), kind=kind, then=blob)
 
     for side, address, n_bytes in bad:
         assert node(1, 2, nd(device, address, side, width=n_bytes, height=1, depth=1)) == INVALID_VALUE
@@ -134,15 +134,15 @@ def test_nodes_of_graphs_are_checked_as_copies_are(places) -> None:
         assert node(1, kind, bytes(56)) not in (0, None)
         assert node(1, kind, b"") == INVALID_VALUE
     assert node(1, 99, bytes(64)) == INVALID_VALUE
-    assert guest.call("orion_graph_node", graph=graph, node=1, kind=0, count=0xFFFFFFFF) == INVALID_VALUE
+    assert guest.call("orion_node_add", graph=graph, node=1, kind=0, count=0xFFFFFFFF) == INVALID_VALUE
 
 
 def test_memory_given_back_under_a_graph_ends_its_own_channel(places) -> None:
     guest, device, grant, _ = places
     graph, exec_ = wire.handle("GRAPH", 1), wire.handle("GRAPH_EXEC", 1)
     guest.ask("cuGraphCreate", phGraph=graph)
-    guest.ask("orion_graph_node", graph=graph, node=wire.handle("GRAPH_NODE", 1), kind=2, then=nd(device, grant, REGION))
-    guest.ask("orion_graph_instantiate", graph=graph, exec=exec_)
+    guest.ask("orion_node_add", graph=graph, node=wire.handle("GRAPH_NODE", 1), kind=2, then=nd(device, grant, REGION))
+    guest.ask("orion_exec_make", graph=graph, exec=exec_)
     guest.ask("orion_release", off=grant, bytes=EXTENT)
     guest.send("cuGraphLaunch", hGraph=exec_, hStream=0)
     guest.post(wire.op_of("cuStreamSynchronize"), wire.pack("cuStreamSynchronize", hStream=0), 0, REPLY)

@@ -13,6 +13,10 @@ from orion_virt.codegen import abi
 from orion_virt.codegen.load import Spec, load
 
 MAJORS = [12, 13]
+#: Members of unions and structs without a name.
+NESTED = {"CUgraphNodeParams": ["kernel", "memcpy.copyCtx", "memcpy.copyParams", "memset", "host", "graph.graph",
+                                "graph.ownership", "alloc.dptr", "free.dptr", "memOp.paramArray", "conditional.phGraph_out"],
+          "CUstreamBatchMemOpParams": ["waitValue.value64", "waitValue.flags", "writeValue.alias", "memoryBarrier.flags"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def _fields(body: str, name: str) -> list[str]:
     """Top-level field names of struct `name`."""
     match = re.search(r"typedef struct \w+ \{(.*)\}[^{}]*\b" + name + r";", body, re.S)
     if not match:
-        return []
+        return NESTED.get(name, [])
     flat = match[1]
     while "{" in flat:
         flat = re.sub(r"\{[^{}]*\}", " ", flat)
@@ -68,7 +72,7 @@ def _fields(body: str, name: str) -> list[str]:
         for item in declaration.split(","):
             found = re.findall(r"\w+", re.sub(r"\[.*?\]", "", item))
             fields += found[-1:]
-    return [f for f in fields if f not in ("union", "struct")]  # they have no name here
+    return [f for f in fields if f not in ("union", "struct")] + NESTED.get(name, [])
 
 
 @pytest.mark.parametrize("major", MAJORS)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What copy and graph commands carry after their fixed part: both sides agree on it here. */
+/* What copy commands carry after their fixed part: both sides agree on it here. */
 #ifndef ORION_BULK_H
 #define ORION_BULK_H
 
@@ -63,38 +63,6 @@ struct oc_copy_nd {
     uint32_t reserved;
 };
 
-/* Node kinds of orion_graph_node; numbers are ours. */
-enum oc_node {
-    OC_NODE_EMPTY = 0,  /* nothing */
-    OC_NODE_KERNEL = 1, /* struct oc_node_kernel, then params_bytes of packed parameters */
-    OC_NODE_COPY = 2,   /* struct oc_copy_nd */
-    OC_NODE_MEMSET = 3, /* struct oc_node_memset */
-    OC_NODE_HOST = 4,   /* struct oc_node_host */
-    OC_NODE_CHILD = 5,  /* u64 graph */
-    OC_NODE_RECORD = 6, /* u64 event */
-    OC_NODE_WAIT = 7,   /* u64 event */
-};
-
-struct oc_node_kernel {
-    uint64_t function;  /* CUfunction or CUkernel handle */
-    uint32_t is_kernel; /* 1: a CUkernel */
-    uint32_t grid[3], block[3];
-    uint32_t shared_bytes;
-    uint32_t params_bytes;
-    uint32_t reserved;
-};
-
-struct oc_node_memset {
-    uint64_t dst, pitch, width, height;
-    uint32_t value, element_bytes;
-};
-
-struct oc_node_host {
-    uint64_t fn, data; /* guest pointers */
-};
-
 _Static_assert(sizeof(struct oc_copy_nd) == 88, "no padding");
-_Static_assert(sizeof(struct oc_node_kernel) == 48, "no padding");
-_Static_assert(sizeof(struct oc_node_memset) == 40, "no padding");
 
 #endif

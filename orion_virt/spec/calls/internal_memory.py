@@ -2,9 +2,9 @@
 """Operations of our own that the memory, stream and graph families need, one line each."""
 
 from ..schema import ASYNC, inp, internal, out
-from ..types import CAPTURE_MODE, GRAPH, GRAPH_EXEC, STREAM, WI32, WU32, WU64
+from ..types import CAPTURE_MODE, STREAM, WI32, WU32, WU64
 
-# Sides are enum oc_side, nodes enum oc_node of <orion/bulk.h>. Where a line says "then", bytes follow
+# Sides are enum oc_side of <orion/bulk.h>. Where a line says "then", bytes follow
 # the struct: the client writes them, the body by hand checks their length.
 CALLS = [
     # copies; then the bytes of an INLINE source. A fence number other than 0 is published when the copy is done
@@ -23,17 +23,8 @@ CALLS = [
     # kind 0 CUhostFn, 1 CUstreamCallback; fn and data are the guest's
     internal(58, "orion_host_func", inp("stream", STREAM), inp("fn", WU64), inp("data", WU64), inp("kind", WU32)),
     internal(59, "orion_capture_mode", inp("mode", CAPTURE_MODE), order=ASYNC, context=False),
-    # `graph` names its graph if that has no number yet; then room handles for dependencies without one; answer: then
-    # the handles of its dependencies
-    internal(60, "orion_capture_info", inp("stream", STREAM), inp("graph", WU64), inp("room", WU32), out("id", WU64), out("graph_id", WU64), out("status", WU32), out("count", WU32)),
-    # then count dependencies (u64 each), then the struct of enum oc_node
-    internal(61, "orion_graph_node", inp("graph", WU64), inp("node", WU64), inp("context", WU64), inp("kind", WU32), inp("count", WU32), blocks=True, context=False),
-    # what 0 nodes of graph `object`, 1 its roots, 2 dependencies of node `object`, 3 its dependents; then room
-    # new handles; answer: count there are, then up to room handles from the first-th on
+    # what 0 nodes of graph `object`, 1 its roots; then room new handles; answer: count there are, then up to room
+    # handles from the first-th on
     internal(62, "orion_graph_list", inp("object", WU64), inp("first", WU64), inp("what", WU32), inp("room", WU32), out("count", WU64), context=False),
-    # parameters of a node, in its graph (exec 0) or in an instantiated one; then the struct of enum oc_node
-    internal(64, "orion_node_set", inp("exec", WU64), inp("node", WU64), inp("context", WU64), inp("kind", WU32), blocks=True, context=False),
-    internal(65, "orion_graph_instantiate", inp("graph", GRAPH), inp("exec", WU64), inp("flags", WU64), inp("stream", WU64), out("result", WU32), blocks=True),
-    internal(66, "orion_graph_update", inp("exec", GRAPH_EXEC), inp("graph", GRAPH), out("node", WU64), out("from", WU64), out("result", WU32), out("answer", WU32), blocks=True),
     internal(67, "orion_pool_attribute", inp("pool", WU64), inp("attribute", WU32), inp("set", WU32), inp("value", WU64), out("got", WU64), blocks=True),
 ]  # fmt: skip

@@ -5,10 +5,10 @@ from orion_virt.spec.schema import *  # noqa: F403
 from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
-    call(500, "cuMemAllocAsync", out("dptr", DEVPTR), inp("bytesize", SIZE), inp("hStream", STREAM), hand="client",
+    call(500, "cuMemAllocAsync", out("dptr", DEVPTR), inp("bytesize", SIZE), inp("hStream", STREAM), hand="both",
         books="+bytesize", ledger="+dptr:bytesize", since=11020, ptsz="ptsz"),
     call(501, "cuMemAllocFromPoolAsync", out("dptr", DEVPTR), inp("bytesize", SIZE), inp("pool", MEMPOOL),
-        inp("hStream", STREAM), hand="client", books="+bytesize", ledger="+dptr:bytesize", since=11020, ptsz="ptsz"),
+        inp("hStream", STREAM), hand="both", books="+bytesize", ledger="+dptr:bytesize", since=11020, ptsz="ptsz"),
     call(502, "cuMemFreeAsync", inp("dptr", DEVPTR), inp("hStream", STREAM), order=ASYNC, hand="client",
         ledger="-dptr", since=11020, ptsz="ptsz"),
     call(503, "cuDeviceGetDefaultMemPool", inout("pool_out", MEMPOOL), inp("dev", DEVICE), hand="both", context=False,

@@ -243,12 +243,12 @@ static void graph()
     CHECK(cudaGraphAddMemcpyNode1D(&back, g, &kernel, 1, &result, out, 4, cudaMemcpyDeviceToHost));
     cudaHostNodeParams hp = { note, &notes };
     CHECK(cudaGraphAddHostNode(&host, g, &back, 1, &hp));
-    size_t nodes = 0, roots = 0; /* a copy of ordinary memory may be more than one node */
+    size_t nodes = 0, roots = 0;
     CHECK(cudaGraphGetNodes(g, nullptr, &nodes));
     CHECK(cudaGraphGetRootNodes(g, nullptr, &roots));
     cudaGraphNodeType type;
     CHECK(cudaGraphNodeGetType(kernel, &type));
-    printf("nodes %d roots %zu kernel %d\n", nodes >= 5, roots, type == cudaGraphNodeTypeKernel);
+    printf("nodes %zu roots %zu kernel %d\n", nodes, roots, type == cudaGraphNodeTypeKernel);
     int wanted = 0;
     for (int v : h)
         wanted += v;
