@@ -183,17 +183,6 @@ static bool answered(void *arg)
     return atomic_load_explicit(&a->slot->done, memory_order_acquire) == a->seq;
 }
 
-/* No code for this card: on a simulated one that has a reason which the application cannot know. */
-static CUresult no_binary(void)
-{
-    static _Atomic bool said;
-
-    if (og_snapshot()->simulated && !atomic_exchange(&said, true))
-        og_say("the simulated GPU runs PTX only, and this program brings a kernel as machine code (SASS) only: compile "
-               "it with PTX (nvcc -gencode arch=compute_90,code=compute_90), or use a host with an NVIDIA GPU");
-    return CUDA_ERROR_NO_BINARY_FOR_GPU;
-}
-
 CUresult og_call(struct og_call *c)
 {
     struct answer a = { &og_link.slots[c->cmd->thread], 0 };
@@ -212,7 +201,7 @@ CUresult og_call(struct og_call *c)
     r = (CUresult)a.slot->result;
     if (__builtin_expect(r != CUDA_SUCCESS && r != CUDA_ERROR_NOT_READY, 0))
         og_tools_log(ow_op_name(op), r);
-    return __builtin_expect(r == CUDA_ERROR_NO_BINARY_FOR_GPU, 0) ? no_binary() : r;
+    return r;
 }
 
 CUresult og_post(struct og_call *c)

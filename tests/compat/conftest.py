@@ -15,6 +15,8 @@ KNOWN = {
     "private table f8cff95121468b4eb9e2fb469e7c0dd9": "the runtime's question whether another library started it",
     "private table da9151d33ae6cc41a5c04f26d533e328": "of compilers, which go on without it",
     "cuGetProcAddress: cuGraphInstantiateWithParams_ptsz": "a slip of the runtime of 12.1: the name has no such suffix",
+    "nvmlDeviceGetNvLinkState is not supported": "a vGPU has no NVLink; so answers a card without",
+    "nvmlDeviceGetNvLinkCapability is not supported": "the same",
     "private table 2c8e0ad80710ab4e90dd54719fe5f74b": "of profilers",
 }
 LACK = re.compile(r"private table \w+|slot \d+ of a private runtime table|\w+ is not supported|cuGetProcAddress: \w+")
