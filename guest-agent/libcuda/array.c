@@ -71,6 +71,20 @@ OG_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray hMipmappedArray)
     return CUDA_SUCCESS;
 }
 
+/* A list longer than a command holds goes in parts, in its order. */
+OG_EXPORT CUresult cuMemMapArrayAsync(CUarrayMapInfo *mapInfoList, unsigned int count, CUstream hStream)
+{
+    unsigned most = (unsigned)((OG_MAX_PAYLOAD - sizeof(struct ow_cuMemMapArrayAsync_in)) / sizeof(*mapInfoList));
+    CUresult r;
+
+    for (; count > most; count -= most, mapInfoList += most) {
+        r = og_send_cuMemMapArrayAsync(mapInfoList, most, hStream);
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    return og_send_cuMemMapArrayAsync(mapInfoList, count, hStream);
+}
+
 /* ---- copies of one row: a box of height 1 ---- */
 
 static CUDA_MEMCPY3D row(size_t bytes)

@@ -16,10 +16,11 @@ OG_EXPORT CUresult cuTensorMapEncodeTiled(CUtensorMap *tensorMap, CUtensorMapDat
 {
     cuuint64_t strides[OG_MAX_RANK] = { 0 };
 
-    if (!tensorRank || tensorRank > OG_MAX_RANK || !globalStrides)
+    if (!tensorRank || tensorRank > OG_MAX_RANK || (tensorRank > 1 && !globalStrides))
         return CUDA_ERROR_INVALID_VALUE;
     /* the innermost stride is implied: the application's array has one element less than the command's */
-    memcpy(strides, globalStrides, (tensorRank - 1) * sizeof(strides[0]));
+    if (tensorRank > 1)
+        memcpy(strides, globalStrides, (tensorRank - 1) * sizeof(strides[0]));
     return og_send_cuTensorMapEncodeTiled(tensorMap, tensorDataType, tensorRank, globalAddress, globalDim, strides,
                                           boxDim, elementStrides, interleave, swizzle, l2Promotion, oobFill);
 }

@@ -23,7 +23,7 @@ CALLS = (
     call(807, "cuMipmappedArrayGetSparseProperties", buf("sparseProperties", ARRAY_SPARSE, 1, dir="out"),
         inp("mipmap", MIPMAPPED_ARRAY), since=11010),
     call(808, "cuMemMapArrayAsync", mut(buf("mapInfoList", ARRAY_MAP_INFO, "count")), inp("count", UINT),
-        inp("hStream", STREAM), hand="executor", since=11010, ptsz="ptsz"),
+        inp("hStream", STREAM), hand="both", since=11010, ptsz="ptsz"),
     # of CUDA 3.0: sizes of 32 bits
     local("cuArrayCreate", out("pHandle", ARRAY), buf("pAllocateArray", ARRAY_DESC_V1, 1), since=2000),
     local("cuArrayGetDescriptor", out("pArrayDescriptor", ARRAY_DESC_V1), inp("hArray", ARRAY), since=2000),
