@@ -77,7 +77,7 @@ $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard gues
 $(LIB)/guest/orion-smi: $(LIB)/guest/libnvidia-ml.so.1 $(wildcard guest-agent/orion-smi/*.[ch])
 	$(GUESTCC) -std=gnu11 $(WARN) $(CFLAGS) -Iguest-agent/libnvidia-ml -o $@ guest-agent/orion-smi/*.c $< -Wl,-rpath,'$$ORIGIN'
 
-$(LIB)/ring-dump: $(wildcard ivshmem/tools/*.c) $(HEADERS)
+$(LIB)/ring-dump: build/gen.stamp $(wildcard ivshmem/tools/*.c) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -o $@ ivshmem/tools/*.c
 
