@@ -389,6 +389,19 @@ SIM_API CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned gx, unsigned g
                                      .shared = shared, .cooperative = true }, stream, params, NULL);
 }
 
+/* Barriers reach over one device's blocks only: what CUDA 13 dropped from its compilers. */
+SIM_API CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *p, unsigned nr, unsigned flags)
+{
+    CUresult r = p && nr && flags <= 3 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+
+    for (unsigned i = 0; !r && i < nr; i++)
+        r = launch((struct sim_call){ .function = p[i].function, .grid = { p[i].gridDimX, p[i].gridDimY, p[i].gridDimZ },
+                                      .block = { p[i].blockDimX, p[i].blockDimY, p[i].blockDimZ },
+                                      .shared = p[i].sharedMemBytes, .cooperative = true },
+                   p[i].hStream, p[i].kernelParams, NULL);
+    return r;
+}
+
 SIM_API CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
 {
     struct sim_call call = { .function = f };

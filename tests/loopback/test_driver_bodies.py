@@ -22,8 +22,9 @@ SAYS = {
     "affinity": "a context of two: 224",
     "linker": "a file that is not there: 301\nno data: 1",
     "green": "no such kind: 914\nno description: 1\nwithout its stream: 1\n",
+    "multi": "no launch: 1\nno device: 1\n",
 }  # fmt: skip
-TCP = ["legacy", "memops", "linker", "green"]
+TCP = ["legacy", "memops", "linker", "green", "multi"]
 
 
 @pytest.fixture(scope="module")

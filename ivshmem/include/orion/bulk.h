@@ -63,6 +63,14 @@ struct oc_copy_nd {
     uint32_t reserved;
 };
 
+/* One launch of orion_launch_multi; then its packed parameters, up to the next multiple of 8. */
+struct oc_launch_one {
+    uint64_t function, stream;
+    uint32_t grid[3], block[3];
+    uint32_t shared_bytes, params_bytes;
+};
+
+_Static_assert(sizeof(struct oc_launch_one) == 48, "no padding");
 _Static_assert(sizeof(struct oc_copy_nd) == 88, "no padding");
 
 #endif

@@ -14,6 +14,11 @@ CALLS = (
     local("cuLaunchCooperativeKernel", inp("f", FUNCTION), inp("gridDimX", UINT), inp("gridDimY", UINT),
         inp("gridDimZ", UINT), inp("blockDimX", UINT), inp("blockDimY", UINT), inp("blockDimZ", UINT),
         inp("sharedMemBytes", UINT), inp("hStream", STREAM), inp("kernelParams", PTRPTR), since=9000, ptsz="ptsz"),
+    local("cuLaunchCooperativeKernelMultiDevice", out("launchParamsList", LAUNCH_PARAMS), inp("numDevices", UINT),
+        inp("flags", UINT), since=9000),
+    # `launches`: count times struct oc_launch_one of <orion/bulk.h>, each with its parameters
+    internal(1045, "orion_launch_multi", inp("count", WU32), inp("flags", WU32), inp("bytes", WU32), buf("launches",
+        BYTE, "bytes"), context=False),
     local("cuFuncGetAttribute", out("pi", INT), inp("attrib", FUNCTION_ATTRIBUTE), inp("hfunc", FUNCTION), since=2020),
     local("cuFuncSetAttribute", inp("hfunc", FUNCTION), inp("attrib", FUNCTION_ATTRIBUTE), inp("value", INT),
         since=9000),

@@ -34,7 +34,6 @@ CALLS = (
     unsupported("cuGraphicsUnregisterResource", "graphics interoperation is not carried", since=3000),
     unsupported("cuImportExternalMemory", "external objects are not carried", since=10000),
     unsupported("cuImportExternalSemaphore", "external objects are not carried", since=10000),
-    unsupported("cuLaunchCooperativeKernelMultiDevice", "not carried yet", since=9000),
     unsupported("cuLibraryGetUnifiedFunction", "not carried yet", since=12000),
     unsupported("cuLogicalEndpointAddDevice", "multicast and fabric handles are not carried", since=13030),
     unsupported("cuLogicalEndpointBindAddr", "multicast and fabric handles are not carried", since=13030),

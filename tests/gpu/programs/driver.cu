@@ -212,6 +212,33 @@ static void memops()
     CHECK(D(cuMemFree)(flag));
 }
 
+/* One device of several is one launch. */
+static void multi()
+{
+    CUDA_LAUNCH_PARAMS one = {};
+    CUmodule module;
+    CUdeviceptr p = filled(256, 2);
+    unsigned n = 256;
+    float factor = 2.5f;
+    void *params[] = { &p, &n, &factor };
+
+    CHECK(D(cuModuleLoadData)(&module, SCALE));
+    one.function = scale_of(module);
+    one.gridDimX = 4;
+    one.blockDimX = 64;
+    one.gridDimY = one.gridDimZ = one.blockDimY = one.blockDimZ = 1;
+    one.kernelParams = params;
+    CHECK(D(cuStreamCreate)(&one.hStream, CU_STREAM_NON_BLOCKING));
+    CHECK(D(cuLaunchCooperativeKernelMultiDevice)(&one, 1, 0));
+    CHECK(D(cuStreamSynchronize)(one.hStream));
+    is("scaled", holds(p, 256, 5));
+    gives("no launch", D(cuLaunchCooperativeKernelMultiDevice)(nullptr, 1, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("no device", D(cuLaunchCooperativeKernelMultiDevice)(&one, 0, 0), CUDA_ERROR_INVALID_VALUE);
+    one.function = nullptr;
+    printf("no function: %d\n", (int)D(cuLaunchCooperativeKernelMultiDevice)(&one, 1, 0));
+    CHECK(D(cuStreamDestroy)(one.hStream));
+}
+
 static int asked(CUmem_range_attribute what, CUdeviceptr p, size_t bytes)
 {
     int value = -77;
@@ -492,6 +519,7 @@ static const struct {
 } bodies[] = {
     { "legacy", legacy }, { "profiler", profiler }, { "memops", memops }, { "ranges", ranges }, { "affinity", affinity },
     { "linker", linker }, { "green", green },
+    { "multi", multi },
 };
 
 int main(int argc, char **argv)
