@@ -57,17 +57,24 @@ def write(files: dict[str, str], root: Path) -> None:
                 old.unlink()
 
 
+def write_docs(spec: Spec, path: Path) -> None:
+    """The table of what is not carried, where the repository is."""
+    if path.parent.is_dir() and (not path.exists() or path.read_text() != exports.unsupported_md(spec)):
+        path.write_text(exports.unsupported_md(spec))
+
+
 def main() -> int:
     """Runs the generator; 1 and one line on stderr where the spec is wrong."""
     parser = argparse.ArgumentParser(prog="python -m orion_virt.codegen", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("."), help="root folder (default: the current one)")
-    parser.add_argument("--no-lock", action="store_true", help="leave tests/spec/ops.lock alone")
+    parser.add_argument("--no-lock", action="store_true", help="leave tests/spec/ops.lock and docs alone")
     args = parser.parse_args()
     try:
         spec = load()
         lock = args.out / "tests/spec/ops.lock"
         if not args.no_lock and lock.parent.is_dir():
             update_lock(spec, lock)
+            write_docs(spec, args.out / "docs/unsupported.md")
             update_figures(nvml.lock_entries(nvml.load()), lock.with_name("figures.lock"))
         write(generate(spec), args.out)
     except SpecError as error:

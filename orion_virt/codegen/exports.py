@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from orion_virt.spec import constants
@@ -19,12 +20,23 @@ def unsupported_c(spec: Spec) -> str:
     """The text of unsupported.c: symbols that answer NOT_SUPPORTED whatever their arguments."""
     lines = [banner(spec, "Functions that are not carried.", "spec/calls/unsupported*.py")]
     lines += ['#include "client.h"', "", "/* The arguments are not looked at, so one shape serves every prototype. */"]
-    lines += ["#define OG_UNSUPPORTED(name) \\", "    OG_EXPORT CUresult name(void); \\"]
-    lines += ["    OG_EXPORT CUresult name(void) { return og_unsupported(#name); }", ""]
+    lines += ["#define OG_UNSUPPORTED(name, why) \\", "    OG_EXPORT CUresult name(void); \\"]
+    lines += ['    OG_EXPORT CUresult name(void) { return og_unsupported(#name " (" why ")"); }', ""]
     for line in spec.unsupported:
-        lines.append(f"OG_UNSUPPORTED({line.name})")
-        if line.ptsz:
-            lines.append(f"OG_UNSUPPORTED({line.name}_{line.ptsz})")
+        names = [line.name, f"{line.name}_{line.ptsz}"] if line.ptsz else [line.name]
+        lines += [f'OG_UNSUPPORTED({name}, "{line.reason}")' for name in names]
+    return "\n".join([*lines, ""])
+
+
+def unsupported_md(spec: Spec) -> str:
+    """The text of docs/unsupported.md: the reasons, each with its functions."""
+    lines = ["# Functions that are not carried", ""]
+    lines += ["Of the public driver API these answer CUDA_ERROR_NOT_SUPPORTED, whatever their arguments; the client's log"]
+    lines += ["names each once, with its reason. Written by the generator from `orion_virt/spec/calls`: change it there."]
+    for reason in sorted({line.reason for line in spec.unsupported}):
+        names = sorted(f"`{line.name}`" for line in spec.unsupported if line.reason == reason)
+        lines += ["", f"## {reason[0].upper()}{reason[1:]}", ""]
+        lines += textwrap.wrap(", ".join(names), 118, break_on_hyphens=False)
     return "\n".join([*lines, ""])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orion_virt.codegen import dispatch, stubs, wire
+from orion_virt.codegen import dispatch, exports, stubs, wire
 from orion_virt.codegen.__main__ import generate, write
 from orion_virt.codegen.load import Spec, SpecError, family_of, load, make_spec
 from orion_virt.codegen.lock import read_lock, update_lock
@@ -101,6 +101,14 @@ def test_committed_lock_agrees_with_spec() -> None:
     known = read_lock(ROOT / "tests/spec/ops.lock")
     changed = {c.op: (known[c.op], c.name) for c in load().crossing if c.op in known and known[c.op] != c.name}
     assert not changed, "an operation number never changes its meaning"
+
+
+def test_committed_table_of_what_is_not_carried_agrees_with_spec() -> None:
+    assert (ROOT / "docs/unsupported.md").read_text() == exports.unsupported_md(load())
+
+
+def test_reasons_are_no_promises() -> None:
+    assert not [line.name for line in load().unsupported if "yet" in line.reason.split()]
 
 
 def test_no_function_name_in_generator() -> None:
