@@ -6,11 +6,11 @@ cuda=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")}
 out=$(mktemp -d)
 trap 'rm -rf "$out" /dev/shm/orion-probe-qemu' EXIT
 for include in "$cuda/include" "$cuda"/targets/*/include; do [ -e "$include/cuda.h" ] && break; done
-for p in vmm_pass seccomp twins register_over variables qemu_shared; do
+for p in vmm_pass seccomp twins register_over variables array_bytes qemu_shared; do
     cc -O1 -std=gnu11 -I"$include" -o "$out/$p" "$here/$p.c" -L"$cuda/lib64/stubs" -L"$cuda/targets/x86_64-linux/lib/stubs" \
         -lcuda -lpthread -lrt || echo "cannot build $p"
 done
-for p in vmm_pass seccomp twins register_over variables; do
+for p in vmm_pass seccomp twins register_over variables array_bytes; do
     echo "== $p"
     timeout 120 "$out/$p"
 done

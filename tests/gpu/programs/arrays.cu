@@ -340,6 +340,32 @@ __global__ void add_one(cudaSurfaceObject_t s)
     surf2Dread(&v, s, threadIdx.x * 4, blockIdx.x);
     surf2Dwrite(v + 1, s, threadIdx.x * 4, blockIdx.x);
 }
+/* The node's parameters name the array, and may name another, filled from ordinary memory by a node of its own. */
+static void another_array(cudaGraph_t graph, cudaGraphNode_t last, float *there, cudaStream_t s)
+{
+    cudaMemcpy3DParms p = {}, fill;
+    cudaGraphExec_t exec;
+    cudaGraphNode_t first;
+    CHECK(cudaGraphMemcpyNodeGetParams(last, &p));
+    size_t w = p.extent.width, h = p.extent.height;
+    std::vector<float> data = ramp(w * h, 77);
+    cudaArray_t a = p.srcArray, b = made(w, h);
+    is("extent of the node", w == 32 && h == 16 && p.extent.depth == 1 && p.dstPtr.ptr == there);
+    p.srcArray = b;
+    CHECK(cudaGraphMemcpyNodeSetParams(last, &p));
+    fill = box(w, h, 1);
+    fill.srcPtr = make_cudaPitchedPtr(data.data(), w * 4, w, h);
+    fill.dstArray = b;
+    fill.kind = cudaMemcpyHostToDevice;
+    CHECK(cudaGraphAddMemcpyNode(&first, graph, nullptr, 0, &fill));
+    CHECK(cudaGraphAddDependencies(graph, &first, &last, nullptr, 1));
+    CHECK(cudaGraphInstantiate(&exec, graph, 0));
+    CHECK(cudaGraphLaunch(exec, s));
+    CHECK(cudaStreamSynchronize(s));
+    is("from another array", a != b && near(back(there, w * h), data, 0));
+    CHECK(cudaGraphExecDestroy(exec));
+    CHECK(cudaFreeArray(b));
+}
 static void graphs()
 {
     const int w = 32, h = 16;
@@ -378,6 +404,7 @@ static void graphs()
     }
     printf("nodes %zu\n", nodes);
     CHECK(cudaGraphExecDestroy(exec));
+    another_array(graph, last, there, s);
     CHECK(cudaGraphDestroy(graph));
     CHECK(cudaDestroySurfaceObject(on));
     CHECK(cudaFreeArray(a));
