@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The path of one call: room in the ring, payload, publication, and for a round trip the answer. */
 #include "core.h"
+#include "variable.h"
 #include "gen/send.h" /* og_op_flags */
 
 /* What ends a context that a sticky error hit, or gives things back: it must reach the host. */
@@ -132,6 +133,8 @@ CUresult og_begin(struct og_call *c, uint32_t op, uint32_t bytes)
     uint32_t lines = oc_cmd_lines(bytes);
     CUresult r = may_call(t, op, bytes);
 
+    if (og_has_variables() && r == CUDA_SUCCESS)
+        og_variables_before(op);
     if (r != CUDA_SUCCESS)
         return r;
     og_lock(&og_link.submit);
@@ -183,6 +186,16 @@ static bool answered(void *arg)
     return atomic_load_explicit(&a->slot->done, memory_order_acquire) == a->seq;
 }
 
+/* The answer is the caller's: what the exchange is answered must not take its place. */
+static void exchange_variables(struct oc_slot *slot, uint32_t op)
+{
+    uint8_t out[OC_SLOT_OUT_BYTES];
+
+    memcpy(out, slot->out, sizeof(out));
+    og_variables_after(op);
+    memcpy(slot->out, out, sizeof(out));
+}
+
 CUresult og_call(struct og_call *c)
 {
     struct answer a = { &og_link.slots[c->cmd->thread], 0 };
@@ -199,6 +212,8 @@ CUresult og_call(struct og_call *c)
     c->out = a.slot->out;
     c->out_bytes = a.slot->bytes <= OC_SLOT_OUT_BYTES ? a.slot->bytes : 0;
     r = (CUresult)a.slot->result;
+    if (og_has_variables() && r == CUDA_SUCCESS)
+        exchange_variables(a.slot, op);
     if (__builtin_expect(r != CUDA_SUCCESS && r != CUDA_ERROR_NOT_READY, 0))
         og_tools_log(ow_op_name(op), r);
     return r;

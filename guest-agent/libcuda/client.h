@@ -103,6 +103,7 @@ struct og_thread {
     uint64_t host_ctx;    /* what the executor's twin has current (last cuCtxSetCurrent sent) */
     bool in_callback;     /* a host function runs on this thread: CUDA calls are NOT_PERMITTED */
     CUresult last_launch; /* scratch for launch.c */
+    bool exchanging;      /* variable.c: inside an exchange of managed variables */
     bool syncing;         /* og_begin is inside og_sync_context, whose commands need no context */
     uint32_t spin_ns;     /* wait.c: how long the next wait may spin */
     uint64_t rest_until;  /* wait.c: no spinning before, this thread was preempted while it spun */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph.h"
+#include "variable.h"
 #include "gen/send.h"
 
 #define LEGACY ((CUstream)0)
@@ -278,7 +279,7 @@ static CUresult from_host(struct ow_orion_copy_in *row, struct og_place src, boo
     return send_row(row, from, sync);
 }
 
-static CUresult transfer(struct og_place dst, struct og_place src, uint64_t bytes, CUstream stream, bool sync)
+static CUresult carry(struct og_place dst, struct og_place src, uint64_t bytes, CUstream stream, bool sync)
 {
     OG_ON((uint64_t)(uintptr_t)stream);
     struct ow_orion_copy_in row = { 0 };
@@ -303,6 +304,18 @@ static CUresult transfer(struct og_place dst, struct og_place src, uint64_t byte
     if (bytes <= OC_READ_MAX)
         return read_small(src, (void *)(uintptr_t)dst.addr, bytes, stream);
     return download(row, (void *)(uintptr_t)dst.addr, bytes, sync);
+}
+
+static CUresult transfer(struct og_place dst, struct og_place src, uint64_t bytes, CUstream stream, bool sync)
+{
+    CUresult r;
+
+    if (og_has_variables())
+        og_variables_before(OG_VARIABLES_NOW);
+    r = carry(dst, src, bytes, stream, sync);
+    if (og_has_variables() && sync && r == CUDA_SUCCESS)
+        og_variables_after(OG_VARIABLES_NOW);
+    return r;
 }
 
 /* ---- the API. The variants for per-thread default streams are generated. ---- */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph.h"
+#include "variable.h"
 #include "gen/send.h"
 
 #define LEGACY ((CUstream)0)
@@ -235,6 +236,8 @@ CUresult og_copy_box(const CUDA_MEMCPY3D *p, CUstream stream, bool sync, bool un
         r = og_box_of(p, &box);
     if (r != CUDA_SUCCESS || !p->WidthInBytes || !p->Height || !p->Depth)
         return r;
+    if (og_has_variables())
+        og_variables_before(OG_VARIABLES_NOW);
     box.nd.unaligned = unaligned;
     if (!og_place_is_host(box.dst) && !og_place_is_host(box.src))
         return og_copy_direct(&box.nd, stream, sync, 0);

@@ -2,6 +2,7 @@
 /* Events: records remember their place in the ring, so that queries are answered here where that suffices: one that
  * nobody has read cannot be complete, and what the GPU has marked is. */
 #include "core.h"
+#include "variable.h"
 #include "gen/send.h"
 #include "memory.h"
 
@@ -190,8 +191,11 @@ OG_EXPORT CUresult cuEventQuery(CUevent hEvent)
     if (!answers_here(hEvent))
         return og_send_cuEventQuery(hEvent);
     data = (uintptr_t)og_data(id_of(hEvent));
-    if (passed(hEvent, data))
+    if (passed(hEvent, data)) {
+        if (og_has_variables())
+            og_variables_after(OG_VARIABLES_NOW);
         return CUDA_SUCCESS;
+    }
     if (unread(data))
         return CUDA_ERROR_NOT_READY;
     begin = og_now_ns();

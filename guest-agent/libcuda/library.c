@@ -333,7 +333,10 @@ static CUresult og_library_global(CUdeviceptr *dptr, size_t *bytes, CUlibrary li
     l = og_library_loaded(library, name, &r);
     if (!l)
         return r;
-    r = og_send_orion_library_global(l->handle, managed, name, &p, &n);
+    r = managed ? og_send_orion_library_managed(l->handle, name, &p, &n)
+                : og_send_orion_library_global(l->handle, 0, name, &p, &n);
+    if (r == CUDA_SUCCESS)
+        r = og_global_found(p, n, managed);
     if (r == CUDA_SUCCESS && dptr)
         *dptr = p;
     if (r == CUDA_SUCCESS && bytes)
@@ -348,11 +351,7 @@ OG_EXPORT CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrar
 
 OG_EXPORT CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name)
 {
-    (void)dptr;
-    (void)bytes;
-    (void)library;
-    (void)name;
-    return og_unsupported("cuLibraryGetManaged"); /* managed variables cannot fault across machines */
+    return og_library_global(dptr, bytes, library, name, true);
 }
 
 /* ---- kernels ---- */

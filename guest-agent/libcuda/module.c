@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules: load, functions by name, globals, unload. */
 #include "modules.h"
+#include "variable.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -245,6 +246,15 @@ OG_EXPORT CUresult cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const c
     return CUDA_SUCCESS;
 }
 
+CUresult og_global_found(uint64_t start, uint64_t bytes, bool managed)
+{
+    uint32_t is = managed;
+
+    if (!managed && og_peer_knows(OW_OP_orion_is_managed) && og_send_orion_is_managed(start, &is) != CUDA_SUCCESS)
+        is = 0;
+    return is ? og_variable_add(start, bytes) : CUDA_SUCCESS;
+}
+
 OG_EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, const char *name)
 {
     CUresult r;
@@ -254,6 +264,8 @@ OG_EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodu
     if (!m)
         return r;
     r = og_send_orion_module_global(m->handle, name, &p, &n);
+    if (r == CUDA_SUCCESS)
+        r = og_global_found(p, n, false);
     if (r == CUDA_SUCCESS && dptr)
         *dptr = p;
     if (r == CUDA_SUCCESS && bytes)

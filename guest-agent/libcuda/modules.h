@@ -89,6 +89,8 @@ OG_MUST_CHECK CUresult og_entry_named(uint32_t op, struct og_entry *e);
 void og_entry_changed(struct og_entry *e);
 
 /* ---- module.c, library.c ---- */
+/* A module's variable was found; a managed one is shown in this process from now on. */
+OG_MUST_CHECK CUresult og_global_found(uint64_t start, uint64_t bytes, bool managed);
 struct og_module {
     uint64_t handle, context;
     uint64_t library;         /* that it is a module of, 0: loaded alone */

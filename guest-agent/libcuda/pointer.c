@@ -4,6 +4,7 @@
 
 #include "core.h"
 #include "memory.h"
+#include "variable.h"
 #include "gen/send.h"
 
 enum attribute { /* CUpointer_attribute */
@@ -41,6 +42,7 @@ static CUresult device_facts(struct facts *f)
     CUresult r = og_send_orion_pointer(f->ptr, &f->start, &f->bytes, &f->context, &f->id, &f->pool, &device, &kind);
 
     f->known = r == CUDA_SUCCESS && kind != 0;
+    f->managed = f->host = og_variable_find(f->ptr, 1, &f->start, &f->bytes);
     f->mapped = f->device_sees = kind == 1;
     if (f->known)
         f->device = device;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "variable.h"
 
 #define DEVICE_CPU (-1)
 #define DEVICE_NONE (-2)
@@ -134,9 +135,10 @@ static CUresult managed(CUdeviceptr p, size_t bytes, struct og_host_range *range
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (!bytes || !og_host_find((void *)(uintptr_t)p, bytes, range) || !range->managed)
-        return CUDA_ERROR_INVALID_VALUE;
-    return CUDA_SUCCESS;
+    if (bytes && og_host_find((void *)(uintptr_t)p, bytes, range) && range->managed)
+        return CUDA_SUCCESS;
+    *range = (struct og_host_range){ .id = p, .managed = true };
+    return bytes && og_variable_find(p, bytes, &range->start, &range->bytes) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 static CUmemLocation location_of(CUdevice device)

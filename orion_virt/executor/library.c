@@ -104,7 +104,7 @@ CUresult oh_orion_library_global(struct oh_twin *t, const struct ow_orion_librar
     if (!name)
         return oh_fault(t, "a variable's name without end");
     if (in->managed)
-        return CUDA_ERROR_NOT_SUPPORTED;
+        return CUDA_ERROR_NOT_SUPPORTED; /* orion_library_managed */
     if (r == CUDA_SUCCESS)
         r = oh_drv.cuLibraryGetGlobal(&ptr, &size, library, name);
     if (r != CUDA_SUCCESS)

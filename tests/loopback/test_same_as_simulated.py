@@ -10,7 +10,7 @@ import host as hosts
 import programs
 import pytest
 
-PROGRAMS = ["output", "registered", "faults", "order", "life"]
+PROGRAMS = ["output", "registered", "faults", "order", "life", "managed"]
 NATIVE = programs.without_vgpu() | {"LD_LIBRARY_PATH": str(hosts.LIB / "simgpu")}
 
 

@@ -308,12 +308,44 @@ static void mapped()
     printf("attributes %d\n", a.type);
 }
 
+__managed__ int managed_number = 5;
+__managed__ int managed_table[5000];
+__managed__ int *managed_link;
+__global__ void use_managed()
+{
+    for (int i = threadIdx.x; i < 5000; i += blockDim.x)
+        managed_table[i] = managed_table[i] * 2 + i;
+    if (threadIdx.x == 0 && managed_link)
+        *managed_link += 2;
+}
+
+static void managed()
+{
+    cudaPointerAttributes a;
+    printf("at the start %d\n", managed_number);
+    for (int i = 0; i < 5000; i++)
+        managed_table[i] = 1;
+    managed_link = &managed_number;
+    use_managed<<<1, 256>>>();
+    CHECK(cudaDeviceSynchronize());
+    int bad = 0;
+    for (int i = 0; i < 5000; i++)
+        bad += managed_table[i] != 2 + i;
+    printf("after a kernel %d, wrong %d\n", managed_number, bad);
+    managed_number = 40;
+    use_managed<<<1, 256>>>();
+    CHECK(cudaStreamSynchronize(0));
+    printf("after another %d %d\n", managed_number, managed_table[7]);
+    CHECK(cudaPointerGetAttributes(&a, &managed_number));
+    printf("type %d\n", a.type);
+}
+
 int main(int argc, char **argv)
 {
     struct { const char *name; void (*run)(); } all[] = {
         { "query", query }, { "vectoradd", vectoradd }, { "streams", streams }, { "copies", copies }, { "graph", graph },
         { "cooperative", cooperative }, { "errors", errors }, { "callbacks", callbacks }, { "threads", threads },
-        { "mapped", mapped }, { "fault", fault },
+        { "mapped", mapped }, { "managed", managed }, { "fault", fault },
     };
     for (auto &b : all)
         if (argc > 1 && !strcmp(argv[1], b.name)) {
