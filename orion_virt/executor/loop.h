@@ -19,12 +19,13 @@ struct twin {
 /* ---- spin.c: adaptive waiting ---- */
 struct oh_spin {
     uint32_t budget_ns;   /* how long the next spin may last */
-    uint64_t rest_until;  /* no spinning before: this thread was preempted while it spun */
 };
 uint64_t oh_now_ns(void);
 void oh_spin_setup(void);
 /* True as soon as ready(arg) is; false when the budget is spent. */
 bool oh_spin(struct oh_spin *s, bool (*ready)(void *), void *arg);
+/* The calling thread slept and runs again: learns whether CPUs are scarce. */
+void oh_spin_woke(void);
 /* What came after a spin in vain took so long: a short sleep makes the next spin longer, a long one shorter. */
 void oh_spin_slept(struct oh_spin *s, uint64_t ns);
 /* The same for a fixed time. */

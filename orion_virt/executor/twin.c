@@ -92,6 +92,7 @@ static bool wait_turn(struct twin *tw, struct oh_spin *s)
         oh_stats_wake();
         begin = oh_now_ns();
         sleep_once(tw);
+        oh_spin_woke();
         oh_spin_slept(s, oh_now_ns() - begin);
     }
     return false;
