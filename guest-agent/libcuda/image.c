@@ -205,10 +205,31 @@ void og_image_free(struct og_image *image)
     memset(image, 0, sizeof(*image));
 }
 
+/* Through staging memory, one round trip a piece of it: in the ring the host copies the bytes twice. */
+static CUresult og_piece_bulk(uint64_t id, const struct og_piece *piece)
+{
+    CUresult r = CUDA_SUCCESS;
+    uint64_t part, region;
+    void *p;
+
+    for (uint64_t off = 0; r == CUDA_SUCCESS && off < piece->bytes; off += part) {
+        part = piece->bytes - off;
+        r = og_staging_get(&part, &region, &p);
+        if (r != CUDA_SUCCESS)
+            break;
+        memcpy(p, (const uint8_t *)piece->data + off, part);
+        r = og_send_orion_image_bulk(id, off, region, part);
+        og_staging_fence(region, 0);
+    }
+    return r;
+}
+
 static CUresult og_piece_send(uint64_t id, const struct og_piece *piece)
 {
     CUresult r = og_send_orion_image_piece(id, piece->bytes);
 
+    if (r == CUDA_SUCCESS && piece->bytes > OG_CHUNK && og_shared_memory() && og_peer_knows(OW_OP_orion_image_bulk))
+        return og_piece_bulk(id, piece);
     for (uint64_t off = 0; r == CUDA_SUCCESS && off < piece->bytes; off += OG_CHUNK) {
         uint64_t left = piece->bytes - off;
         uint32_t bytes = left < OG_CHUNK ? (uint32_t)left : OG_CHUNK;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Images on their way in: pieces of one, put together in the worker's own memory. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "modules.h"
 
+#define HUGE_PAGE (2ull << 20)
 #define OH_PIECE_MAX (1ull << 30)        /* one piece */
 #define OH_IMAGES_MAX_BYTES (4ull << 30) /* all of a client */
 #define OH_IMAGES_MAX 16384u
@@ -124,13 +126,27 @@ CUresult oh_orion_image_begin(struct oh_twin *t, const struct ow_orion_image_beg
     return CUDA_SUCCESS;
 }
 
+/* Large ones in huge pages, where there are any: thousands of page faults would cost more than the copy. */
+static void *memory_for(uint64_t bytes)
+{
+    uint64_t whole = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    void *p;
+
+    if (bytes < HUGE_PAGE)
+        return malloc(bytes);
+    p = aligned_alloc(HUGE_PAGE, whole);
+    if (p)
+        madvise(p, whole, MADV_HUGEPAGE);
+    return p;
+}
+
 /* Room for one more piece, within the client's share. */
 static uint8_t *room_for(uint64_t bytes)
 {
     uint8_t *data = NULL;
 
     pthread_mutex_lock(&lock);
-    if (bytes <= OH_PIECE_MAX && bytes <= OH_IMAGES_MAX_BYTES - images_bytes && (data = malloc(bytes)))
+    if (bytes <= OH_PIECE_MAX && bytes <= OH_IMAGES_MAX_BYTES - images_bytes && (data = memory_for(bytes)))
         images_bytes += bytes;
     pthread_mutex_unlock(&lock);
     return data;
@@ -161,17 +177,17 @@ CUresult oh_orion_image_piece(struct oh_twin *t, const struct ow_orion_image_pie
     return r;
 }
 
-static CUresult add_data(struct oh_twin *t, const struct ow_orion_image_data_in *in, struct oh_image *image)
+static CUresult add_data(struct oh_twin *t, struct oh_image *image, uint64_t offset, const void *data, uint64_t bytes)
 {
     struct oh_piece *piece;
 
     if (image->failed != CUDA_SUCCESS)
         return CUDA_SUCCESS;
     piece = image->given ? &image->pieces[image->given - 1] : NULL;
-    if (!piece || in->offset != piece->filled || in->data_bytes > piece->bytes - piece->filled)
-        return oh_fault(t, "bytes of an image at %llu, out of order", (unsigned long long)in->offset);
-    memcpy(piece->data + piece->filled, in + 1, in->data_bytes);
-    piece->filled += in->data_bytes;
+    if (!piece || offset != piece->filled || bytes > piece->bytes - piece->filled)
+        return oh_fault(t, "bytes of an image at %llu, out of order", (unsigned long long)offset);
+    memcpy(piece->data + piece->filled, data, bytes);
+    piece->filled += bytes;
     return CUDA_SUCCESS;
 }
 
@@ -185,7 +201,24 @@ CUresult oh_orion_image_data(struct oh_twin *t, const struct ow_orion_image_data
     if (in->data_bytes > bytes - sizeof(*in))
         return oh_fault(t, "%u bytes of an image in a command of %u", in->data_bytes, bytes);
     image = find(in->image);
-    r = image ? add_data(t, in, image) : CUDA_SUCCESS;
+    r = image ? add_data(t, image, in->offset, in + 1, in->data_bytes) : CUDA_SUCCESS;
+    oh_image_put(image);
+    return r;
+}
+
+/* The baton is kept: one thread at a time fills an image, whatever the guest does. */
+CUresult oh_orion_image_bulk(struct oh_twin *t, const struct ow_orion_image_bulk_in *in, uint32_t bytes,
+                             struct ow_orion_image_bulk_out *out, uint32_t *out_bytes)
+{
+    const void *data = oh_region(in->region, in->bytes);
+    struct oh_image *image;
+    CUresult r;
+
+    (void)bytes, (void)out, (void)out_bytes;
+    if (!data)
+        return CUDA_ERROR_INVALID_VALUE;
+    image = find(in->image);
+    r = image ? add_data(t, image, in->offset, data, in->bytes) : CUDA_SUCCESS;
     oh_image_put(image);
     return r;
 }

@@ -12,6 +12,8 @@ from guest import REPLY, Guest
 from host import Host
 from test_stream import ends
 
+from orion_virt import layout
+
 INVALID_VALUE, OUT_OF_MEMORY, INVALID_IMAGE, INVALID_HANDLE = 1, 2, 200, 400
 RAW, WRAPPED = 0, 1
 FATBIN, WRAPPER = 0xBA55ED50, 0x466243B1
@@ -132,6 +134,23 @@ def test_what_no_client_of_ours_sends_ends_the_channel(guest: Guest, name: str, 
     guest.ask("orion_module_function", module=MODULE, function=FUNCTION, name=b"a\0")
     guest.post(wire.op_of(name), wire.pack(name, **values), 0, REPLY)
     ends(guest, f"{name} of guest thread 0")
+
+
+def test_images_come_from_the_guests_own_memory(guest: Guest) -> None:
+    guest.send("orion_image_drop", image=1)
+    guest.send("orion_image_begin", image=1, kind=RAW, pieces=1)
+    guest.send("orion_image_piece", image=1, bytes=len(fuzz.PTX))
+    for region, n_bytes in ((0, 8), (guest.block - 8, 16), (guest.block + layout.CHANNEL_BYTES - 8, 16), (BIG, 16),
+                            (guest.block, BIG), (guest.block + 8, BIG - 7), (1 << 40, 8)):  # fmt: skip
+        assert guest.call("orion_image_bulk", image=1, offset=0, region=region, bytes=n_bytes) == INVALID_VALUE
+    at = guest.block + layout.STAGING_OFF
+    guest.memory[at : at + len(fuzz.PTX)] = fuzz.PTX
+    assert guest.call("orion_image_bulk", image=99, offset=0, region=at, bytes=8) == 0
+    assert guest.call("orion_image_bulk", image=1, offset=0, region=at, bytes=len(fuzz.PTX)) == 0
+    assert load(guest) == 0
+    more = wire.pack("orion_image_bulk", image=1, offset=len(fuzz.PTX), region=at, bytes=1)
+    guest.post(wire.op_of("orion_image_bulk"), more, 0, REPLY)
+    ends(guest, "orion_image_bulk of guest thread 0")
 
 
 def test_options_that_are_pointers_are_refused(guest: Guest) -> None:

@@ -28,6 +28,29 @@ CUresult og_send_orion_image_data(uint64_t image, uint64_t offset, uint32_t byte
     (void)image, (void)offset, (void)bytes, (void)data;
     return CUDA_ERROR_UNKNOWN;
 }
+CUresult og_send_orion_image_bulk(uint64_t image, uint64_t offset, uint64_t region, uint64_t bytes)
+{
+    (void)image, (void)offset, (void)region, (void)bytes;
+    return CUDA_ERROR_UNKNOWN;
+}
+CUresult og_staging_get(uint64_t *bytes, uint64_t *region_off, void **p)
+{
+    (void)bytes, (void)region_off, (void)p;
+    return CUDA_ERROR_UNKNOWN;
+}
+void og_staging_fence(uint64_t region_off, uint64_t fence)
+{
+    (void)region_off, (void)fence;
+}
+bool og_shared_memory(void)
+{
+    return false;
+}
+bool og_peer_knows(uint32_t op)
+{
+    (void)op;
+    return false;
+}
 CUresult og_send_orion_image_drop(uint64_t image)
 {
     (void)image;
