@@ -179,12 +179,25 @@ OG_EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *cudaDriverVersion)
     return NVML_SUCCESS;
 }
 
-OG_EXPORT nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length)
+/* A second init may be filling the view. */
+static nvmlReturn_t version(const char *text, char *to, unsigned length)
 {
-    return og_ready() == NVML_SUCCESS ? og_put_text(version, length, og_view.driver) : NVML_ERROR_UNINITIALIZED;
+    nvmlReturn_t r = og_ready();
+
+    if (r != NVML_SUCCESS)
+        return r;
+    og_view_lock();
+    r = og_put_text(to, length, text);
+    og_view_unlock();
+    return r;
 }
 
-OG_EXPORT nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length)
+OG_EXPORT nvmlReturn_t nvmlSystemGetDriverVersion(char *to, unsigned int length)
 {
-    return og_ready() == NVML_SUCCESS ? og_put_text(version, length, og_view.nvml) : NVML_ERROR_UNINITIALIZED;
+    return version(og_view.driver, to, length);
+}
+
+OG_EXPORT nvmlReturn_t nvmlSystemGetNVMLVersion(char *to, unsigned int length)
+{
+    return version(og_view.nvml, to, length);
 }

@@ -115,6 +115,8 @@ SIMULATED_LIVE = {
     "nvmlDeviceGetPerformanceState": [0], "nvmlDeviceGetTemperature": [30], "nvmlDeviceGetPowerManagementLimit": [100000],
     "nvmlDeviceGetEnforcedPowerLimit": [100000], "nvmlDeviceGetPowerUsage": [10000],
 }  # fmt: skip
+# Of two simulated cards, as the simulated driver answers peer questions: one machine's memory, no NVLink.
+SIMULATED_PAIR = [50, 0, 0, 5, 0, 0]
 
 
 def simulated(values: dict[str, list[int]], major: int = 0) -> dict[int, int]:

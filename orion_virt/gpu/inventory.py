@@ -88,6 +88,8 @@ def _inventory(simulated: Path | None, version_text: str) -> Inventory:
     if not gpus:
         raise Unavailable("the driver works but shows no GPU", hint="Check `nvidia-smi -L`")
     driver_path = str(found["driver_path"]) if simulated is None else str(simulated)
+    if simulated is not None:
+        found["pairs"] = {f"{a.index}.{b.index}": figures.SIMULATED_PAIR for a in gpus for b in gpus if a != b}
     pairs = {key: [int(n) for n in value] for key, value in found.get("pairs", {}).items()}
     return Inventory(simulated is not None, driver_path, int(found["driver_version"]), gpus, version_text,
                      str(found.get("nvml_version", "")), pairs)

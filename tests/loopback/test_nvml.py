@@ -45,6 +45,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host with two cards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Host, "server_env", property(lambda self, kept=Host.server_env.fget: kept(self) | {"ORION_SIM_GPUS": "2"}))
+        with hosts.running(tmp_path_factory.mktemp("cards"), region_mib=64) as running:
+            yield running
+
+
 def ask(host: Host, script: str, env: dict[str, str] | None = None, **variables: object) -> Any:
     """Runs the script, whose last line prints JSON; returns that."""
     done = host.run([sys.executable, "-c", START + script], env=env, **variables)
@@ -71,12 +80,12 @@ print(json.dumps([{"used": n.nvmlDeviceGetMemoryInfo(h).used, "total": n.nvmlDev
 """
 
 
-def seen(host: Host, env: dict[str, str], wanted: int, **variables: object) -> list[dict[str, Any]]:
-    """What another process sees, once the booked memory of a vGPU has reached oriond (a second at most)."""
+def seen(host: Host, env: dict[str, str], wanted: int, vgpus: int = 1, **variables: object) -> list[dict[str, Any]]:
+    """What another process sees, once the booked memory of so many vGPUs has reached oriond (a second at most)."""
     end = time.monotonic() + 10
     while True:
         found = ask(host, PROCESSES, env, **variables)
-        if any(vgpu["used"] >= wanted for vgpu in found) or time.monotonic() > end:
+        if sum(vgpu["used"] >= wanted for vgpu in found) >= vgpus or time.monotonic() > end:
             return found
         time.sleep(0.2)
 
@@ -140,7 +149,7 @@ def test_it_takes_no_vgpu(host: Host) -> None:
 def test_memory_and_processes_are_the_guests(host: Host, transport: str) -> None:
     env = getattr(host, transport)
     with holding(env, 300, ORION_VGPU=2, ORION_GMEM=900) as process:
-        found = seen(host, env, 300 * MIB, ORION_VGPU=2, ORION_GMEM=1000)
+        found = seen(host, env, 300 * MIB, 2, ORION_VGPU=2, ORION_GMEM=1000)
         assert [vgpu["total"] for vgpu in found] == [1000 * MIB] * 2
         for vgpu in found:
             assert 300 * MIB <= vgpu["used"] < 400 * MIB and vgpu["pids"] == {str(process.pid): vgpu["used"]}
@@ -333,3 +342,20 @@ print(json.dumps([
 
 def test_two_vgpus_of_one_card(host: Host) -> None:
     assert ask(host, TOPOLOGY, ORION_VGPU=2, ORION_GMEM=500) == [0, [0, 0, 5, 0, 0], [1], [0, 0], 0, True, 0, 0]
+
+
+PEERS = """
+cu = ctypes.CDLL("libcuda.so.1")
+n.nvmlInit()
+a, b = (n.nvmlDeviceGetHandleByIndex(i) for i in range(2))
+can, values = ctypes.c_int(), []
+assert not (cu.cuInit(0) or cu.cuDeviceCanAccessPeer(ctypes.byref(can), 0, 1))
+print(json.dumps([n.nvmlDeviceGetTopologyCommonAncestor(a, b), n.nvmlDeviceOnSameBoard(a, b),
+                  [n.nvmlDeviceGetP2PStatus(a, b, i) for i in range(5)], can.value]))
+"""
+
+
+def test_vgpus_of_two_cards(cards: Host) -> None:
+    """Peer access as CUDA has it, where the host's cards have it."""
+    assert ask(cards, PEERS, ORION_VGPU=2, ORION_GMEM=7000) == [50, 0, [0, 0, 5, 0, 0], 1]
+    assert ask(cards, PEERS, ORION_VGPU=2, ORION_GMEM=700) == [0, 1, [0, 0, 5, 0, 0], 1]

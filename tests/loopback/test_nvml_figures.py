@@ -24,6 +24,7 @@ from orion_virt.spec.nvml.schema import Field, Figure, Text
 GIB = 1 << 30
 ULL_TYPE = 3  # nvmlValueType_t
 CARD = Gpu(0, "Card of the test", 64 * GIB, 0, {75: 9, 76: 0})
+SECOND = Gpu(1, "Second card", 64 * GIB, 0, {75: 8, 76: 6})
 SMI = LIB / "guest" / "orion-smi"
 
 
@@ -53,7 +54,7 @@ class Scripted(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         first = self._block()
         if first.startswith("ORION/1 INFO"):
-            raw = snapshot.build(Inventory(False, "none", 13000, (CARD,)), 4)
+            raw = snapshot.build(Inventory(False, "none", 13000, (CARD, SECOND)), 4)
             self.wfile.write(build("INFO", {"snapshot": raw.hex()}))
         elif first.startswith("ORION/1 USAGE"):
             self.wfile.write(build("CHALLENGE", {"nonce": "00" * 16}))
@@ -131,6 +132,23 @@ def test_what_the_host_does_not_tell_is_not_supported(server: Server, env: dict[
     server.values = {}
     found, _ = read(env)
     assert set(found) <= {1, 2}
+
+
+OWN = """
+import pynvml as n
+input()
+n.nvmlInit()
+h = n.nvmlDeviceGetHandleByIndex(0)
+print(n.nvmlDeviceGetName(h), n.nvmlDeviceGetMemoryInfo(h).total, n.nvmlDeviceGetCudaComputeCapability(h))
+"""
+
+
+def test_a_process_with_a_vgpu_sees_the_card_that_it_got(server: Server, env: dict[str, str]) -> None:
+    """Before, the card is the one on which an idle host would place it."""
+    for granted, said in ((True, f"Second card {3 * GIB} (8, 6)\n"), (False, f"Card of the test {16 * GIB} (9, 0)\n")):
+        with subprocess.Popen([sys.executable, "-c", OWN], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            server.processes = (f"{process.pid if granted else 1} 0 1 0 {3 * GIB} 0 0",)
+            assert process.communicate("\n", timeout=60)[0] == said
 
 
 def smi(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
