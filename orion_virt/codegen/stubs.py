@@ -61,6 +61,8 @@ def _has_in(call: Call) -> bool:
 
 def _locals(call: Call, parts: list[Param]) -> list[str]:
     lines = [*_lend(call), "    struct og_call c_;"]
+    if _waits_on(call):
+        lines.append(f"    const bool host_ = og_is_pinned((const void *)(uintptr_t){_waits_on(call)}, 1);")
     if _has_in(call):
         lines.append(f"    struct ow_{call.name}_in *in_;")
     if parts:
@@ -185,7 +187,14 @@ def _fill(call: Call, parts: list[Param]) -> list[str]:
     return lines
 
 
+def _waits_on(call: Call) -> str | None:
+    """The address that decides: without a stream of its own, writing host memory is over when the call returns."""
+    return parse_checks(call)[0].ptr if call.per_thread and call.order is ASYNC and call.checks else None
+
+
 def _post(call: Call) -> list[str]:
+    if _waits_on(call):
+        return ["    return host_ ? og_call(&c_) : og_post(&c_);"]
     if not (call.makes or call.frees):
         return ["    return og_post(&c_);"]
     return ["    r_ = og_post(&c_);", *_unmint(call, "r_ != CUDA_SUCCESS", "return r_;"), *_after(call),
