@@ -8,15 +8,6 @@
 #define OG_PROC_UNKNOWN 1
 #define OG_NEWEST_ASKED 20000 /* a version beyond this is a mistake, as natively */
 
-/* A name that no release of ours has; one that is only newer than the driver is in order. */
-static void og_proc_log(const char *symbol, int version)
-{
-    void *unused;
-
-    if (*symbol && og_procaddr(symbol, OG_NEWEST_ASKED, OG_NEWEST_ASKED, 0, &unused) == OG_PROC_UNKNOWN)
-        og_log_at(OG_DEBUG, "cuGetProcAddress: %s of version %d is not known", symbol, version);
-}
-
 OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
                                        CUdriverProcAddressQueryResult *symbolStatus)
 {
@@ -29,8 +20,8 @@ OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaV
     }
     (void)cuDriverGetVersion(&version);
     status = og_procaddr(symbol, cudaVersion, version, flags & OG_PROC_PER_THREAD, pfn);
-    if (status == OG_PROC_UNKNOWN)
-        og_proc_log(symbol, cudaVersion);
+    if (status == OG_PROC_UNKNOWN && *symbol)
+        og_log_at(OG_DEBUG, "cuGetProcAddress: %s of version %d is not known", symbol, cudaVersion);
     if (symbolStatus)
         *symbolStatus = (CUdriverProcAddressQueryResult)status;
     return CUDA_SUCCESS;
