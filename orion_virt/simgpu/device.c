@@ -281,3 +281,21 @@ SIM_API CUresult cuDeviceGetExecAffinitySupport(int *value, CUexecAffinityType t
         *value = 0;
     return r;
 }
+
+/* The host's memory is this device's too: every operation of its words works there. Bits as CUatomicOperationCapability. */
+SIM_API CUresult cuDeviceGetHostAtomicCapabilities(unsigned *capabilities, const CUatomicOperation *operations,
+                                                   unsigned count, CUdevice dev)
+{
+    enum { INTEGER_MAX = 2, FLOAT_ADD = 10, LAST = 12 };
+
+    if (!sim_device(dev))
+        return CUDA_ERROR_INVALID_DEVICE;
+    if (!capabilities || !operations || !count)
+        return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < count; i++)
+        if (operations[i] > LAST)
+            return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < count; i++) /* signed, unsigned, reductions, 32 and 64 bits */
+        capabilities[i] = operations[i] <= INTEGER_MAX ? 0x1f : operations[i] < FLOAT_ADD ? 0x1e : 0xf;
+    return CUDA_SUCCESS;
+}

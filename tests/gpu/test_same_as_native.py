@@ -21,7 +21,7 @@ HERE = Path(__file__).parent / "programs"
 BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "managed", "fault"]
 SAMPLES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
            "managed", "peer", "mixed"]
-DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity", "linker", "green", "multi"]
+DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity", "linker", "green", "multi", "newer"]
 ANSWERS = ["odd_names", "texts", "attributes", "limits", "without_init", "without_context", "wrong_devices",
            "wrong_contexts", "wrong_streams", "wrong_memory"]
 FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "torch", "torch_misc": "torch",

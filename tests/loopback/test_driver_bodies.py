@@ -23,6 +23,7 @@ SAYS = {
     "linker": "a file that is not there: 301\nno data: 1",
     "green": "no such kind: 914\nno description: 1\nwithout its stream: 1\n",
     "multi": "no launch: 1\nno device: 1\n",
+    "newer": "prefetched: 0 0\nnothing to prefetch: 1\nflags: 1\nother memory: 1\natomic to the host: 1f 1e f\n",
 }  # fmt: skip
 TCP = ["legacy", "memops", "linker", "green", "multi"]
 

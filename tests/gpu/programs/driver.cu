@@ -513,13 +513,55 @@ static void green()
     CHECK(D(cuModuleUnload)(module));
 }
 
+/* What CUDA 13.0 brought: pools by location, batches of hints, which atomic operations reach the host. */
+static void newer()
+{
+    const size_t bytes = 2 << 20;
+    CUmemLocation card = { CU_MEM_LOCATION_TYPE_DEVICE, device }, nowhere = { CU_MEM_LOCATION_TYPE_INVALID, 0 };
+    CUatomicOperation operations[] = { CU_ATOMIC_OPERATION_INTEGER_ADD, CU_ATOMIC_OPERATION_CAS, CU_ATOMIC_OPERATION_FLOAT_ADD };
+    unsigned can[3] = { 77, 77, 77 };
+    CUmemoryPool by_device, by_location;
+    CUdeviceptr p[2], plain;
+    size_t sizes[] = { bytes, bytes }, from[] = { 0 };
+    CUstream s;
+
+    CHECK(D(cuDeviceGetDefaultMemPool)(&by_device, device));
+    CHECK(D(cuMemGetDefaultMemPool)(&by_location, &card, CU_MEM_ALLOCATION_TYPE_PINNED));
+    is("the same default pool", by_device == by_location);
+    CHECK(D(cuMemSetMemPool)(&card, CU_MEM_ALLOCATION_TYPE_PINNED, by_device));
+    CHECK(D(cuMemGetMemPool)(&by_location, &card, CU_MEM_ALLOCATION_TYPE_PINNED));
+    is("the same pool", by_device == by_location);
+    gives("a pool of nowhere", D(cuMemGetMemPool)(&by_location, &nowhere, CU_MEM_ALLOCATION_TYPE_PINNED),
+          CUDA_ERROR_INVALID_VALUE);
+    CHECK(D(cuStreamCreate)(&s, CU_STREAM_NON_BLOCKING));
+    CHECK(D(cuMemAllocManaged)(&p[0], bytes, CU_MEM_ATTACH_GLOBAL));
+    CHECK(D(cuMemAllocManaged)(&p[1], bytes, CU_MEM_ATTACH_GLOBAL));
+    CHECK(D(cuMemAlloc)(&plain, bytes));
+    CHECK(D(cuMemPrefetchBatchAsync)(p, sizes, 2, &card, from, 1, 0, s));
+    CHECK(D(cuStreamSynchronize)(s));
+    printf("prefetched: %d %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p[0], bytes),
+           asked(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p[1], bytes));
+    CHECK(D(cuMemDiscardBatchAsync)(p, sizes, 2, 0, s));
+    CHECK(D(cuMemDiscardAndPrefetchBatchAsync)(p, sizes, 2, &card, from, 1, 0, s));
+    CHECK(D(cuStreamSynchronize)(s));
+    gives("nothing to prefetch", D(cuMemPrefetchBatchAsync)(p, sizes, 0, &card, from, 1, 0, s), CUDA_ERROR_INVALID_VALUE);
+    gives("flags", D(cuMemPrefetchBatchAsync)(p, sizes, 2, &card, from, 1, 5, s), CUDA_ERROR_INVALID_VALUE);
+    gives("other memory", D(cuMemDiscardBatchAsync)(&plain, sizes, 1, 0, s), CUDA_ERROR_INVALID_VALUE);
+    CHECK(D(cuDeviceGetHostAtomicCapabilities)(can, operations, 3, device));
+    printf("atomic to the host: %x %x %x\n", can[0], can[1], can[2]);
+    CHECK(D(cuMemFree)(p[0]));
+    CHECK(D(cuMemFree)(p[1]));
+    CHECK(D(cuMemFree)(plain));
+    CHECK(D(cuStreamDestroy)(s));
+}
+
 static const struct {
     const char *name;
     void (*body)();
 } bodies[] = {
     { "legacy", legacy }, { "profiler", profiler }, { "memops", memops }, { "ranges", ranges }, { "affinity", affinity },
     { "linker", linker }, { "green", green },
-    { "multi", multi },
+    { "multi", multi }, { "newer", newer },
 };
 
 int main(int argc, char **argv)
