@@ -66,11 +66,13 @@ OG_EXPORT CUresult cuGraphDestroy(CUgraph hGraph)
     return r;
 }
 
+static char has_memory; /* data of an executable that allocates */
+
 static CUresult instantiate(CUgraphExec *exec, CUgraph graph, uint64_t flags, CUstream stream, CUgraphNode *bad,
                             uint32_t *result)
 {
     uint64_t handle, candidate, node = 0, real = 0;
-    uint32_t answer = 0;
+    uint32_t answer = 0, allocates = 0;
     CUresult r = og_check_init();
 
     if (r != CUDA_SUCCESS)
@@ -80,7 +82,7 @@ static CUresult instantiate(CUgraphExec *exec, CUgraph graph, uint64_t flags, CU
     handle = og_mint(OW_KIND_GRAPH_EXEC);
     candidate = og_mint(OW_KIND_GRAPH_NODE);
     r = handle && candidate ? og_send_orion_exec_make(graph, handle, flags, (uint64_t)(uintptr_t)stream, candidate,
-                                                      &real, &node, result, &answer)
+                                                      &real, &node, result, &answer, &allocates)
                             : CUDA_ERROR_OUT_OF_MEMORY;
     og_node_settle(candidate, node, (uint64_t)(uintptr_t)graph);
     if (r == CUDA_SUCCESS)
@@ -94,6 +96,7 @@ static CUresult instantiate(CUgraphExec *exec, CUgraph graph, uint64_t flags, CU
         (void)cuGraphExecDestroy((CUgraphExec)(uintptr_t)handle);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    og_set_data(handle, allocates ? &has_memory : NULL);
     *exec = (CUgraphExec)(uintptr_t)(real ? real : handle);
     return CUDA_SUCCESS;
 }
@@ -190,9 +193,32 @@ OG_EXPORT CUresult cuGraphExecDestroy(CUgraphExec hGraphExec)
     return r;
 }
 
+/* As natively a launch is refused at once where the memory of the last one was not freed, or none is left. */
+static CUresult launch_with_memory(uint64_t exec, CUstream stream)
+{
+    OG_ON((uint64_t)(uintptr_t)stream);
+    struct ow_cuGraphLaunch_in *in;
+    struct og_call c;
+    CUresult r;
+
+    if (!og_stream_valid((uint64_t)(uintptr_t)stream))
+        return CUDA_ERROR_INVALID_HANDLE;
+    r = og_begin(&c, OW_OP_cuGraphLaunch, (uint32_t)sizeof(*in));
+    if (r != CUDA_SUCCESS)
+        return r;
+    in = c.in;
+    in->hGraph = exec;
+    in->hStream = (uint64_t)(uintptr_t)stream;
+    return og_call(&c);
+}
+
 OG_EXPORT CUresult cuGraphLaunch(CUgraphExec hGraph, CUstream hStream)
 {
-    return og_send_cuGraphLaunch(og_exec(hGraph), hStream);
+    uint64_t exec = (uint64_t)(uintptr_t)og_exec(hGraph);
+
+    if (og_valid(OW_KIND_GRAPH_EXEC, exec) && og_data(exec) == &has_memory)
+        return launch_with_memory(exec, hStream);
+    return og_send_cuGraphLaunch((CUgraphExec)(uintptr_t)exec, hStream);
 }
 
 OG_EXPORT CUresult cuGraphUpload(CUgraphExec hGraph, CUstream hStream)

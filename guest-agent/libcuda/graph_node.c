@@ -367,6 +367,22 @@ OG_EXPORT CUresult cuGraphNodeFindInClone(CUgraphNode *phNode, CUgraphNode hOrig
     return r;
 }
 
+/* What the driver calls a node that device code may change comes back in the value, whatever the prototype says. */
+OG_EXPORT CUresult cuGraphKernelNodeSetAttribute(CUgraphNode hNode, CUkernelNodeAttrID attr,
+                                                 const CUkernelNodeAttrValue *value)
+{
+    uint64_t name = 0;
+    CUresult r;
+
+    if (!value || attr != CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE ||
+        value->deviceUpdatableKernelNode.deviceUpdatable != 1)
+        return og_send_cuGraphKernelNodeSetAttribute(hNode, attr, value);
+    r = og_send_orion_node_updatable(hNode, &name);
+    if (r == CUDA_SUCCESS)
+        ((CUkernelNodeAttrValue *)(uintptr_t)value)->deviceUpdatableKernelNode.devNode = (void *)(uintptr_t)name;
+    return r;
+}
+
 OG_EXPORT CUresult cuGraphNodeSetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode, unsigned int isEnabled)
 {
     return og_send_cuGraphNodeSetEnabled(og_exec(hGraphExec), hNode, isEnabled);

@@ -72,11 +72,11 @@ static CUresult kernel(const CUgraphNodeParams *params, struct og_blob *b)
     struct og_function *f = og_function(function ? function : kern);
     struct oc_node_kernel *k = more(b, sizeof(*k));
 
-    if (!f)
+    if (!f || (kern && !og_valid(OW_KIND_KERNEL, kern)))
         return CUDA_ERROR_INVALID_HANDLE;
-    if (!function && p->ctx)
+    if (p->ctx)
         b->context = (uint64_t)(uintptr_t)p->ctx;
-    *k = (struct oc_node_kernel){ .function = function, .kernel = function ? 0 : kern,
+    *k = (struct oc_node_kernel){ .function = function, .kernel = kern,
                                   .grid = { p->gridDimX, p->gridDimY, p->gridDimZ },
                                   .block = { p->blockDimX, p->blockDimY, p->blockDimZ },
                                   .shared_bytes = p->sharedMemBytes };

@@ -179,6 +179,7 @@ CUresult oh_orion_exec_make(struct oh_twin *t, const struct ow_orion_exec_make_i
         oh_exec_free(exec);
     namer.graph = graph;
     out->answer = (uint32_t)r;
+    out->allocates = r == CUDA_SUCCESS && exec;
     out->result = params.result_out;
     out->node = r == CUDA_SUCCESS ? 0 : oh_name_node(&namer, params.hErrNode_out);
     out->real = r == CUDA_SUCCESS && in->flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH ? (uintptr_t)made : 0;

@@ -142,6 +142,24 @@ CUresult oh_cuGraphKernelNodeSetAttribute(struct oh_twin *t, const struct ow_cuG
     return r == CUDA_SUCCESS ? OH_CALL(cuGraphKernelNodeSetAttribute, node, in->attr, &attribute.value) : r;
 }
 
+/* What the driver calls the node comes back in the value, although cuda.h has it const. */
+CUresult oh_orion_node_updatable(struct oh_twin *t, const struct ow_orion_node_updatable_in *in, uint32_t bytes,
+                                 struct ow_orion_node_updatable_out *out, uint32_t *out_bytes)
+{
+    CUkernelNodeAttrValue value = { .deviceUpdatableKernelNode = { .deviceUpdatable = 1 } };
+    void *node;
+    CUresult r = oh_get(OW_KIND_GRAPH_NODE, in->node, &node);
+
+    (void)t, (void)bytes;
+    if (r == CUDA_SUCCESS)
+        r = OH_CALL(cuGraphKernelNodeSetAttribute, node, CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE, &value);
+    if (r != CUDA_SUCCESS)
+        return r;
+    out->name = (uintptr_t)value.deviceUpdatableKernelNode.devNode;
+    *out_bytes = sizeof(*out);
+    return CUDA_SUCCESS;
+}
+
 CUresult oh_cuGraphKernelNodeGetAttribute(struct oh_twin *t, const struct ow_cuGraphKernelNodeGetAttribute_in *in,
                                           uint32_t bytes, struct ow_cuGraphKernelNodeGetAttribute_out *out,
                                           uint32_t *out_bytes)

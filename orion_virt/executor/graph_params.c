@@ -14,20 +14,21 @@ static CUresult kernel(const uint8_t *blob, uint32_t bytes, struct oh_params *p)
 {
     const struct oc_node_kernel *k = (const void *)blob;
     uint8_t *params = (uint8_t *)(uintptr_t)(blob + sizeof(*k));
+    void *real, *kern = NULL;
     struct oh_function *f;
-    void *real;
-    CUresult r;
+    CUresult r = CUDA_SUCCESS;
 
     if (bytes < sizeof(*k) || k->params_bytes > bytes - sizeof(*k))
         return CUDA_ERROR_INVALID_VALUE;
-    if (!k->function && !oh_is_kernel(k->kernel))
-        return CUDA_ERROR_INVALID_HANDLE;
-    r = oh_function_get(k->function ? k->function : k->kernel, &real, &f);
+    if (k->kernel || !k->function)
+        r = oh_get(OW_KIND_KERNEL, k->kernel, &kern);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_get(k->function ? k->function : k->kernel, &real, &f);
     if (r != CUDA_SUCCESS)
         return r;
     p->np.type = CU_GRAPH_NODE_TYPE_KERNEL;
     p->np.kernel = (CUDA_KERNEL_NODE_PARAMS){
-        .func = k->function ? real : NULL, .kern = k->function ? NULL : real, .ctx = p->context,
+        .func = k->function ? real : NULL, .kern = kern, .ctx = p->context,
         .gridDimX = k->grid[0], .gridDimY = k->grid[1], .gridDimZ = k->grid[2],
         .blockDimX = k->block[0], .blockDimY = k->block[1], .blockDimZ = k->block[2],
         .sharedMemBytes = k->shared_bytes };

@@ -191,11 +191,13 @@ SIM_API CUresult cuGraphKernelNodeGetParams_v2(CUgraphNode node, CUDA_KERNEL_NOD
     *p = (CUDA_KERNEL_NODE_PARAMS){ .gridDimX = c->grid[0], .gridDimY = c->grid[1], .gridDimZ = c->grid[2],
                                     .blockDimX = c->block[0], .blockDimY = c->block[1], .blockDimZ = c->block[2],
                                     .sharedMemBytes = c->shared, .kernelParams = nr ? list : NULL, .ctx = ctx };
-    if (sim_valid(c->function, SIM_KERNEL))
-        p->kern = c->function;
-    else
+    if (!sim_valid(c->function, SIM_KERNEL)) {
         p->func = c->function;
-    return CUDA_SUCCESS;
+        p->kern = c->kernel;
+        return CUDA_SUCCESS;
+    }
+    p->kern = c->function;
+    return cuKernelGetFunction(&p->func, p->kern);
 }
 
 SIM_API CUresult cuGraphHostNodeGetParams(CUgraphNode node, CUDA_HOST_NODE_PARAMS *p)

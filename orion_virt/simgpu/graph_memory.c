@@ -19,7 +19,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void show(struct sim_range *r, void *alloc)
 {
-    r->kind = ((struct sim_alloc *)alloc)->live ? SIM_MEM_POOL : SIM_MEM_RESERVED; /* no access */
+    r->asleep = !((struct sim_alloc *)alloc)->live; /* a kernel faults there */
 }
 
 static uint64_t sum_locked(const struct sim_device *device, bool reserved)

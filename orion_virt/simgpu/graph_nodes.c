@@ -113,7 +113,7 @@ CUresult sim_kernel_work(const CUDA_KERNEL_NODE_PARAMS *p, struct sim_work *work
         return CUDA_ERROR_INVALID_VALUE;
     *work = (struct sim_work){
         .kind = SIM_WORK_KERNEL,
-        .call = { .function = p->func ? (void *)p->func : (void *)p->kern,
+        .call = { .function = p->func ? (void *)p->func : (void *)p->kern, .kernel = p->kern,
                   .grid = { p->gridDimX, p->gridDimY, p->gridDimZ }, .block = { p->blockDimX, p->blockDimY, p->blockDimZ },
                   .shared = p->sharedMemBytes },
     };

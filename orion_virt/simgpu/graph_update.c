@@ -154,8 +154,10 @@ SIM_API CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAtt
     a->value = *v;
     if (id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
         node->work.call.cooperative = v->cooperative != 0;
-    if (id == 13)
+    if (id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE) {
         a->value.deviceUpdatableKernelNode.devNode = node;
+        ((CUkernelNodeAttrValue *)(uintptr_t)v)->deviceUpdatableKernelNode.devNode = node; /* as the driver does */
+    }
     return CUDA_SUCCESS;
 }
 

@@ -106,6 +106,7 @@ struct sim_range {
     uint64_t reservation;         /* start of the VMM reservation that it is a piece of */
     int access;                   /* CUmemAccess_flags of a VMM mapping */
     bool sync_memops;
+    bool asleep;                  /* an address of a graph's with nothing behind it now */
 };
 CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t bytes, enum sim_memory kind,
                          unsigned flags, uint64_t *address);
@@ -144,6 +145,7 @@ struct sim_set {
 };
 struct sim_call {
     void *function;               /* CUfunction or CUkernel */
+    void *kernel;                 /* CUkernel given beside it, of a graph's node */
     unsigned grid[3], block[3], shared;
     void *params;                 /* owned, packed */
     size_t params_bytes;

@@ -446,13 +446,15 @@ void sim_space_drop(struct CUctx_st *ctx)
     pthread_rwlock_unlock(&lock);
 }
 
-/* Arrays are no memory that a kernel can address. */
+/* Arrays are no memory that a kernel can address, and a graph's is none before it is allocated. */
 static uint64_t ptx_extent(void *arg, uint64_t address)
 {
     struct sim_range r;
 
     (void)arg;
-    return sim_space_find(address, &r) && r.kind == SIM_MEM_ARRAY ? 0 : sim_space_extent(address);
+    if (sim_space_find(address, &r) && (r.kind == SIM_MEM_ARRAY || r.asleep))
+        return 0;
+    return sim_space_extent(address);
 }
 
 static void *ptx_alloc(void *arg, size_t bytes, int managed)

@@ -10,7 +10,7 @@ import host as hosts
 import programs
 import pytest
 
-PROGRAMS = ["output", "registered", "faults", "order", "life", "managed"]
+PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed"]
 NATIVE = programs.without_vgpu() | {"LD_LIBRARY_PATH": str(hosts.LIB / "simgpu")}
 
 
@@ -34,6 +34,11 @@ def test_same(host: hosts.Host, built: dict[str, Path], program: str, body: str)
 @pytest.mark.parametrize("body", ["order", "many", "callbacks"])
 def test_output_over_tcp(host: hosts.Host, built: dict[str, Path], body: str) -> None:
     programs.same(built["output"], body, NATIVE, host.tcp_env)
+
+
+@pytest.mark.parametrize(("program", "body"), [(p, body) for p in ("graphs", "graphlife") for body in programs.names(p)])
+def test_graphs_over_tcp(host: hosts.Host, built: dict[str, Path], program: str, body: str) -> None:
+    programs.same(built[program], body, NATIVE, host.tcp_env)
 
 
 @pytest.mark.parametrize(("transport", "refused"), [("shm", "OUT_OF_MEMORY"), ("tcp", "NOT_SUPPORTED")])

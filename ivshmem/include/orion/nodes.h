@@ -24,7 +24,7 @@ enum oc_node {
 
 struct oc_node_kernel {
     uint64_t function;  /* CUfunction or CUkernel handle */
-    uint64_t kernel;    /* CUkernel handle given apart; used if function is 0 */
+    uint64_t kernel;    /* CUkernel handle given beside it, or 0; used if function is 0 */
     uint32_t grid[3], block[3];
     uint32_t shared_bytes;
     uint32_t params_bytes;

@@ -75,7 +75,7 @@ CALLS = (
     call(923, "cuGraphKernelNodeGetAttribute", inp("hNode", GRAPH_NODE), inp("attr", KERNEL_ATTRIBUTE_ID),
         buf("value_out", KERNEL_ATTRIBUTE, 1, dir="out"), hand="executor", context=False, since=11000),
     call(924, "cuGraphKernelNodeSetAttribute", inp("hNode", GRAPH_NODE), inp("attr", KERNEL_ATTRIBUTE_ID),
-        buf("value", KERNEL_ATTRIBUTE, 1), hand="executor", context=False, since=11000),
+        buf("value", KERNEL_ATTRIBUTE, 1), hand="both", context=False, since=11000),
     call(925, "cuGraphConditionalHandleCreate", out("pHandle_out", COND_HANDLE), inp("hGraph", GRAPH),
         inp("ctx", CONTEXT), inp("defaultLaunchValue", UINT), inp("flags", UINT), hand="both", since=12030),
     call(926, "cuUserObjectCreate", out("object_out", USER_OBJECT), inp("ptr", PTR), inp("destroy", HOST_FN),

@@ -16,8 +16,9 @@ CALLS = [
     # what 0 edges of graph `object`, 1 edges to node `object`, 2 edges from it; then 2 candidates for each of room
     # edges; answer: count there are, then of each from the first-th on: from, to, edge data
     internal(903, "orion_graph_edges", inp("object", WU64), inp("first", WU64), inp("what", WU32), inp("room", WU32), out("count", WU64), context=False),
-    # the driver's own handle where device code uses it (DEVICE_LAUNCH), else 0; what failed, with its reasons
-    internal(904, "orion_exec_make", inp("graph", GRAPH), inp("exec", WU64), inp("flags", WU64), inp("stream", WU64), inp("candidate", WU64), out("real", WU64), out("node", WU64), out("result", WU32), out("answer", WU32), blocks=True),
+    # the driver's own handle where device code uses it (DEVICE_LAUNCH), else 0; what failed, with its reasons; whether
+    # a launch may be refused for memory, so that the guest waits for its answer
+    internal(904, "orion_exec_make", inp("graph", GRAPH), inp("exec", WU64), inp("flags", WU64), inp("stream", WU64), inp("candidate", WU64), out("real", WU64), out("node", WU64), out("result", WU32), out("answer", WU32), out("allocates", WU32), blocks=True),
     internal(905, "orion_capture_end", inp("stream", STREAM), inp("candidate", WU64), out("graph", WU64), blocks=True),
     # then a candidate for each of room dependencies; answer: then of each from the first-th on: node, edge data
     internal(906, "orion_capture_state", inp("stream", STREAM), inp("candidate", WU64), inp("first", WU32), inp("room", WU32), out("id", WU64), out("graph", WU64), out("status", WU32), out("count", WU32)),
@@ -29,4 +30,6 @@ CALLS = [
     internal(911, "orion_node_graph", inp("node", GRAPH_NODE), inp("candidate", WU64), out("graph", WU64), context=False),
     # as orion_launch_ex, of a kernel node that device code may change: answers the driver's name for it
     internal(912, "orion_launch_updatable", inp("function", WU64), inp("stream", WU64), inp("grid_x", WU32), inp("grid_y", WU32), inp("grid_z", WU32), inp("block", WU32), inp("shared", WU32), inp("attrs_bytes", WU32), inp("bytes", WU32), buf("attributes", BYTE, "attrs_bytes"), buf("params", BYTE, "bytes"), out("node", WU64)),
+    # the same of a node that is there
+    internal(913, "orion_node_updatable", inp("node", GRAPH_NODE), out("name", WU64), context=False),
 ]  # fmt: skip

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs by NVIDIA's runtime on the simulated card, as the common samples build them: they check themselves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import host as hosts
+import programs
+import pytest
+
+SOURCE = programs.FOLDER / "cudagraphs.cu"
+#: body -> what it says beside that it is right
+SAYS = {"simple": "by hand has 6 nodes", "captured": "captured has 6 nodes", "memory_nodes": "freed outside: right",
+        "footprint": "used 0 reserved 1", "jacobi_update": "updated 19 times", "jacobi_params": "by parameters: right",
+        "generic": "destroyed 0", "to_graph": "captured into it: right"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory):
+    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=256) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    made = tmp_path_factory.mktemp("graphs") / "cudagraphs"
+    subprocess.run(["nvcc", "-o", made, SOURCE, "-arch=compute_90", "-std=c++17"], check=True)
+    return made
+
+
+@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.parametrize("transport", ["shm", "tcp"])
+def test_body(host: hosts.Host, program: Path, name: str, transport: str) -> None:
+    done = host.run([program, name], env=host.env if transport == "shm" else host.tcp_env)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0 and "WRONG" not in done.stdout
+    assert SAYS[name] in done.stdout
+
+
+def test_every_body_is_named(host: hosts.Host, program: Path) -> None:
+    assert host.run([program]).stdout.split() == list(SAYS)
+
+
+def test_memory_of_graphs_is_booked(host: hosts.Host, program: Path) -> None:
+    """An allocation of 16 MiB in a graph is beyond what was granted."""
+    done = host.run([program, "footprint"], ORION_GMEM=12)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 1 and "cudaMallocAsync" in done.stdout and "cudaErrorMemoryAllocation" in done.stdout
+
+
+def test_device_code_of_the_samples_compiles(tmp_path: Path) -> None:
+    """What steers graphs from the device runs on a real card only."""
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    source = programs.FOLDER / "conditional.cu"
+    subprocess.run(["nvcc", "-o", tmp_path / "conditional", source, "-rdc=true", "-arch=compute_90", "-std=c++17",
+                    "-lcudadevrt"], check=True)  # fmt: skip
