@@ -141,7 +141,7 @@ static CUresult make(CUgraph graph, const struct ow_orion_exec_make_in *in, stru
         return r;
     r = OH_CALL(cuGraphInstantiateWithParams, made, graph, params);
     if (exec)
-        oh_exec_settle(exec);
+        oh_exec_settle(exec, false);
     if (r != CUDA_SUCCESS)
         return r;
     r = oh_put(OW_KIND_GRAPH_EXEC, in->exec, *made);
@@ -215,7 +215,7 @@ static CUresult start(uint64_t id, uint64_t stream_id, bool launch)
         return r;
     r = launch ? OH_CALL(cuGraphLaunch, real, stream) : OH_CALL(cuGraphUpload, real, stream);
     if (exec)
-        oh_exec_settle(exec);
+        oh_exec_settle(exec, launch && r == CUDA_SUCCESS);
     return r;
 }
 

@@ -71,7 +71,7 @@ OH_MUST_CHECK CUresult oh_exec_make(CUgraph graph, uint64_t flags, struct oh_exe
 void oh_exec_free(struct oh_exec *exec);
 /* Around what may make the driver take memory for it. */
 OH_MUST_CHECK CUresult oh_exec_book(struct oh_exec *exec);
-void oh_exec_settle(struct oh_exec *exec);
+void oh_exec_settle(struct oh_exec *exec, bool launched);
 
 /* ---- graph_object.c ---- */
 /* Memory that `graph`, its clones and executables use: `end(object)` runs when the last of them is gone. False: it

@@ -221,11 +221,11 @@ CUresult oh_exec_book(struct oh_exec *e)
         if (e->need[i])
             r = book((int)i, e->need[i], &e->lent[i]);
     if (r != CUDA_SUCCESS)
-        oh_exec_settle(e);
+        oh_exec_settle(e, false);
     return r;
 }
 
-void oh_exec_settle(struct oh_exec *e)
+void oh_exec_settle(struct oh_exec *e, bool launched)
 {
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         if (!e->need[i])
@@ -234,7 +234,7 @@ void oh_exec_settle(struct oh_exec *e)
         e->lent[i] = 0;
         settle((int)i);
     }
-    e->ran = true;
+    e->ran |= launched;
 }
 
 CUresult oh_cuDeviceGraphMemTrim(struct oh_twin *t, const struct ow_cuDeviceGraphMemTrim_in *in, uint32_t bytes,

@@ -38,7 +38,6 @@ static void set_live(struct sim_alloc *a, bool live)
 
     pthread_mutex_lock(&lock);
     a->live = live;
-    a->backed |= live;
     for (int i = 0; i < 2; i++)
         if (sum_locked(a->device, i) > most[i])
             most[i] = sum_locked(a->device, i);
@@ -133,6 +132,7 @@ bool sim_alloc_plan(struct sim_alloc *a, bool live)
     pthread_mutex_lock(&lock);
     changed = a->planned != live;
     a->planned = live;
+    a->backed |= live; /* a launch reserves what its nodes will need */
     pthread_mutex_unlock(&lock);
     return changed;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import host as hosts
@@ -51,6 +52,31 @@ def test_memory_of_graphs_is_booked(host: hosts.Host, program: Path) -> None:
     done = host.run([program, "footprint"], ORION_GMEM=12)
     print(done.stdout, done.stderr)
     assert done.returncode == 1 and "cudaMallocAsync" in done.stdout and "cudaErrorMemoryAllocation" in done.stdout
+
+
+TWO_BLOCKS = """
+import ctypes, sys
+from ctypes import byref, c_size_t, c_uint64, c_void_p
+cu = ctypes.CDLL("libcuda.so.1")
+context, stream, graph, run = c_void_p(), c_void_p(), c_void_p(), c_void_p()
+def ok(result): assert result == 0, result
+ok(cu.cuInit(0)); ok(cu.cuDevicePrimaryCtxRetain(byref(context), 0)); ok(cu.cuCtxSetCurrent(context))
+ok(cu.cuStreamCreate(byref(stream), 1)); ok(cu.cuStreamBeginCapture_v2(stream, 0))
+for _ in range(2):
+    ok(cu.cuMemAllocAsync(byref(c_uint64()), c_size_t(16 << 20), stream))
+ok(cu.cuStreamEndCapture(stream, byref(graph)))
+print(cu.cuGraphInstantiateWithFlags(byref(run), graph, c_uint64(0)))
+if run.value:
+    ok(cu.cuGraphLaunch(run, stream)); ok(cu.cuStreamSynchronize(stream))
+    print(cu.cuMemAlloc_v2(byref(c_uint64()), c_size_t(16 << 20)))
+"""
+
+
+@pytest.mark.parametrize(("granted", "said"), [(24, "2"), (40, "0\n2"), (56, "0\n0")])
+def test_what_a_graph_allocates_counts(host: hosts.Host, granted: int, said: str) -> None:
+    """Two blocks of 16 MiB at once; after the launch they leave that much less for an ordinary allocation."""
+    done = host.run([sys.executable, "-c", TWO_BLOCKS], ORION_GMEM=granted)
+    assert done.stdout.strip() == said, done.stderr
 
 
 def test_device_code_of_the_samples_compiles(tmp_path: Path) -> None:
