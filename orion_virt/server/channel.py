@@ -23,6 +23,7 @@ from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Worker, words
 
 STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its client is killed
+NOTICE_SECONDS = 0.5  # a guest whose worker has died takes what it registered out of the region in this time
 _CONTROL_BYTES = layout.ctypes.sizeof(layout.Control)
 _TEXT = layout.Control.text.offset
 
@@ -269,6 +270,8 @@ class Channel:
         await asyncio.gather(*(task for task in self._tasks if task is not mine), return_exceptions=True)
         await self.pages.gone(self.id)
         if self.memory is not None:
+            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER):
+                await asyncio.sleep(NOTICE_SECONDS)
             await self.memory.close()
         self.on_gone(self)
 

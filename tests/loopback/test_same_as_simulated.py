@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
+import subprocess
 from pathlib import Path
 
 import host as hosts
@@ -31,9 +34,15 @@ def test_same(host: hosts.Host, built: dict[str, Path], program: str, body: str)
     programs.same(built[program], body, NATIVE, host.env)
 
 
-@pytest.mark.parametrize("body", ["order", "many", "callbacks"])
-def test_output_over_tcp(host: hosts.Host, built: dict[str, Path], body: str) -> None:
-    programs.same(built["output"], body, NATIVE, host.tcp_env)
+# What needs memory that both sides see is left out.
+OVER_TCP = [("output", programs.names("output")), ("faults", ["illegal_address", "assertion", "recovered", "launches"]),
+            ("life", ["exit_with_work", "late_handler_at_exit", "forked", "reset", "threads"]),
+            ("managed", ["variables", "of_a_library"]), ("registered", ["errors", "shared"])]  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "body"), [(p, body) for p, names in OVER_TCP for body in names])
+def test_over_tcp(host: hosts.Host, built: dict[str, Path], program: str, body: str) -> None:
+    programs.same(built[program], body, NATIVE, host.tcp_env)
 
 
 @pytest.mark.parametrize(("program", "body"), [(p, body) for p in ("graphs", "graphlife") for body in programs.names(p)])
@@ -51,6 +60,15 @@ def test_registered_memory_that_cannot_move(make_oriond, built: dict[str, Path],
     assert done.stdout.splitlines() == [f"{asked}DEVICEMAP): CUDA_ERROR_{refused}", f"{asked}0): CUDA_SUCCESS",
                                         "cuMemHostUnregister(p): CUDA_SUCCESS", "0"]
     assert ("shm_buffer_size" in done.stderr) == (transport == "shm")
+
+
+def test_registered_memory_outlives_the_worker(host: hosts.Host, built: dict[str, Path]) -> None:
+    """Its bytes are back in pages of the application before the host wipes the region's."""
+    process = subprocess.Popen([built["registered"], "lost", programs.KERNELS], env=host.env, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "READY\n"
+    os.kill(host.status()["channels"][-1]["worker"], signal.SIGKILL)
+    assert process.communicate(timeout=30)[0] == "wrong 0\n"
+    assert process.returncode == 0
 
 
 def test_a_flood_is_bounded_and_said(host: hosts.Host, built: dict[str, Path]) -> None:

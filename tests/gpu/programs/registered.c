@@ -227,12 +227,29 @@ static void too_large(void)
     printf("%d\n", wrong(p, n, 7, 0));
 }
 
+/* The worker is killed meanwhile: the application's memory is its own again, and what it was. */
+static void lost(void)
+{
+    int *p = malloc(1 << 20);
+
+    start();
+    number(p, 200000);
+    MUST(cuMemHostRegister_v2(p, 800000, DEVICEMAP));
+    printf("READY\n");
+    fflush(stdout);
+    while (cuCtxSynchronize() == CUDA_SUCCESS)
+        usleep(1000);
+    sleep(2);
+    printf("wrong %d\n", wrong(p, 200000, 7, 0));
+    free(p);
+}
+
 int main(int argc, char **argv)
 {
     static const struct body bodies[] = {
         { "kinds", kinds }, { "attributes", attributes }, { "errors", errors }, { "unmapped", unmapped },
         { "forked", forked }, { "left_registered", left_registered }, { "reset", reset }, { "shared", shared },
-        { "too_large", too_large },
+        { "too_large", too_large }, { "lost", lost },
     };
 
     return run_body(bodies, sizeof(bodies) / sizeof(bodies[0]), argc, argv);
