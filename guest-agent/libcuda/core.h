@@ -9,7 +9,7 @@
 
 #define OG_HIDDEN __attribute__((visibility("hidden")))
 #define OG_ADDR_BYTES 128 /* "host:port" with its NUL */
-#define OG_BLOCK_MAX (64u << 10) /* longest handshake block that we read: an INFO with 16 cards */
+#define OG_BLOCK_MAX (128u << 10) /* longest handshake block that we read: a USAGE with 16 cards and 256 processes */
 
 /* A reason for people; filled where something fails, printed once by whoever gives up. */
 struct og_why {

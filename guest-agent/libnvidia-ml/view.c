@@ -201,6 +201,11 @@ static bool ask(bool all, bool *dialled, struct og_why *why)
     bool ok = false;
     int fd;
 
+    *dialled = false;
+    if (og_shared_region.base && !og_region_reread(why)) { /* a restored domain has a new generation and token */
+        free(block);
+        return false;
+    }
     og_server_addrs(NULL, &addrs);
     fd = og_dial_server(&addrs, why);
     *dialled = fd >= 0;

@@ -328,6 +328,37 @@ def test_threads_and_children(host: Host) -> None:
     assert ask(host, THREADS) == [[], 0]
 
 
+PATIENT = """
+n.nvmlInit()
+h = n.nvmlDeviceGetHandleByIndex(0)
+for _ in sys.stdin:
+    time.sleep(1.1)  # longer than a failure is remembered
+    try:
+        print(n.nvmlDeviceGetTemperature(h, 0), n.nvmlDeviceGetMaxClockInfo(h, 1), flush=True)
+    except n.NVMLError as error:
+        print(error.value, n.nvmlDeviceGetMaxClockInfo(h, 1), flush=True)
+"""
+
+
+def test_a_program_goes_on_when_oriond_comes_back(oriond_env: Host) -> None:
+    """And in between it knows what never changes."""
+    with subprocess.Popen([sys.executable, "-c", START + PATIENT], env=oriond_env.env, stdin=subprocess.PIPE, text=True,
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+
+        def told() -> str:
+            print(file=process.stdin, flush=True)
+            return process.stdout.readline()
+
+        assert told() == "30 1000\n"
+        assert oriond_env.stop() == 0
+        assert told() == "999 1000\n"
+        oriond_env.start()
+        assert told() == "30 1000\n"
+        process.stdin.close()
+    assert process.returncode == 0
+
+
 TOPOLOGY = """
 n.nvmlInit()
 a, b = (n.nvmlDeviceGetHandleByIndex(i) for i in range(2))

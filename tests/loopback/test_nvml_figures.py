@@ -134,6 +134,23 @@ def test_what_the_host_does_not_tell_is_not_supported(server: Server, env: dict[
     assert set(found) <= {1, 2}
 
 
+NONSENSE = ["", "1 2", "1 4294967295 4294967295 1 1 1 1", "4294967295 31 99 18446744073709551615 18446744073709551615 999 999",
+            "-1 -1 -1 -1 -1 -1 -1", "x" * 300]
+
+
+def test_nonsense_of_a_server_is_left_out(server: Server, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(everything: bool) -> dict[str, object]:
+        fields: dict[str, object] = {"live": "0 99999999 60 x", "driver": "d" * 500, "text.0.0": "t" * 500, "text.0.1": "ok"}
+        fields |= {"card.0": "60=33 99999999=1 -1=7 61=44 62=x 63=1", "pair.0.1": "1 2", "pair.99.0": "1 2 3 4 5 6"}
+        return fields | {f"process.{i}": line for i, line in enumerate(NONSENSE * 60)}
+
+    monkeypatch.setattr(server, "answer", answer)
+    found, strings = read(env)
+    assert (found[60], found[61], strings) == (33, 44, {1: "ok"}) and 62 not in found and 63 not in found
+    done = smi(env, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["vgpus"][0]["temperature_c"] == 33
+
+
 OWN = """
 import pynvml as n
 input()
