@@ -151,6 +151,7 @@ CUresult og_begin(struct og_call *c, uint32_t op, uint32_t bytes)
     c->in = c->cmd->payload;
     c->out = NULL;
     c->out_bytes = 0;
+    c->more = false;
     return CUDA_SUCCESS;
 }
 
@@ -169,7 +170,7 @@ static void publish(struct og_call *c)
     og_unlock(&og_link.submit);
     if (og_settings.bar_wc)
         __builtin_ia32_sfence();
-    if (parked)
+    if (parked && !c->more)
         og_shm_wake();
 }
 
@@ -203,6 +204,7 @@ CUresult og_call(struct og_call *c)
     CUresult r;
 
     c->cmd->flags = OC_CMD_REPLY;
+    c->more = false;
     publish(c);
     a.seq = c->seq;
     r = og_wait(answered, &a, &a.slot->parked);

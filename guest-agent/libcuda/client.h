@@ -53,6 +53,7 @@ struct og_call {
     const void *out;     /* reply payload after og_call, valid until this thread's next call */
     uint32_t out_bytes;
     uint64_t seq;
+    bool more;           /* set before og_post: this thread's next command follows at once and wakes the host */
 };
 /* Takes the submission lock and reserves room for a command of `bytes` payload; on success
  * exactly one of og_post, og_call or og_abandon follows. Fails with the library's state

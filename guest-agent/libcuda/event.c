@@ -70,24 +70,34 @@ static uint32_t mark_of(CUevent event)
 }
 
 /* Of two threads that record it at once the later one in the ring counts. */
-static void recorded(CUevent event, CUstream stream, uint64_t seq)
+static void recorded(CUevent event, uint64_t seq)
 {
     void *seen = og_data(id_of(event));
-    uint64_t old;
 
-    do {
-        old = (uintptr_t)seen;
-        if (old >> SEQ_SHIFT >= seq)
-            return;
-    } while (!og_swap_data(id_of(event), &seen, (void *)(seq << SEQ_SHIFT | (old & BITS))));
-    if ((old & (OWN | MARKED)) == (OWN | MARKED) && og_can_mark())
-        og_mark((uint64_t)(uintptr_t)stream, mark_of(event), seq);
+    while ((uintptr_t)seen >> SEQ_SHIFT < seq &&
+           !og_swap_data(id_of(event), &seen, (void *)(seq << SEQ_SHIFT | ((uintptr_t)seen & BITS))))
+        ;
 }
 
 /* What another process is told of must have happened: such an event's commands wait until they are read. */
 static CUresult send(CUevent event, struct og_call *c)
 {
     return (uintptr_t)og_data(id_of(event)) & BETWEEN ? og_call(c) : og_post(c);
+}
+
+/* Sends a record, and its mark where the event has one. */
+static CUresult send_record(CUevent event, CUstream stream, struct og_call *c)
+{
+    uint64_t data = (uintptr_t)og_data(id_of(event));
+    bool mark = (data & (OWN | MARKED)) == (OWN | MARKED) && og_can_mark();
+    CUresult r;
+
+    c->more = mark;
+    r = send(event, c);
+    recorded(event, c->seq);
+    if (mark)
+        og_mark((uint64_t)(uintptr_t)stream, mark_of(event), c->seq);
+    return r;
 }
 
 static CUresult check(CUevent event, CUstream stream)
@@ -111,9 +121,7 @@ OG_EXPORT CUresult cuEventRecord(CUevent hEvent, CUstream hStream)
     in = c.in;
     in->hEvent = id_of(hEvent);
     in->hStream = (uint64_t)(uintptr_t)hStream;
-    r = send(hEvent, &c);
-    recorded(hEvent, hStream, c.seq);
-    return r;
+    return send_record(hEvent, hStream, &c);
 }
 
 OG_EXPORT CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags)
@@ -152,11 +160,9 @@ OG_EXPORT CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsi
     in->hEvent = id_of(hEvent);
     in->hStream = (uint64_t)(uintptr_t)hStream;
     in->flags = flags;
-    r = send(hEvent, &c);
     if (flags)
         og_event_shared(id_of(hEvent)); /* in a capture: each launch of the graph records it */
-    recorded(hEvent, hStream, c.seq);
-    return r;
+    return send_record(hEvent, hStream, &c);
 }
 
 /* May this thread be told without a round trip? */
