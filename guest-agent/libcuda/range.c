@@ -137,8 +137,11 @@ static CUresult managed(CUdeviceptr p, size_t bytes, struct og_host_range *range
         return r;
     if (bytes && og_host_find((void *)(uintptr_t)p, bytes, range) && range->managed)
         return CUDA_SUCCESS;
-    *range = (struct og_host_range){ .id = p, .managed = true };
-    return bytes && og_variable_find(p, bytes, &range->start, &range->bytes) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    *range = (struct og_host_range){ .managed = true };
+    if (!bytes || !og_variable_find(p, bytes, &range->start, &range->bytes))
+        return CUDA_ERROR_INVALID_VALUE;
+    range->id = range->start; /* what was said of a part is the variable's, whatever part is asked about */
+    return CUDA_SUCCESS;
 }
 
 static CUmemLocation location_of(CUdevice device)

@@ -18,7 +18,7 @@ SAYS = {
     "profiler": "start without a context: 201",
     "memops": "a batch: right",
     "ranges": "nothing said: 0 -2 -2\nread mostly: 1 1 0\nread mostly but one page: 0 1\nprefers the host: -1\n"
-              "prefers the card: 0 type 1 id 0\nprefers nothing: -2\nboth: 0, 0 -2 -2\nprefetched: 0 -2\n",
+              "prefers the card: 0 type 1 id 0\nprefers nothing: -2\nboth: 0, 0 -2 -2\nprefetched: 0 -2\na variable: 1 1\n",
     "affinity": "a context of two: 224",
     "linker": "a file that is not there: 301\nno data: 1",
     "green": "no such kind: 914\nno description: 1\nwithout its stream: 1\n",

@@ -82,6 +82,7 @@ DONE:
 
 static CUcontext context;
 static CUdevice device;
+__managed__ int table[32 << 10]; /* two pages of 64 KiB */
 
 static CUfunction scale_of(CUmodule module)
 {
@@ -291,6 +292,12 @@ static void ranges()
            asked(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p, all));
     CHECK(D(cuStreamAttachMemAsync)(s, p, 0, CU_MEM_ATTACH_SINGLE));
     CHECK(D(cuStreamSynchronize)(s));
+    if (cudaMemset(table, 1, sizeof(table)) != cudaSuccess) /* the runtime loads it */
+        exit(1);
+    const CUdeviceptr variable = (CUdeviceptr)(uintptr_t)table;
+    CHECK(D(cuMemAdvise)(variable, sizeof(table), CU_MEM_ADVISE_SET_READ_MOSTLY, card));
+    printf("a variable: %d %d\n", asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, variable, sizeof(table)),
+           asked(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, variable + 4096, 4096));
     gives("a size that does not fit", D(cuMemRangeGetAttribute)(by, 8, two[0], p, page), CUDA_ERROR_INVALID_VALUE);
     gives("no such attribute", D(cuMemRangeGetAttribute)(by, 4, (CUmem_range_attribute)99, p, page),
           CUDA_ERROR_INVALID_VALUE);
