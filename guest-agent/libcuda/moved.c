@@ -247,12 +247,7 @@ bool og_moved_there(uint64_t start, uint64_t bytes, uint64_t region_addr, bool r
     pthread_mutex_lock(&lock);
     *v = (struct moved){ start, bytes, region_addr, NULL, all };
     done = show_region(v, read_only ? PROT_READ : PROT_READ | PROT_WRITE);
-    if (done) {
-        all = v;
-    } else {
-        undo_locked(v);
-        free(v);
-    }
+    all = v;
     pthread_mutex_unlock(&lock);
     return done;
 }

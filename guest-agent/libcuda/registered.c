@@ -27,15 +27,18 @@ static struct pages pages_of(const struct og_host_range *range)
     return p;
 }
 
-/* In the guest, then in the worker, where kernels use the same address. */
+/* In the guest, then in the worker, where kernels use the same address. Region memory that must stay is never put back. */
 static CUresult move_there(const struct pages *p)
 {
-    CUresult r;
+    CUresult r = CUDA_ERROR_OUT_OF_MEMORY;
 
-    if (!og_moved_there(p->start, p->bytes, p->region_addr, p->read_only))
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    r = og_send_orion_alias(p->start, p->region_addr - (uint64_t)(uintptr_t)og_region(), p->bytes);
-    if (r != CUDA_SUCCESS && !og_moved_back(p->start))
+    if (og_moved_there(p->start, p->bytes, p->region_addr, p->read_only))
+        r = og_send_orion_alias(p->start, p->region_addr - (uint64_t)(uintptr_t)og_region(), p->bytes);
+    if (r == CUDA_SUCCESS)
+        return r;
+    if (og_moved_back(p->start))
+        og_backing_put(p->region_addr);
+    else
         og_log("memory at %#llx stays in the region", (unsigned long long)p->start);
     return r;
 }
@@ -51,8 +54,6 @@ static CUresult move(const struct og_host_range *range, uint64_t *region_addr)
     if (r != CUDA_SUCCESS)
         return r;
     r = move_there(&p);
-    if (r != CUDA_SUCCESS)
-        og_backing_put(p.region_addr);
     *region_addr = p.region_addr + (range->start - p.start);
     return r;
 }
