@@ -85,6 +85,11 @@ def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
     both(host, [str(samples), name])
 
 
+@pytest.mark.parametrize("body", ["order", "gate", "captured"])
+def test_marks(host: hosts.Host, tmp_path: Path, body: str) -> None:
+    both(host, [str(compiled(tmp_path, "marks")), body])
+
+
 @pytest.mark.parametrize("body", DRIVER)
 def test_driver(host: hosts.Host, driver: Path, body: str) -> None:
     both(host, [str(driver), body])
