@@ -20,12 +20,6 @@ OVERRIDES: dict[int, int] = {
     128: 0,  # HANDLE_TYPE_FABRIC_SUPPORTED
     132: 0,  # MULTICAST_SUPPORTED
     134: -1,  # HOST_NUMA_ID: the host's nodes are not the guest's; NCCL allocates there where it is told of one
-    141: 0,  # HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED: the guest could not reach memory of the host
-    142: 0,  # HOST_NUMA_MEMORY_POOLS_SUPPORTED: same
-    143: 0,  # HOST_NUMA_MULTINODE_IPC_SUPPORTED: same
-    144: 0,  # HOST_MEMORY_POOLS_SUPPORTED: same
-    145: 0,  # HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED: same
-    146: 0,  # HOST_ALLOC_DMA_BUF_SUPPORTED: as 124
 }
 
 

@@ -131,8 +131,9 @@ static void texts()
 }
 
 /* ---- attributes and limits ---- */
-/* Those that are a vGPU's own: its place on the bus, and what og_attribute_is_absent lists (a test holds them equal). */
-static const int OWN[] = { 33, 34, 50, 88, 89, 100, 101, 110, 116, 117, 118, 124, 128, 129, 132, 141, 142, 143, 144, 145, 146, 152 };
+/* Those that are a vGPU's own: its places on the bus and among NUMA nodes, and what
+ * og_attribute_is_absent lists (a test holds them equal). */
+static const int OWN[] = { 33, 34, 50, 88, 89, 100, 101, 110, 116, 117, 118, 124, 128, 129, 132, 134, 141, 142, 143, 144, 145, 146, 152 };
 
 static bool own(int attribute)
 {
