@@ -18,7 +18,8 @@ from orion_virt.codegen.load import load
 
 pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent / "programs"
-BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "managed", "fault"]
+BODIES = ["query", "vectoradd", "streams", "copies", "graph", "cooperative", "errors", "callbacks", "threads", "mapped", "managed", "fault",
+          "statics", "thrown"]
 SAMPLES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
            "managed", "peer", "mixed"]
 DRIVER = ["legacy", "profiler", "memops", "ranges", "affinity", "linker", "green", "multi", "newer"]

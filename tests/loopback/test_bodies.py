@@ -22,6 +22,7 @@ SAYS = {
     "threads": "threads f40c37b38402dc17",  # computed apart: x -> 3 x + 1, 500 times
     "mapped": "mapped 01e7fc4c3255ad13\nattributes 1",  # computed apart: x -> 9 x + 1
     "managed": "at the start 5\nafter a kernel 7, wrong 0\nafter another 42 25\ntype 3",  # 2 * (2 + 7) + 7
+    "statics": "end of main\ndestructor came through",
     "fault": "synchronize: cudaErrorIllegalAddress\nmalloc afterwards: cudaErrorIllegalAddress",
 }
 

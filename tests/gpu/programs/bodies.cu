@@ -340,12 +340,43 @@ static void managed()
     printf("type %d\n", a.type);
 }
 
+/* Destroyed after main: whatever the runtime answers then, the process must come through. */
+static struct late {
+    unsigned *p = nullptr;
+    ~late()
+    {
+        if (!p)
+            return;
+        cudaDeviceSynchronize();
+        cudaFree(p);
+        printf("destructor came through\n");
+    }
+} late;
+
+static void statics()
+{
+    CHECK(cudaMalloc(&late.p, 4096 * 4));
+    CHECK(cudaMemset(late.p, 0, 4096 * 4));
+    for (int i = 0; i < 20; i++)
+        scale<<<16, 256>>>(late.p, 3, 4096);
+    printf("end of main\n");
+}
+
+/* An exception that nobody catches, in a destructor's scope, with work in flight. */
+static void thrown()
+{
+    statics();
+    fflush(stdout);
+    throw 1;
+}
+
 int main(int argc, char **argv)
 {
     struct { const char *name; void (*run)(); } all[] = {
         { "query", query }, { "vectoradd", vectoradd }, { "streams", streams }, { "copies", copies }, { "graph", graph },
         { "cooperative", cooperative }, { "errors", errors }, { "callbacks", callbacks }, { "threads", threads },
         { "mapped", mapped }, { "managed", managed }, { "fault", fault },
+        { "statics", statics }, { "thrown", thrown },
     };
     for (auto &b : all)
         if (argc > 1 && !strcmp(argv[1], b.name)) {
