@@ -57,8 +57,10 @@ OG_EXPORT CUresult cuStreamEndCapture(CUstream hStream, CUgraph *phGraph)
     uint64_t candidate, graph = 0;
     CUresult r, asked;
 
-    if (!phGraph)
-        return og_refuse(CUDA_ERROR_INVALID_VALUE);
+    if (!phGraph) { /* a stream that does not capture is the greater mistake */
+        r = cuStreamIsCapturing(hStream, &status);
+        return r != CUDA_SUCCESS ? r : status ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_ILLEGAL_STATE;
+    }
     *phGraph = NULL;
     candidate = og_mint(OW_KIND_GRAPH);
     if (!candidate)

@@ -401,9 +401,9 @@ OG_EXPORT CUresult cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateP
 {
     const CUctxCreateParams *p = ctxCreateParams;
 
-    if (!p || (!p->numExecAffinityParams && !p->cigParams))
+    if (!p || (p->numExecAffinityParams <= 0 && !p->cigParams))
         return cuCtxCreate_v2(pctx, flags, dev);
-    if (p->numExecAffinityParams && p->cigParams)
+    if (p->numExecAffinityParams > 0 && p->cigParams)
         return CUDA_ERROR_INVALID_VALUE;
     if (p->cigParams)
         return og_unsupported("cuCtxCreate_v4 with graphics sharing");
@@ -421,7 +421,7 @@ OG_EXPORT CUresult cuCtxDestroy_v2(CUcontext ctx)
         return r;
     c = og_context(handle);
     if (!c || c->primary || c->green)
-        return CUDA_ERROR_INVALID_CONTEXT;
+        return ctx ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_VALUE;
     r = og_end(c, OG_END_DESTROY);
     og_forget(c);
     if (t->depth && t->stack[t->depth - 1] == handle)

@@ -43,7 +43,7 @@ OG_EXPORT CUresult cuCtxPushCurrent_v2(CUcontext ctx)
         return r;
     c = og_context((uintptr_t)ctx);
     if (!c)
-        return CUDA_ERROR_INVALID_CONTEXT;
+        return ctx ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_VALUE;
     if (t->depth >= sizeof(t->stack) / sizeof(t->stack[0]))
         return CUDA_ERROR_OUT_OF_MEMORY;
     t->stack[t->depth++] = c->handle;
@@ -210,7 +210,7 @@ static CUresult og_peer(CUcontext peer, unsigned enable)
     if (!c || !atomic_load(&c->active))
         return CUDA_ERROR_INVALID_CONTEXT;
     if (c->device == mine->device)
-        return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+        return enable ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
     return og_send_orion_peer_access(c->handle, enable);
 }
 

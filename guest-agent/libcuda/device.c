@@ -67,6 +67,12 @@ static bool og_attribute_is_absent(unsigned attribute)
     return false;
 }
 
+/* What the host's driver answers for the card; a newer one knows more attributes. */
+static bool og_attribute_known(int device, unsigned attribute)
+{
+    return attribute < OC_SNAP_ATTRS && og_device_gpu(device)->attr_valid[attribute / 8] >> attribute % 8 & 1;
+}
+
 static int og_attribute(int device, unsigned attribute)
 {
     const struct oc_snap_gpu *gpu = og_device_gpu(device);
@@ -77,7 +83,7 @@ static int og_attribute(int device, unsigned attribute)
         return 0;
     if (attribute == OG_ATTR_POOL_HANDLE_TYPES) /* by descriptor and nothing else */
         return og_shared_region.base ? gpu->attr[attribute] & 1 : 0;
-    return og_attribute_is_absent(attribute) || attribute >= OC_SNAP_ATTRS ? 0 : gpu->attr[attribute];
+    return og_attribute_is_absent(attribute) ? 0 : gpu->attr[attribute];
 }
 
 OG_EXPORT CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev)
@@ -86,7 +92,7 @@ OG_EXPORT CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUde
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (!pi || attrib < 1 || attrib > OG_ATTR_LAST)
+    if (!pi || attrib < 1 || !og_attribute_known(dev, (unsigned)attrib))
         return CUDA_ERROR_INVALID_VALUE;
     *pi = og_attribute(dev, (unsigned)attrib);
     return CUDA_SUCCESS;

@@ -124,7 +124,7 @@ static const struct og_error og_errors[] = {
       "one or more resources passed in are not valid resource types for the operation" },
     { 915, "CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION",
       "one or more resources are insufficient or non-applicable for the operation" },
-    { 916, "CUDA_ERROR_KEY_ROTATION", "a key rotation of confidential computing is in progress" },
+    { 916, "CUDA_ERROR_KEY_ROTATION", "an error happened during the key rotation sequence" },
     { 917, "CUDA_ERROR_STREAM_DETACHED",
       "API call not permitted since the green context associated with the stream has been destroyed" },
     { 918, "CUDA_ERROR_GRAPH_RECAPTURE_FAILURE",

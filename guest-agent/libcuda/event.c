@@ -54,7 +54,11 @@ static void context_died(uint64_t context)
 OG_EXPORT CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags)
 {
     static _Atomic int watching;
-    CUresult r = og_send_cuEventCreate(phEvent, Flags);
+    CUresult r;
+
+    if ((Flags & 6u) == 4u) /* INTERPROCESS goes with DISABLE_TIMING only; known at once, as natively */
+        return og_refuse(CUDA_ERROR_INVALID_VALUE);
+    r = og_send_cuEventCreate(phEvent, Flags);
 
     /* DISABLE_TIMING, and not INTERPROCESS */
     if (r == CUDA_SUCCESS && (Flags & 6u) == 2u)
@@ -126,6 +130,7 @@ OG_EXPORT CUresult cuEventRecord(CUevent hEvent, CUstream hStream)
 
 OG_EXPORT CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags)
 {
+    OG_ON((uint64_t)(uintptr_t)hStream);
     struct ow_cuStreamWaitEvent_in *in;
     struct og_call c;
     CUresult r = check(hEvent, hStream);

@@ -247,8 +247,10 @@ CUresult og_host_alloc(uint64_t bytes, unsigned flags, bool managed, void **p)
         r = og_sticky();
     if (r != CUDA_SUCCESS)
         return r;
-    if (bytes == 0 || bytes > 1ull << 46)
-        return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
+    if (bytes == 0) /* no bytes of page-locked memory are NULL */
+        return managed ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+    if (bytes > 1ull << 46)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     range.context = og_context_home(og_current());
     range.device = og_self()->device;
     range.in_region = og_shared_memory();

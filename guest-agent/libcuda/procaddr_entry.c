@@ -6,20 +6,17 @@
 #define OG_PROC_FLAGS 3ull   /* legacy, per-thread default stream */
 #define OG_PROC_PER_THREAD 2ull
 #define OG_PROC_UNKNOWN 1
-#define OG_NEWEST_ASKED 20000 /* a version beyond this is a mistake, as natively */
 
 OG_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
                                        CUdriverProcAddressQueryResult *symbolStatus)
 {
     int version = 0, status;
 
-    if (!symbol || !pfn || (flags & ~OG_PROC_FLAGS) || cudaVersion < 0 || cudaVersion > OG_NEWEST_ASKED) {
-        if (symbolStatus)
-            *symbolStatus = (CUdriverProcAddressQueryResult)-1;
-        return CUDA_ERROR_INVALID_VALUE;
-    }
     (void)cuDriverGetVersion(&version);
-    status = og_procaddr(symbol, cudaVersion, version, flags & OG_PROC_PER_THREAD, pfn);
+    /* Newer than the driver is a mistake, and less than none is not: as natively. */
+    if (!symbol || !pfn || (flags & ~OG_PROC_FLAGS) || cudaVersion > version)
+        return CUDA_ERROR_INVALID_VALUE;
+    status = og_procaddr(symbol, cudaVersion < 0 ? version : cudaVersion, version, flags & OG_PROC_PER_THREAD, pfn);
     if (status == OG_PROC_UNKNOWN && *symbol)
         og_log_at(OG_DEBUG, "cuGetProcAddress: %s of version %d is not known", symbol, cudaVersion);
     if (symbolStatus)

@@ -28,7 +28,7 @@ static const char *figure(char to[24], long long value, long long divide, const 
 
 static void print_head(const struct machine *m)
 {
-    char text[128];
+    char text[256];
 
     snprintf(text, sizeof(text), "ORION-SMI      Driver Version: %s      CUDA Version: %d.%d", m->driver, m->cuda / 1000,
              m->cuda % 1000 / 10);

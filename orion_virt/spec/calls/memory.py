@@ -5,7 +5,7 @@ from orion_virt.spec.schema import *  # noqa: F403
 from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
-    call(400, "cuMemGetInfo_v2", out("free", SIZE), out("total", SIZE), hand="executor", since=3020),
+    call(400, "cuMemGetInfo_v2", opt(out("free", SIZE)), opt(out("total", SIZE)), hand="executor", since=3020),
     call(401, "cuMemAlloc_v2", out("dptr", DEVPTR), inp("bytesize", SIZE), books="+bytesize", ledger="+dptr:bytesize",
         since=3020),
     call(402, "cuMemAllocPitch_v2", out("dptr", DEVPTR), out("pPitch", SIZE), inp("WidthInBytes", SIZE),

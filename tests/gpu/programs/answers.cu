@@ -104,15 +104,11 @@ static void odd_names()
         printf("cuInit %d: %s\n", version, asked("cuInit", version, 0).c_str());
     for (unsigned long long flags : { 0ull, 1ull, 2ull, 3ull, 4ull, 5ull, 8ull, ~0ull })
         printf("cuLaunchKernel %llx: %s\n", flags, asked("cuLaunchKernel", 12000, flags).c_str());
-    R(D(cuGetProcAddress)(nullptr, &pfn, 12000, 0, &status));
-    R(D(cuGetProcAddress)("cuInit", nullptr, 12000, 0, &status));
     R(D(cuGetProcAddress)("cuInit", &pfn, 12000, 0, nullptr));
     R(D(cuGetProcAddress)("cuNothing", &pfn, 12000, 0, nullptr));
     R(v1("cuInit", &pfn, 12000, 0));
     R(v1("cuNothing", &pfn, 12000, 0));
     R(v1("cuLaunchKernelEx", &pfn, 11000, 0));
-    R(v1(nullptr, &pfn, 12000, 0));
-    R(v1("cuInit", nullptr, 12000, 0));
     R(v1("cuInit", &pfn, 12000, 4));
 }
 
@@ -126,14 +122,14 @@ static void texts()
         if (a == CUDA_SUCCESS || b == CUDA_SUCCESS || code < 1 || code > 999)
             printf("%d: %d %s: %d %s\n", code, (int)a, name ? name : "null", (int)b, text ? text : "null");
     }
-    R(D(cuGetErrorName)(CUDA_SUCCESS, nullptr));
-    R(D(cuGetErrorString)(CUDA_SUCCESS, nullptr));
 }
 
 /* ---- attributes and limits ---- */
 /* Those that are a vGPU's own: its places on the bus and among NUMA nodes, and what
  * og_attribute_is_absent lists (a test holds them equal). */
 static const int OWN[] = { 33, 34, 50, 88, 89, 100, 101, 110, 116, 117, 118, 124, 128, 129, 132, 134, 141, 142, 143, 144, 145, 146, 152 };
+
+static const int OF_POOLS = 119; /* kinds of handles of pools: by descriptor and nothing else */
 
 static bool own(int attribute)
 {
@@ -149,7 +145,7 @@ static void attributes()
     for (int a = -1; a < 200; a++) {
         int value = -77;
         CUresult r = D(cuDeviceGetAttribute)(&value, (CUdevice_attribute)a, device);
-        printf("attribute %d: %d %d\n", a, (int)r, own(a) ? 0 : value);
+        printf("attribute %d: %d %d\n", a, (int)r, own(a) ? 0 : a == OF_POOLS ? value & 1 : value);
     }
     R(D(cuDeviceGetAttribute)(nullptr, CU_DEVICE_ATTRIBUTE_WARP_SIZE, device));
     for (int d : { -1, 1, 16, INT_MAX }) {
@@ -200,7 +196,6 @@ static void without_init()
     R(D(cuMemAlloc)(nullptr, 0));
     R(D(cuMemGetInfo)(&n, &n));
     R(D(cuStreamQuery)(nullptr));
-    R(D(cuEventQuery)(nullptr));
     R(D(cuInit)(1));
     R(D(cuInit)(0));
     R(D(cuInit)(0));
@@ -397,7 +392,6 @@ static void wrong_streams()
     R(D(cuEventRecord)(b, s));
     R(D(cuStreamSynchronize)(s));
     R(D(cuEventElapsedTime)(&ms, a, b));
-    R(D(cuEventElapsedTime)(nullptr, b, b));
     R(D(cuEventElapsedTime)(&ms, nullptr, b));
     R(D(cuEventElapsedTime)(&ms, b, b));
     R(D(cuEventRecordWithFlags)(b, s, 4));
@@ -500,6 +494,7 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, nullptr, _IOLBF, 1 << 16); /* what is printed is seen, however the program ends */
     signal(SIGSEGV, fault);
     for (const auto &b : bodies) {
         if (argc < 2) {

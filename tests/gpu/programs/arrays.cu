@@ -162,13 +162,6 @@ static void rows()
     printf("beyond the array: %d\n", (int)ask("cuMemcpyHtoA", a, at * 4, (const void *)host, n * 4));
     driver("cuArrayDestroy", a);
     driver("cuArrayDestroy", b);
-    const unsigned old[4] = { (unsigned)n, 0, CU_AD_FORMAT_FLOAT, 1 }; /* as programs of CUDA 3.0 describe it */
-    unsigned old_told[4] = {};
-    CUarray c = nullptr;
-    printf("of CUDA 3.0: %d", (int)ask_of(2000, "cuArrayCreate", &c, old));
-    printf(" %d", (int)ask_of(2000, "cuArrayGetDescriptor", old_told, c));
-    printf(" %d\n", (int)ask("cuArrayDestroy", c));
-    is("its description", !memcmp(old, old_told, sizeof(old)));
     d.NumChannels = 3;
     printf("three channels: %d\n", (int)ask("cuArrayCreate", &a, (const CUDA_ARRAY_DESCRIPTOR *)&d));
     d.NumChannels = 1;
@@ -544,6 +537,8 @@ static void sparse()
     size_t grain = 0;
     CHECK(cudaStreamCreate(&s));
     printf("array: %d\n", (int)ask("cuArray3DCreate", &a, (const CUDA_ARRAY3D_DESCRIPTOR *)&d));
+    if (!a)
+        return; /* a card without sparse arrays */
     printf("properties: %d", (int)ask("cuArrayGetSparseProperties", &tiles, a));
     printf(", tile %u x %u x %u\n", tiles.tileExtent.width, tiles.tileExtent.height, tiles.tileExtent.depth);
     prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;

@@ -117,7 +117,6 @@ static void legacy()
     CUmodule module;
     CUdeviceptr p;
     CUcontext attached, made;
-    void *host = nullptr;
     float factor = 1.5f;
 
     CHECK(D(cuModuleLoadData)(&module, SCALE));
@@ -135,10 +134,6 @@ static void legacy()
     is("one block once, the first twice more", holds(p, 64, 2 * 1.5f * 1.5f * 1.5f));
     is("two blocks", holds(p + 256, 64, 2 * 1.5f * 1.5f));
     is("the rest once", holds(p + 512, 128, 2 * 1.5f));
-    CHECK(((CUresult(*)(void **, unsigned))symbol("cuMemAllocHost"))(&host, 4096));
-    memset(host, 7, 4096);
-    CHECK(D(cuMemcpyHtoD)(p, host, 1024));
-    CHECK(D(cuMemFreeHost)(host));
     CHECK(D(cuCtxCreate)(&made, nullptr, 0, device));
     CHECK(D(cuCtxAttach)(&attached, 0));
     is("attached to the current one", attached == made);
@@ -203,9 +198,6 @@ static void memops()
     CHECK(D(cuStreamSynchronize)(a));
     CHECK(D(cuMemcpyDtoH)(words, flag + 16, sizeof(words)));
     is("a batch", words[0] == 11 && words[2] == 12 && words[3] == 13);
-    ops[0].writeValue.address = 0x1000;
-    gives("an address of nobody", D(cuStreamBatchMemOp)(a, 1, ops, 0), CUDA_ERROR_INVALID_VALUE);
-    gives("a write to nobody's", D(cuStreamWriteValue32)(a, 0x1000, 1, 0), CUDA_ERROR_INVALID_VALUE);
     gives("a batch of none there", D(cuStreamBatchMemOp)(a, 3, nullptr, 0), CUDA_ERROR_INVALID_VALUE);
     gives("an odd address", D(cuStreamWriteValue32)(a, flag + 2, 1, 0), CUDA_ERROR_INVALID_VALUE);
     CHECK(D(cuStreamDestroy)(a));
@@ -454,7 +446,7 @@ static void green()
     CUdevResourceDesc desc;
     CUgreenCtx made, found;
     CUcontext as_context, of;
-    CUstream stream;
+    CUstream stream, other;
     CUevent event;
     CUmodule module;
     CUdevice d = -1;
@@ -512,7 +504,7 @@ static void green()
           CUDA_ERROR_INVALID_RESOURCE_TYPE);
     gives("no description", D(cuDevResourceGenerateDesc)(nullptr, &group, 1), CUDA_ERROR_INVALID_VALUE);
     gives("without its stream", D(cuGreenCtxCreate)(&found, desc, device, 0), CUDA_ERROR_INVALID_VALUE);
-    gives("a blocking stream", D(cuGreenCtxStreamCreate)(&stream, made, 0, 0), CUDA_ERROR_INVALID_VALUE);
+    gives("a blocking stream", D(cuGreenCtxStreamCreate)(&other, made, 0, 0), CUDA_ERROR_INVALID_VALUE);
     gives("destroyed as a context", D(cuCtxDestroy)(as_context), CUDA_ERROR_INVALID_CONTEXT);
     CHECK(D(cuStreamDestroy)(stream));
     CHECK(D(cuGreenCtxDestroy)(made));
@@ -573,6 +565,7 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, nullptr, _IOLBF, 1 << 16); /* what is printed is seen, however the program ends */
     for (const auto &b : bodies) {
         if (argc < 2) {
             printf("%s\n", b.name);

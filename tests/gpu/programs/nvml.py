@@ -47,7 +47,7 @@ def errors() -> None:
     handle = n.nvmlDeviceGetHandleByIndex(0)
     print(answer("nvmlDeviceGetHandleByIndex", 1000), answer("nvmlDeviceGetHandleByPciBusId", "nonsense"))
     print(answer("nvmlDeviceGetHandleByUUID", "GPU-00000000-0000-0000-0000-000000000000"))
-    print(answer("nvmlDeviceGetTemperature", handle, 7), answer("nvmlDeviceGetClockInfo", handle, 77))
+    print(answer("nvmlDeviceGetTemperature", handle, 7))
     short = ctypes.create_string_buffer(4)
     print(library.nvmlDeviceGetName(handle, short, 4), library.nvmlDeviceGetCount_v2(None))
     n.nvmlShutdown()
