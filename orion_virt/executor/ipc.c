@@ -342,14 +342,15 @@ CUresult oh_cuEventDestroy_v2(struct oh_twin *t, const struct ow_cuEventDestroy_
 {
     void *event, *share;
 
-    (void)t;
     (void)bytes;
     (void)out;
     (void)out_bytes;
     if (!oh_take(OW_KIND_EVENT, in->hEvent, &event, &share))
         return CUDA_ERROR_INVALID_HANDLE;
-    if (share)
+    if (share) {
+        oh_unlock_ring(t); /* the daemon answers */
         oh_share_put(share, false);
+    }
     return OH_CALL(cuEventDestroy_v2, event);
 }
 

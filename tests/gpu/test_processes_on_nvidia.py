@@ -35,10 +35,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(program)
 
 
-def both(host: hosts.Host, command: list[str]) -> None:
+def both(host: hosts.Host, command: list[str], **variables: str) -> None:
     """Runs `command` natively and on a vGPU and compares exit status and standard output."""
-    native = subprocess.run(command, capture_output=True, text=True, timeout=240, env=dict(os.environ), check=False)
-    ours = host.run(command, timeout=240)
+    env = os.environ | variables
+    native = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env, check=False)
+    ours = host.run(command, timeout=240, **variables)
     print(native.stdout, ours.stdout, ours.stderr, native.stderr[-500:], sep="\n--\n")
     assert ours.stdout == native.stdout
     assert ours.returncode == native.returncode
@@ -67,8 +68,10 @@ def test_workers_without_root(tmp_path: Path, shared: str) -> None:
 
 
 @needs_torch
-def test_torch_shared(host: hosts.Host) -> None:
-    both(host, [sys.executable, PROCESSES, "torch_shared"])
+@pytest.mark.parametrize("expandable", [False, True])
+def test_torch_shared(host: hosts.Host, expandable: bool) -> None:
+    """By CUDA's handles, and by descriptors of physical memory."""
+    both(host, [sys.executable, PROCESSES, "torch_shared"], PYTORCH_CUDA_ALLOC_CONF=f"expandable_segments:{expandable}")
 
 
 @needs_torch

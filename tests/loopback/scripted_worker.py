@@ -34,6 +34,10 @@ def obey(words, control, conn):
         sys.exit(int(words[1]))
     elif words[0] == "short":
         control.send(b"x")
+    elif words[0] == "pass":  # a descriptor along with it
+        rights = array.array("i", [conn.fileno()])
+        message = CONTROL.pack(int(words[1]), 0, int(words[2]), 0, b"")
+        control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
     elif words[0] in ("send", "ask"):
         kind, a, b = (int(word, 0) for word in words[1:])
         control.send(CONTROL.pack(kind, 0, a, b, b""))

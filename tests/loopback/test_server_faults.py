@@ -196,6 +196,14 @@ def test_released_memory_is_zero(serve):
         f"send 2 {1 << 63} {2 * MIB}",
         "send 5 7 1",
         "send 77 0 0",
+        "send 6 3 0",  # physical memory to share, without its descriptor
+        "pass 6 1",  # a handle to share, with one
+        "send 6 9 0",
+        "send 8 0 0",  # lets go of what it never had
+        "pass 1 0",
+        "send 10 0 0",  # a piece of no pages
+        f"send 11 {4 * MIB} 0",
+        f"send 12 {4 * MIB} 0",
         "short",
         "crash",
         "exit 9",
