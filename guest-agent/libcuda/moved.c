@@ -264,8 +264,7 @@ bool og_moved_shared(uint64_t start, uint64_t bytes, uint64_t region_addr, bool 
     *v = (struct moved){ start, bytes, region_addr, NULL, all };
     v->file = mremap(at(start), 0, bytes, MREMAP_MAYMOVE); /* of length 0: a second mapping of shared pages */
     if (v->file != MAP_FAILED) {
-        if (fill)
-            memcpy(at(region_addr), v->file, bytes);
+        (fill ? og_piece_fill : og_piece_merge)(at(region_addr), v->file, bytes);
         done = mmap(at(start), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, og_shared_region.fd, off) !=
                MAP_FAILED;
     }

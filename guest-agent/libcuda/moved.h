@@ -18,6 +18,11 @@ bool og_moved_shareable(uint64_t start, uint64_t bytes, struct og_piece *piece);
 /* Region memory in their place, after their contents were put there if `fill`. Every process that has the pages must
  * do so to go on sharing them. False: everything is as before. */
 bool og_moved_shared(uint64_t start, uint64_t bytes, uint64_t region_addr, bool fill);
+/* ---- piece.c: `live` is region memory with OC_PIECE_TAIL bytes behind it ---- */
+void og_piece_fill(uint8_t *live, const uint8_t *file, uint64_t bytes);
+/* Takes over what was written into the file since. */
+void og_piece_merge(uint8_t *live, const uint8_t *file, uint64_t bytes);
+
 /* Private pages with the present contents again, where the application has not mapped something else since. False: no
  * memory for them, so the region memory must stay as it is. */
 bool og_moved_back(uint64_t start);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <orion/share.h>
+
 #include "gen/ops.h"
 #include "loop.h"
 
@@ -43,7 +45,7 @@ static int hold_locked(const struct oh_control *m, uint64_t bytes)
         return 0;
     }
     p = malloc(sizeof(*p));
-    err = !p ? -ENOMEM : m->b >= bytes ? oh_extents_hold(m->a, m->b) : -EINVAL;
+    err = !p ? -ENOMEM : m->b >= bytes + OC_PIECE_TAIL ? oh_extents_hold(m->a, m->b) : -EINVAL;
     if (err) {
         free(p);
         tell(OH_PAGES_END, m->a);

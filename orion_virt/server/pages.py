@@ -11,6 +11,7 @@ from orion_virt.region.regions import Region
 from orion_virt.server.memory import Memory
 
 KEY_BYTES = 24  # device, inode and offset of the guest's file
+TAIL_BYTES = 64 << 10  # OC_PIECE_TAIL, for the guests' own books
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Pages:
         piece.memory = Memory(region)
         self._pieces.append(piece)  # before the grant, which takes a while: others are told to come again
         try:
-            piece.off, piece.got = await piece.memory.grant(piece.n_bytes)
+            piece.off, piece.got = await piece.memory.grant(piece.n_bytes + TAIL_BYTES)
         except OrionError:
             self._pieces.remove(piece)
             await piece.memory.close()

@@ -482,6 +482,36 @@ def pages_other(peer: Peer) -> None:
     peer.send("done")
 
 
+def late(peer: Peer) -> None:
+    """A counter in shared pages, which the other counts down before it registers them too."""
+    fd = os.memfd_create("late")
+    os.truncate(fd, LENGTH)
+    mine = Pages(fd)
+    mine.map[LENGTH - 8 : LENGTH - 4] = (7).to_bytes(4, "little")
+    mine.register()
+    mine.map[LENGTH - 4 :] = b"mine"
+    mine.map[4096:4100] = b"mine"
+    peer.send("registered", fd)
+    assert peer.get() == "counted"
+    assert mine.map[LENGTH - 8 :] == (5).to_bytes(4, "little") + b"mine"
+    assert mine.map[4096:4100] == b"mine"
+    peer.send("done")
+
+
+def late_other(peer: Peer) -> None:
+    _, (fd,) = peer.get_fds()
+    kept = []
+    for left in (6, 5):
+        mine = Pages(fd)
+        kept.append(mine)
+        mine.map[LENGTH - 8 : LENGTH - 4] = left.to_bytes(4, "little")
+        mine.register()
+        assert mine.map[LENGTH - 8 :] == left.to_bytes(4, "little") + b"mine"
+        assert mine.map[4096:4100] == b"mine"
+    peer.send("counted")
+    assert peer.get() == "done"
+
+
 def tcp(peer: Peer | None) -> None:
     """Without a region nothing proves which processes belong together."""
     value, handle, fd = c_int(-1), c_uint64(), c_int()

@@ -14,7 +14,7 @@ import pytest
 from host import Host
 
 PROGRAM = str(Path(__file__).with_name("ipc_client.py"))
-CASES = ["memory", "events", "vmm", "pool", "opener_dies", "context_ends", "pages"]
+CASES = ["memory", "events", "vmm", "pool", "opener_dies", "context_ends", "pages", "late"]
 
 
 @pytest.fixture(scope="module")

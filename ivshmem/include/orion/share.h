@@ -17,6 +17,9 @@ enum oc_share {
 };
 #define OC_SHARE_LAST OC_SHARE_POINTER
 
+/* Behind the region memory of pages that processes share, for what they know of the file: 15 pages and their list. */
+#define OC_PIECE_TAIL (64u << 10)
+
 /* What a guest's descriptor for shared memory or a pool holds: a file of these bytes. */
 #define OC_SHARE_MAGIC 0x3130455241485301ull
 struct oc_share_file {
