@@ -222,7 +222,7 @@ def wrong() -> None:
     answers("cuMemFree_v2", 1, c_uint64(d + 256))
     answers("cuMemHostGetFlags", 1, byref(flags), buffer)
     answers("cuStreamSynchronize", 400, c_void_p(0x7777777))
-    answers("cuMemHostAlloc", 1, byref(c_void_p()), c_size_t(0), 0)
+    answers("cuMemHostAlloc", 0, byref(c_void_p()), c_size_t(0), 0)  # no bytes are NULL, as natively
     value = c_uint()
     answers("cuPointerGetAttribute", 1, byref(value), 2, c_uint64(ctypes.addressof(buffer)))
     call("cuPointerGetAttribute", byref(value), 2, c_uint64(d + 5))
