@@ -83,10 +83,11 @@ static void recorded(CUevent event, uint64_t seq)
         ;
 }
 
-/* What another process is told of must have happened: such an event's commands wait until they are read. */
+/* What another process is told of must have happened: such an event's commands wait until they are read. A capture
+ * may have been invalidated: then they are refused at once. */
 static CUresult send(CUevent event, struct og_call *c)
 {
-    return (uintptr_t)og_data(id_of(event)) & BETWEEN ? og_call(c) : og_post(c);
+    return (uintptr_t)og_data(id_of(event)) & BETWEEN || atomic_load(&og_captures) ? og_call(c) : og_post(c);
 }
 
 /* Sends a record, and its mark where the event has one. */

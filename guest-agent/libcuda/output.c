@@ -74,5 +74,6 @@ void og_output_show(void)
     pthread_mutex_lock(&lock);
     while (atomic_load_explicit(&og_output_taken, memory_order_relaxed) < until && one_record_locked())
         continue;
+    fflush(stdout); /* as the driver does */
     pthread_mutex_unlock(&lock);
 }

@@ -194,7 +194,8 @@ OG_EXPORT CUresult cuMemHostUnregister(void *p)
         return r;
     if (!p)
         return CUDA_ERROR_INVALID_VALUE;
-    if (!og_host_unclaim(p, &range))
-        return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    if (!og_host_unclaim(p, &range)) /* inside one, or nowhere near */
+        return og_host_find(p, 1, &range) && range.registered ? CUDA_ERROR_INVALID_VALUE
+                                                              : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     return range.in_region ? move_back(&range) : CUDA_SUCCESS; /* staged copies were done when they returned */
 }

@@ -243,7 +243,7 @@ CUresult oh_orion_open(struct oh_twin *t, const struct ow_orion_open_in *in, uin
         return CUDA_ERROR_INVALID_VALUE;
     r = oh_share_find(in->kind, (const uint8_t *)(in + 1), t->device, &fd, &share);
     if (r == CUDA_ERROR_NOT_FOUND) /* what the driver says of bytes that are no handle */
-        return in->kind == OC_SHARE_EVENT ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE;
+        return in->kind == OC_SHARE_EVENT ? CUDA_ERROR_MAP_FAILED : CUDA_ERROR_INVALID_VALUE;
     if (r != CUDA_SUCCESS)
         return r;
     if (fd >= 0)

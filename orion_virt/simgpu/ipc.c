@@ -321,7 +321,7 @@ SIM_API CUresult cuIpcOpenEventHandle(CUevent *event, CUipcEventHandle handle)
     memcpy(&h, &handle, sizeof(h));
     r = import_range(&h, SIM_MEM_GLOBAL, &range);
     if (r)
-        return r;
+        return r == CUDA_ERROR_INVALID_VALUE ? CUDA_ERROR_MAP_FAILED : r;
     e = calloc(1, sizeof(*e));
     if (!e || range.bytes < sizeof(*e->shared) || !sim_register(e, SIM_EVENT)) {
         sim_space_free(range.start);

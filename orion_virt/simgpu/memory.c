@@ -167,6 +167,7 @@ SIM_API CUresult cuMemHostRegister_v2(void *p, size_t bytes, unsigned flags)
 SIM_API CUresult cuMemHostUnregister(void *p)
 {
     struct CUctx_st *ctx;
+    struct sim_range range;
     CUresult r = sim_enter(&ctx);
 
     if (r)
@@ -174,8 +175,11 @@ SIM_API CUresult cuMemHostUnregister(void *p)
     if (!p)
         return CUDA_ERROR_INVALID_VALUE;
     sim_context_wait(ctx);
-    return sim_space_del((uint64_t)(uintptr_t)p, SIM_MEM_REGISTERED) ? CUDA_SUCCESS
-                                                                      : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    if (sim_space_del((uint64_t)(uintptr_t)p, SIM_MEM_REGISTERED))
+        return CUDA_SUCCESS;
+    return sim_space_find((uint64_t)(uintptr_t)p, &range) && range.kind == SIM_MEM_REGISTERED
+               ? CUDA_ERROR_INVALID_VALUE
+               : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 }
 
 static bool is_host(const struct sim_range *r)

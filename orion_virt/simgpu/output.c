@@ -64,5 +64,6 @@ void sim_output_show(struct CUctx_st *ctx)
         fwrite(all->text, 1, all->bytes, all->fd == 2 ? stderr : stdout);
         free(all);
     }
+    fflush(stdout);
     pthread_mutex_unlock(&shown);
 }

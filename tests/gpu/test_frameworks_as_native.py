@@ -26,7 +26,7 @@ SECONDS = 600
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Host]:
     """Daemon and controller on the NVIDIA driver; the region takes 4 GiB of pinned memory and more."""
-    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=6144, simulated=False) as running:
+    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=8192, simulated=False) as running:
         yield running
 
 

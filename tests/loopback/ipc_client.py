@@ -182,7 +182,7 @@ def events_other(peer: Peer) -> None:
     event_handle, memory_handle = peer.get()  # type: ignore[misc]
     event, s = c_void_p(), stream()
     pointer = opened(memory_handle)
-    answers("cuIpcOpenEventHandle", 400, byref(event), theirs(bytes(64)))
+    answers("cuIpcOpenEventHandle", 205, byref(event), theirs(bytes(64)))
     call("cuIpcOpenEventHandle", byref(event), theirs(event_handle))
     answers("cuEventQuery", 600, event)
     call("cuStreamWaitEvent", s, event, 0)

@@ -135,13 +135,6 @@ static void host_function(void *unused)
     ran = 1;
 }
 
-static void callback(CUstream s, CUresult status, void *unused)
-{
-    (void)s;
-    (void)unused;
-    printf("callback: %s\n", name_of(status));
-}
-
 static void callbacks(void)
 {
     int *flag, v = 1;
@@ -159,7 +152,6 @@ static void callbacks(void)
     bad = 0x10000;
     MUST(launch("await", 1, 1, stream, wait_for));
     MUST(launch("store", 1, 1, stream, parameters));
-    MUST(cuStreamAddCallback(stream, callback, NULL, 0));
     MUST(cuLaunchHostFunc(stream, host_function, NULL));
     *(volatile int *)flag = 1;
     SAY(cuStreamSynchronize(stream));
