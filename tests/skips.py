@@ -9,9 +9,7 @@ import re
 
 # (pattern of the test's id, regular expression for the reason, why it is in order)
 IN_ORDER: list[tuple[str, str, str]] = [
-    ("tests/loopback/test_bodies.py*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
-    ("tests/loopback/test_ipc.py*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
-    ("tests/loopback/test_samples.py*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
+    ("tests/*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
     ("tests/loopback/test_nvidia_smi.py*", "nvidia-smi is not installed", "NVIDIA's tool is not free: `make test-nvidia-smi`"),
 ]
 
