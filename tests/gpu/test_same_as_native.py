@@ -86,7 +86,7 @@ def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
     both(host, [str(samples), name])
 
 
-# Not "gate": natively the thread that fills the queue behind it holds the one up that would open it.
+# Not "gate", which a queue of 3000 launches waits behind: the pair of runs did not end within 100 s on a card.
 @pytest.mark.parametrize("body", ["order", "captured"])
 def test_marks(host: hosts.Host, tmp_path: Path, body: str) -> None:
     both(host, [str(compiled(tmp_path, "marks")), body])
