@@ -86,8 +86,7 @@ def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
     both(host, [str(samples), name])
 
 
-# Not "gate", which a queue of 3000 launches waits behind: the pair of runs did not end within 100 s on a card.
-@pytest.mark.parametrize("body", ["order", "captured"])
+@pytest.mark.parametrize("body", ["order", "gate", "captured"])
 def test_marks(host: hosts.Host, tmp_path: Path, body: str) -> None:
     both(host, [str(compiled(tmp_path, "marks")), body])
 

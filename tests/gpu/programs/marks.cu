@@ -85,6 +85,7 @@ static void gate()
     CK(cuMemAlloc(&word, 64));
     CK(cudaMallocHost(&seen, 64));
     CK(cudaMalloc(&count, 64));
+    store<<<1, 1, 0, held>>>(count, 0); /* loading it may have to wait for all work: before the gate is shut */
     for (int round = 1; round <= 3; round++) {
         CK(cudaMemset((void *)word, 0, 64));
         CK(cudaDeviceSynchronize());
