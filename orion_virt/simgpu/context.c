@@ -235,7 +235,7 @@ SIM_API CUresult cuCtxCreate_v2(CUcontext *out, unsigned flags, CUdevice dev)
 
     if (!sim_initialized())
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!out || flags & ~0xffu || depth >= SIM_STACK)
+    if (!out || flags & ~0xffu || (flags & 7 & ((flags & 7) - 1)) || depth >= SIM_STACK) /* one way to wait at most */
         return CUDA_ERROR_INVALID_VALUE;
     if (!d)
         return CUDA_ERROR_INVALID_DEVICE;
@@ -470,9 +470,32 @@ SIM_API CUresult cuCtxSetCacheConfig(CUfunc_cache config)
     struct CUctx_st *ctx;
     CUresult r = sim_enter(&ctx);
 
+    if (!r && config > 3)
+        return CUDA_ERROR_INVALID_VALUE;
     if (!r)
         ctx->cache_config = (int)config;
     return r;
+}
+
+/* Banks of shared memory have one width since long: a card takes the setting and goes on. */
+SIM_API CUresult cuCtxGetSharedMemConfig(CUsharedconfig *config)
+{
+    struct CUctx_st *ctx;
+    CUresult r = sim_enter(&ctx);
+
+    if (!r && !config)
+        r = CUDA_ERROR_INVALID_VALUE;
+    if (!r)
+        *config = 1; /* CU_SHARED_MEM_CONFIG_FOUR_BYTE_BANK_SIZE */
+    return r;
+}
+
+SIM_API CUresult cuCtxSetSharedMemConfig(CUsharedconfig config)
+{
+    struct CUctx_st *ctx;
+    CUresult r = sim_enter(&ctx);
+
+    return !r && config > 2 ? CUDA_ERROR_INVALID_VALUE : r;
 }
 
 SIM_API CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest)
@@ -538,8 +561,10 @@ SIM_API CUresult cuCtxGetExecAffinity(CUexecAffinityParam *affinity, CUexecAffin
 
     if (r)
         return r;
-    if (!affinity || type != 0)
+    if (!affinity)
         return CUDA_ERROR_INVALID_VALUE;
+    if (type != 0)
+        return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
     affinity->type = type;
     affinity->param.smCount.val = SIM_MULTIPROCESSORS;
     return CUDA_SUCCESS;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules: images loaded into a context, their functions and variables. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@ static CUresult fill(struct CUmod_st *m, char *error, size_t error_bytes)
 
     if (!m->image.ptx)
         return sim_cubin_load(m);
+    if (!memmem(m->image.ptx, m->image.ptx_bytes, ".version", 8))
+        return CUDA_ERROR_INVALID_IMAGE; /* text, but no PTX at all */
     memory.arg = m->ctx;
     s = ptx_load(m->image.ptx, m->image.ptx_bytes, &memory, &m->ptx, error, error_bytes);
     if (s)

@@ -90,7 +90,6 @@ static void names()
 
 static void odd_names()
 {
-    CUdriverProcAddressQueryResult status;
     auto v1 = (CUresult(*)(const char *, void **, int, cuuint64_t))symbol("cuGetProcAddress");
     void *pfn = (void *)1;
 
