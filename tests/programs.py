@@ -3,9 +3,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from host import LIB, ROOT
 
 FOLDER = ROOT / "tests" / "gpu" / "programs"
@@ -29,6 +31,27 @@ def compiled(folder, program):
         check=True,
     )  # fmt: skip
     return made
+
+
+def nvcc(folder, source, *flags, made="", card="compute_90"):
+    """A program by NVIDIA's compiler with its runtime in it, for the simulated card or `card="native"`, this machine's."""
+    if not shutil.which("nvcc"):
+        pytest.skip("nvcc is not installed")
+    program = Path(folder) / (made or Path(source).stem)
+    options = [f"-arch={card}", "-std=c++17", "-Wno-deprecated-declarations", *flags, "-ldl"]
+    subprocess.run(["nvcc", "-o", program, "-x", "cu", FOLDER / source, *options], check=True)
+    return program
+
+
+def both(host, command, given="", timeout=240, env=None, **variables):
+    """Runs `command` natively and on a vGPU; standard output and exit status must be equal. Returns the native end."""
+    say = {"capture_output": True, "text": True, "timeout": timeout, "check": False, "input": given}
+    native = subprocess.run(command, env=os.environ | variables, **say)
+    ours = subprocess.run(command, env=(env or host.env) | variables, **say)
+    print(native.stdout, ours.stdout, ours.stderr[-3000:], native.stderr[-1000:], sep="\n--\n")
+    assert ours.stdout == native.stdout
+    assert ours.returncode == native.returncode
+    return native
 
 
 def run(program, body, env):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import host as hosts
 import pytest
-from test_same_as_native import both, compiled, host  # noqa: F401 (a fixture)
+from programs import both, nvcc
 
 pytestmark = pytest.mark.gpu
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
@@ -17,19 +17,19 @@ ARRAYS = ["rectangles", "runs", "boxes", "rows", "flat", "batch", "batch3d", "gr
 
 @pytest.fixture(scope="module")
 def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("textures"), "textures")
+    return nvcc(tmp_path_factory.mktemp("textures"), "textures.cu", card="native")
 
 
 @pytest.mark.parametrize("name", TEXTURES)
-def test_textures(host: hosts.Host, textures: Path, name: str) -> None:  # noqa: F811
+def test_textures(host: hosts.Host, textures: Path, name: str) -> None:
     both(host, [str(textures), name])
 
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("arrays"), "arrays")
+    return nvcc(tmp_path_factory.mktemp("arrays"), "arrays.cu", card="native")
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_arrays(host: hosts.Host, arrays: Path, name: str) -> None:  # noqa: F811
+def test_arrays(host: hosts.Host, arrays: Path, name: str) -> None:
     both(host, [str(arrays), name])

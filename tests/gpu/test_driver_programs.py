@@ -14,13 +14,6 @@ PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "l
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory):
-    """Daemon and controller on the NVIDIA driver."""
-    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=1024, simulated=False) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("programs")
     return {name: programs.compiled(folder, name) for name in PROGRAMS}

@@ -7,21 +7,14 @@ from pathlib import Path
 
 import host as hosts
 import pytest
-from test_same_as_native import both, compiled
+from programs import both, nvcc
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory):
-    """Daemon and controller on the NVIDIA driver."""
-    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=1024, simulated=False) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("nocontext"), "nocontext.c")
+    return nvcc(tmp_path_factory.mktemp("nocontext"), "nocontext.c", "-lcuda", card="native")
 
 
 @pytest.mark.parametrize("others", ["cold", "warm"])

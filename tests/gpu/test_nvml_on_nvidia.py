@@ -15,6 +15,7 @@ import host as hosts
 import pytest
 
 pytestmark = pytest.mark.gpu
+REGION_MIB = 256
 HERE = Path(__file__).parent / "programs"
 # Writes to 1 GiB again and again; prints its pid, and, once NVML shows them, its memory and load on device 0.
 BUSY = """
@@ -34,12 +35,6 @@ while time.monotonic() < end and not (load and used):
     load = n.nvmlDeviceGetUtilizationRates(h).gpu
 print(load, used >> 20, n.nvmlDeviceGetMemoryInfo(h).used >> 20, n.nvmlDeviceGetMemoryInfo(h).total >> 20)
 """
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory):
-    with hosts.running(tmp_path_factory.mktemp("nvml"), region_mib=256, simulated=False) as running:
-        yield running
 
 
 def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import host as hosts
 import pytest
+from programs import both, nvcc
 
 pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent / "programs"
@@ -22,27 +22,8 @@ TWO = {"ORION_VGPU": 2, "ORION_GMEM": 12000}
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory):
-    """Daemon and controller on the NVIDIA driver."""
-    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=1024, simulated=False) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = tmp_path_factory.mktemp("shared") / "shared"
-    subprocess.run(["nvcc", "-o", program, HERE / "shared.cu", "-arch=native", "-std=c++17"], check=True)
-    return str(program)
-
-
-def both(host: hosts.Host, command: list[str], **variables: str) -> None:
-    """Runs `command` natively and on a vGPU and compares exit status and standard output."""
-    env = os.environ | variables
-    native = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env, check=False)
-    ours = host.run(command, timeout=240, **variables)
-    print(native.stdout, ours.stdout, ours.stderr, native.stderr[-500:], sep="\n--\n")
-    assert ours.stdout == native.stdout
-    assert ours.returncode == native.returncode
+    return str(nvcc(tmp_path_factory.mktemp("shared"), "shared.cu", card="native"))
 
 
 def on_two(host: hosts.Host, name: str, **variables: object) -> str:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import host as hosts
 import pytest
+
+from programs import both, nvcc
 
 from orion_virt.codegen import exports
 from orion_virt.codegen.load import load
@@ -30,50 +30,23 @@ FRAMEWORKS = {"torch_matmul": "torch", "torch_cnn": "torch", "torch_graph": "tor
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory):
-    """Daemon and controller on the NVIDIA driver."""
-    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=1024, simulated=False) as running:
-        yield running
-
-
-def compiled(folder: Path, name: str) -> Path:
-    """A program of ours, a .cu unless named otherwise, with NVIDIA's runtime in it, for this card and as PTX."""
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    program = folder / Path(name).stem
-    flags = ["-arch=native", "-std=c++17", "-Wno-deprecated-declarations", "-ldl", "-lcuda"]
-    subprocess.run(["nvcc", "-o", str(program), "-x", "cu", str(HERE / (name if "." in name else f"{name}.cu")), *flags], check=True)
-    return program
-
-
-@pytest.fixture(scope="module")
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("bodies"), "bodies")
+    return nvcc(tmp_path_factory.mktemp("bodies"), "bodies.cu", card="native")
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("samples"), "samples")
+    return nvcc(tmp_path_factory.mktemp("samples"), "samples.cu", card="native")
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("driver"), "driver")
+    return nvcc(tmp_path_factory.mktemp("driver"), "driver.cu", card="native")
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("answers"), "answers")
-
-
-def both(host: hosts.Host, command: list[str], given: str = "") -> None:
-    """Runs `command` natively and on a vGPU and compares exit status and standard output."""
-    say = {"capture_output": True, "text": True, "timeout": 240, "check": False, "input": given}
-    native = subprocess.run(command, env=dict(os.environ), **say)  # type: ignore[call-overload]
-    ours = subprocess.run(command, env=host.env, **say)  # type: ignore[call-overload]
-    print(native.stdout, ours.stdout, ours.stderr, native.stderr[-500:], sep="\n--\n")
-    assert ours.stdout == native.stdout
-    assert ours.returncode == native.returncode
+    return nvcc(tmp_path_factory.mktemp("answers"), "answers.cu", card="native")
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -88,7 +61,7 @@ def test_sample(host: hosts.Host, samples: Path, name: str) -> None:
 
 @pytest.mark.parametrize("body", ["order", "gate", "captured"])
 def test_marks(host: hosts.Host, tmp_path: Path, body: str) -> None:
-    both(host, [str(compiled(tmp_path, "marks")), body])
+    both(host, [str(nvcc(tmp_path, "marks.cu", "-lcuda", card="native")), body])
 
 
 @pytest.mark.parametrize("body", DRIVER)

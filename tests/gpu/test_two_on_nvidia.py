@@ -14,13 +14,6 @@ PROGRAM = str(Path(__file__).resolve().parent.parent / "loopback" / "two.py")
 MIB = 12000
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory):
-    """Daemon and controller on the NVIDIA driver."""
-    with hosts.running(tmp_path_factory.mktemp("host"), region_mib=1024, simulated=False) as running:
-        yield running
-
-
 @pytest.mark.parametrize("what", ["identity", "limits", "one_thread", "two_threads", "peers", "reset", "states", "fault"])
 def test_two_on_one_card(host: hosts.Host, what: str) -> None:
     done = host.run([sys.executable, PROGRAM, what], timeout=120, ORION_VGPU=2, ORION_GMEM=MIB)

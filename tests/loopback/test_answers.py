@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import host as hosts
 import pytest
+from programs import FOLDER, nvcc
 
-SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "answers.cu"
+SOURCE = FOLDER / "answers.cu"
 ANSWERED = SOURCE.parent / "answered"
 #: body -> lines that it must print, where most of what it prints is the card's own
 SAYS = {
@@ -29,12 +28,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    made = tmp_path_factory.mktemp("answers") / "answers"
-    flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations", "-ldl"]
-    subprocess.run(["nvcc", "-o", made, SOURCE, *flags], check=True)
-    return made
+    return nvcc(tmp_path_factory.mktemp("answers"), "answers.cu")
 
 
 @pytest.mark.parametrize("name", SAYS)

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from programs import nvcc
 
-SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "bodies.cu"
 SAYS = {
     "query": "devices 1 driver 13000 name Orion Simulated GPU",
     "vectoradd": "vectoradd a59c4962de997303",
@@ -29,11 +27,7 @@ SAYS = {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    made = tmp_path_factory.mktemp("bodies") / "bodies"
-    subprocess.run(["nvcc", "-o", made, SOURCE, "-arch=compute_90", "-std=c++17"], check=True)
-    return made
+    return nvcc(tmp_path_factory.mktemp("bodies"), "bodies.cu")
 
 
 @pytest.mark.parametrize("body", SAYS)

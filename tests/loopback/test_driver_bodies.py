@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import host as hosts
 import pytest
+from programs import nvcc
 
-SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "driver.cu"
 #: body -> what it says beside that it is right
 SAYS = {
     "legacy": "gone with its last user: right",
@@ -36,12 +35,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    made = tmp_path_factory.mktemp("driver") / "driver"
-    flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations"]
-    subprocess.run(["nvcc", "-o", made, SOURCE, *flags, "-ldl"], check=True)
-    return made
+    return nvcc(tmp_path_factory.mktemp("driver"), "driver.cu")
 
 
 def check(done: subprocess.CompletedProcess, name: str) -> None:

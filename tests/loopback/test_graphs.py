@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import host as hosts
 import programs
 import pytest
 
-SOURCE = programs.FOLDER / "cudagraphs.cu"
 #: body -> what it says beside that it is right
 SAYS = {"simple": "by hand has 6 nodes", "captured": "captured has 6 nodes", "memory_nodes": "freed outside: right",
         "footprint": "used 0 reserved 1", "jacobi_update": "updated 19 times", "jacobi_params": "by parameters: right",
@@ -27,11 +24,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    made = tmp_path_factory.mktemp("graphs") / "cudagraphs"
-    subprocess.run(["nvcc", "-o", made, SOURCE, "-arch=compute_90", "-std=c++17"], check=True)
-    return made
+    return programs.nvcc(tmp_path_factory.mktemp("cudagraphs"), "cudagraphs.cu")
 
 
 @pytest.mark.parametrize("name", SAYS)
@@ -81,8 +74,4 @@ def test_what_a_graph_allocates_counts(host: hosts.Host, granted: int, said: str
 
 def test_device_code_of_the_samples_compiles(tmp_path: Path) -> None:
     """What steers graphs from the device runs on a real card only."""
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    source = programs.FOLDER / "conditional.cu"
-    subprocess.run(["nvcc", "-o", tmp_path / "conditional", source, "-rdc=true", "-arch=compute_90", "-std=c++17",
-                    "-lcudadevrt"], check=True)  # fmt: skip
+    programs.nvcc(tmp_path, "conditional.cu", "-rdc=true", "-lcudadevrt")

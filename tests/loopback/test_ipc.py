@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import uuid
@@ -12,6 +11,7 @@ from pathlib import Path
 import host as hosts
 import pytest
 from host import Host
+from programs import nvcc
 
 PROGRAM = str(Path(__file__).with_name("ipc_client.py"))
 CASES = ["memory", "events", "vmm", "pool", "opener_dies", "context_ends", "pages", "late"]
@@ -67,11 +67,7 @@ def test_token_of_another_domain(host: Host) -> None:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    made, source = tmp_path_factory.mktemp("shared") / "shared", hosts.ROOT / "tests" / "gpu" / "programs" / "shared.cu"
-    subprocess.run(["nvcc", "-o", made, source, "-arch=compute_90", "-std=c++17"], check=True)
-    return made
+    return nvcc(tmp_path_factory.mktemp("shared"), "shared.cu")
 
 
 @pytest.mark.parametrize("body", ["simple", "vmm", "pool", "pages", "wrong"])

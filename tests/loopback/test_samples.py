@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import host as hosts
 import pytest
+from programs import nvcc
 
-SOURCE = Path(__file__).resolve().parent.parent / "gpu" / "programs" / "samples.cu"
 NAMES = ["query", "async", "streams", "graph", "capture", "multicopy", "vote", "symbols", "attributes", "pools", "volume",
          "managed", "peer", "mixed"]
 TWO = ["query", "peer", "mixed"]
@@ -24,11 +23,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
-    made = tmp_path_factory.mktemp("samples") / "samples"
-    subprocess.run(["nvcc", "-o", made, SOURCE, "-arch=compute_90", "-std=c++17"], check=True)
-    return made
+    return nvcc(tmp_path_factory.mktemp("samples"), "samples.cu")
 
 
 def check(done: subprocess.CompletedProcess) -> None:

@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import struct
-import sys
 import threading
 import uuid
 from pathlib import Path

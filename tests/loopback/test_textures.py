@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import host as hosts
 import pytest
+from programs import nvcc
 
 CLIENT = Path(__file__).with_name("array_client.py")
-SOURCES = Path(__file__).resolve().parent.parent / "gpu" / "programs"
 TEXTURES = ["simple", "layered", "cubemap", "pitchlinear", "surfaces", "mipmap", "formats", "modes"]
 ARRAYS = ["rectangles", "runs", "boxes", "rows", "flat", "batch", "batch3d", "graphs", "references"]
 LACKING = ["maps", "planes", "sparse"]  # of the simulated card
@@ -27,13 +26,10 @@ def host(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the compiled programs."""
-    if not shutil.which("nvcc"):
-        pytest.skip("nvcc is not installed")
     folder = tmp_path_factory.mktemp("programs")
-    flags = ["-arch=compute_90", "-std=c++17", "-Wno-deprecated-declarations"]
-    per_thread = ["--default-stream", "per-thread"]
-    for made, source, more in (("textures", "textures", []), ("arrays", "arrays", []), ("per_thread", "arrays", per_thread)):
-        subprocess.run(["nvcc", "-o", folder / made, SOURCES / f"{source}.cu", *flags, *more], check=True)
+    nvcc(folder, "textures.cu")
+    nvcc(folder, "arrays.cu")
+    nvcc(folder, "arrays.cu", "--default-stream", "per-thread", made="per_thread")
     return folder
 
 
