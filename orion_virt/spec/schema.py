@@ -108,6 +108,7 @@ class Unsupported:
     reason: str
     since: int = 0
     ptsz: str | None = None
+    by_name: bool = True
 
 
 @dataclass
@@ -170,6 +171,6 @@ def internal(op: int, name: str, *params: Param, order: Order = CALL, **facts: o
     return Call(op, name, params, order, frozenset({"executor"}), internal=True, **facts)  # type: ignore[arg-type]
 
 
-def unsupported(name: str, reason: str, since: int = 0, ptsz: str | None = None) -> Unsupported:
-    """A public function that we do not carry."""
-    return Unsupported(name, reason, since, ptsz)
+def unsupported(name: str, reason: str, since: int = 0, ptsz: str | None = None, by_name: bool = True) -> Unsupported:
+    """A public function that we do not carry. ``by_name``: cuGetProcAddress of the driver finds it."""
+    return Unsupported(name, reason, since, ptsz, by_name)
