@@ -44,6 +44,7 @@ enum og_level { OG_DEBUG, OG_INFO, OG_WARNING, OG_ERROR, OG_SILENT };
 struct og_settings {
     int vgpus;                        /* ORION_VGPU */
     uint64_t gmem_bytes;              /* ORION_GMEM; 0: not set */
+    int ratio;                        /* ORION_RATIO, percent; 0: not set */
     char controller[OG_ADDR_BYTES];   /* ORION_CONTROLLER or client.conf; "": the region's header says */
     char server[OG_ADDR_BYTES];       /* ORION_SERVER; "": header or allocation */
     char region[512];                 /* ORION_REGION; "": look for the PCI device */

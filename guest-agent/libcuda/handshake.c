@@ -73,6 +73,8 @@ static void add_whose(struct og_text *t, bool shm)
 {
     char machine[33];
 
+    if (og_settings.ratio)
+        og_text_add(t, "ratio: %d\n", og_settings.ratio);
     og_text_add(t, "vgpus: ");
     for (int i = 0; i < og_nr_devices(); i++)
         og_text_add(t, i ? ",%d" : "%d", og_visible(i));

@@ -148,13 +148,15 @@ static bool log_variables(struct og_settings *s)
 
 static bool from_environment(struct og_settings *s)
 {
-    uint64_t vgpus = (uint64_t)s->vgpus, mib = 0;
+    uint64_t vgpus = (uint64_t)s->vgpus, mib = 0, ratio = 0;
 
     if (!log_variables(s))
         return false;
     if (!number_variable("ORION_VGPU", 1, OC_MAX_DEVICES, "a whole number of vGPUs from 1 to 32", &vgpus) ||
-        !number_variable("ORION_GMEM", 1, 1 << 24, "MiB of memory of each vGPU, a whole number, e.g. 12000", &mib))
+        !number_variable("ORION_GMEM", 1, 1 << 24, "MiB of memory of each vGPU, a whole number, e.g. 12000", &mib) ||
+        !number_variable("ORION_RATIO", 1, 100, "percent of a GPU's time for each vGPU, 1 to 100", &ratio))
         return false;
+    s->ratio = (int)ratio;
     s->vgpus = (int)vgpus;
     s->gmem_bytes = mib * MIB;
     return addr_variable("ORION_CONTROLLER", 9123, s->controller) &&

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "turn.h"
 
 #define ANSWER_SECONDS 10
 #define USAGE_NS 900000000u /* below the watcher's tick, so that every tick may tell */
@@ -126,6 +127,9 @@ static void handle(const struct oh_control *m, int fd)
     case OH_OWN:
         if (atomic_load(&oh_control_own))
             atomic_load(&oh_control_own)(m);
+        break;
+    case OH_TURN:
+        oh_turn_order(m);
         break;
     case OH_STOP:
         oh_end(m->a > OC_OPEN && m->a <= OC_CLOSED_SERVER ? (enum oc_close)m->a : OC_CLOSED_SERVER,

@@ -31,7 +31,7 @@ struct oh_config {
     int socket_fd;           /* the client's connection: wake-ups, liveness (frames over TCP) */
     int region_fd;           /* -1 over TCP */
     int control_fd;          /* SOCK_SEQPACKET to the daemon: struct oh_control */
-    int warm;                /* reserved */
+    int turns;               /* 1: compute limits are on, work waits for its turn */
     uint64_t base, region_bytes, block_off;
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];
@@ -55,6 +55,10 @@ enum oh_control_kind {
                              -EAGAIN: another does; -EEXIST: another piece of that file overlaps it */
     OH_PAGES_FILLED = 11, /* a = region offset -> status */
     OH_PAGES_END = 12,    /* a = region offset -> status */
+    /* Compute limits; a = device index of the first vGPU on a card. */
+    OH_TURN = 13,      /* daemon: b = 1 begin, alone on the card; 2 begin, others wait; 0 end when the work is done */
+    OH_TURN_WANT = 14, /* worker: there is work, and no turn */
+    OH_TURN_DONE = 15, /* worker: the work of this turn is done, the turn is over */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {
@@ -92,6 +96,7 @@ struct oh_op {
     uint32_t in_bytes;     /* fixed part, checked before run */
     bool blocks;           /* the loop gives up the baton first */
     bool reports;          /* a deferred error of this thread is reported here */
+    bool works;            /* brings work to the card, which takes a turn where compute limits are on */
 };
 extern const struct oh_op oh_ops[OW_NR_OPS]; /* generated */
 /* For calls that turn out to block: gives up the baton (idempotent until the next command). */

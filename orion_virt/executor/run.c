@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "turn.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define EXIT_SIGBUS 77      /* status of a worker whose region was truncated under it */
@@ -138,6 +139,8 @@ static int start(void)
     err = oh_devices_start();
     if (!err)
         err = catch_faults();
+    if (!err && oh_config.turns)
+        err = oh_turns_start();
     if (!err)
         err = oh_watch_open();
     if (!err)

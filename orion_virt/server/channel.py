@@ -20,6 +20,7 @@ from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
 from orion_virt.server.shares import Shares
+from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Worker, words
 
 STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its client is killed
@@ -43,6 +44,7 @@ class Channel:
     memory: Memory | None
     shares: Shares
     pages: Pages
+    turns: CardTurns
     on_gone: Callable[[Channel], None]
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
@@ -106,8 +108,22 @@ class Channel:
             self._spawn(self._pages(message.a, token[:KEY_BYTES]))
         elif message.kind in (layout.PAGES_FILLED, layout.PAGES_END):
             self._spawn(self._pages_word(message.kind, message.a))
+        elif message.kind in (layout.TURN_WANT, layout.TURN_DONE):
+            self._word_of_turn(message.kind, message.a)
         else:
             self._distrust(f"a datagram of kind {message.kind}")
+
+    # ---- turns on a card ----
+
+    def _word_of_turn(self, kind: int, device: int) -> None:
+        try:
+            (self.turns.want if kind == layout.TURN_WANT else self.turns.done)(self.id, device)
+        except ProtocolError as error:
+            self._distrust(str(error))
+
+    def turn(self, device: int, begin: bool, shared: bool) -> None:
+        """As turns.Holder."""
+        self._tell(layout.Control(kind=layout.TURN, a=device, b=(2 if shared else 1) if begin else 0))
 
     # ---- what processes of the domain show each other ----
 
@@ -129,6 +145,7 @@ class Channel:
         except NotFound:
             self._answer(layout.OPEN, -errno.ENOENT)
             return
+        self.turns.together(self.id, share.maker)
         self._answer(layout.OPEN, 0, share.handle, share.n_bytes, share.fd)
 
     def _unshare(self, token: bytes) -> None:
@@ -146,6 +163,8 @@ class Channel:
                 raise ProtocolError("pages to share, of a client without a region")
             piece, fill = await self.pages.take(self.memory.region, self.id, key, n_bytes)
             answer.a, answer.b, answer.status = piece.off, piece.got, int(fill)
+            for other in piece.holders - {self.id}:
+                self.turns.together(self.id, other)
         except ProtocolError as error:
             self._distrust(str(error))
             return

@@ -25,6 +25,7 @@ from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
 from orion_virt.server.shares import Shares
+from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Pool, user_ids
 
 _log = logging.getLogger("orion.channels")
@@ -44,6 +45,7 @@ class Channels:
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
         self._shares, self._pages = Shares(), Pages()
+        self._turns = CardTurns(config.compute_limits, config.vgpu_count)
 
     def start(self) -> None:
         self._hangup.start()
@@ -73,6 +75,7 @@ class Channels:
         allocation = await self._accounts.confirm(hello.allocation)
         memory: Memory | None = None
         try:
+            self._turns.check(hello.ratio, allocation["vgpus"])
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
@@ -83,8 +86,10 @@ class Channels:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
+                          self._turns, self._gone)
         self._live[channel_id] = channel
+        self._turns.join(channel, hello.ratio)
         return channel
 
     def hand_over(self, channel: Channel) -> None:
@@ -125,6 +130,7 @@ class Channels:
             "uid": uid,
             "gid": gid,
             "env": dict(channel.hello.env),
+            "turns": int(self._turns.are_on),
         }
 
     def _session_log(self, channel: Channel, uid: int, gid: int) -> Path:
@@ -141,6 +147,7 @@ class Channels:
     def _ended(self, channel_id: int) -> None:
         channel = self._live[channel_id]
         self._hangup.remove(channel.conn)
+        self._turns.leave(channel_id)
         channel.worker_ended()
 
     def _gone(self, channel: Channel) -> None:

@@ -48,6 +48,7 @@ class Hello:
     raw: bytes
     machine: str = ""  # over TCP: which machine it is on; "" where that is not known
     vgpus: tuple[int, ...] = ()  # which of its machine's vGPUs these are
+    ratio: int = 0  # percent of a card's time for each vGPU; 0: not said
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def parse(block: Block) -> Hello:
         block.raw,
         "" if shared else _machine(block),
         _vgpus(block.fields.get("vgpus", "")),
+        _ratio(block),
     )
 
 
@@ -130,6 +132,13 @@ def _vgpus(text: str) -> tuple[int, ...]:
     if len(words) > layout.MAX_DEVICES or any(not w.isdigit() or int(w) >= layout.MAX_DEVICES for w in words):
         raise ProtocolError("vgpus is not a list of numbers")
     return tuple(int(w) for w in words)
+
+
+def _ratio(block: Block) -> int:
+    ratio = block.number("ratio", 0) if "ratio" in block.fields else 0
+    if ratio > 100:
+        raise ProtocolError("ratio is no percentage")
+    return ratio
 
 
 def _uuid(text: str) -> str:

@@ -58,6 +58,7 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         config.base, config.block_off = int(message["base"]), int(message["block"])
         config.region_bytes = int(message["region_bytes"])
         config.nr_devices = len(devices)
+        config.turns = int(message.get("turns", 0))
         for i, device in enumerate(devices):
             config.ordinals[i], config.limits[i] = int(device["ordinal"]), int(device["memory"])
     except (KeyError, TypeError, ValueError) as error:
