@@ -59,6 +59,7 @@ class ServerConfig:
     driver: str = "auto"
     worker_user: str = ""  # empty: the daemon's own user
     compute_limits: str = "off"
+    confine: bool = False
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "kvm"
     shm_user_name: str = "libvirt-qemu"
@@ -196,6 +197,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "vgpu_count"): ("vgpu_count", _integer(1, 100)),
     ("server", "driver"): ("driver", _choice("auto", "nvidia", "simulated")),
     ("server", "worker_user"): ("worker_user", _word),
+    ("server", "confine"): ("confine", parse_bool),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server-shm", "shm_path_base"): ("shm_path_base", _directory),
     ("server-shm", "shm_group_name"): ("shm_group_name", _word),

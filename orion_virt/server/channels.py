@@ -12,7 +12,7 @@ import socket
 import time
 import uuid as uuids
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orion_virt import layout
 from orion_virt.config import ServerConfig
@@ -97,11 +97,16 @@ class Channels:
         fds = [channel.conn.fileno()]
         if channel.memory is not None:
             fds.append(channel.memory.fd)
+        log = self._session_log(channel)
         try:
-            channel.worker.start_channel(self._start_message(channel), fds)
+            path = "" if log is None else log.name
+            channel.worker.start_channel(self._start_message(channel) | {"log": path}, [*fds, *([log.fileno()] if log else [])])
         except Unavailable:
             channel.worker.kill()
             raise
+        finally:
+            if log is not None:
+                log.close()
         channel.begin()
         self._hangup.add(channel.conn, channel.kill_soon)
         _log.info(
@@ -126,21 +131,23 @@ class Channels:
             "block": memory.block if memory else 0,
             "region_bytes": memory.region.size_bytes if memory else layout.CHANNEL_BYTES,
             "devices": [{"ordinal": v["card"], "memory": v["memory_bytes"]} for v in channel.allocation["vgpus"]],
-            "log": str(self._session_log(channel, uid, gid)),
             "uid": uid,
             "gid": gid,
             "env": dict(channel.hello.env),
             "turns": int(self._turns.are_on),
         }
 
-    def _session_log(self, channel: Channel, uid: int, gid: int) -> Path:
+    def _session_log(self, channel: Channel) -> IO[bytes] | None:
+        """The channel's log, which its worker cannot open itself; None where it cannot be made: no reason to refuse a client."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
-        with contextlib.suppress(OSError):  # no log is no reason to refuse a client
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.fchown(fd, uid, gid)
-            os.close(fd)
-        return path
+        try:
+            log = open(path, "xb", opener=lambda name, flags: os.open(name, flags | os.O_APPEND, 0o600))
+        except OSError as error:
+            _log.warning("channel %d: no log at %s: %s", channel.id, path, error.strerror)
+            return None
+        os.fchown(log.fileno(), *user_ids(self._config.worker_user))
+        return log
 
     # ---- ending ----
 

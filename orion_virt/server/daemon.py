@@ -84,7 +84,7 @@ class Daemon:
         snap = snapshot.build(inventory, config.vgpu_count)
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
         self.accounts = Accounts(config.controller_addr, secret, self._registration)
-        self.pool = Pool(inventory.driver_path)
+        self.pool = Pool(inventory.driver_path, config.confine)
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
