@@ -41,7 +41,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         message = json.loads(raw)
     except ValueError as error:
         raise ProtocolError(f"the start message is no JSON: {error}") from None
-    wanted = 1 if message.get("transport") == "tcp" else 2
+    wanted = 1 if message.get("transport") == "tcp" else 2 + bool(message.get("doorbell"))
     if len(fds) != wanted:
         raise ProtocolError(f"{len(fds)} descriptors came with the start message, {wanted} belong to it")
     return message, fds
@@ -64,6 +64,7 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         raise ProtocolError(f"the start message is not complete: {error!r}") from None
     config.socket_fd, config.control_fd = fds[0], control_fd
     config.region_fd = fds[1] if len(fds) > 1 else -1
+    config.doorbell_fd = fds[2] if len(fds) > 2 else -1
     return config
 
 
