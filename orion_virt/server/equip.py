@@ -95,7 +95,7 @@ class Equipper:
         await call(conn.attach_device, view.uuid, shmem.device_xml(view.uuid, size_bytes, rings), CONFIG)
         self.memory.equipped.add(view.uuid)
         _log.info("domain %s: a region device of %d MiB%s is in its definition", view.name, size_bytes // MIB,
-                  " with a doorbell" if rings else "")
+                  " with a doorbell, with which libvirt cannot save or migrate it," if rings else "")
 
     def _wants_doorbell(self, view: View) -> bool:
         """QEMU would not start without the doorbell's server, which is the hook's to start."""
@@ -216,15 +216,10 @@ class Equipper:
         """Where the server behind the running device's doorbell answers; "" where there is none, or it does not ring."""
         assert view.live is not None
         own = shmem.find_own(view.live)
-        if own is None or not own.server:
-            return ""
-        control = doorbell.control_of(own.server)
-        why = await call(doorbell.check, control)
-        if not why:
-            return control
-        self.problem(view.uuid, view.name, f"its doorbell is out of use until the next power cycle ({why}); guests send a "
-                     "packet instead")
-        return ""
+        why = await silent(own)
+        if why:
+            self.problem(view.uuid, view.name, why)
+        return doorbell.control_of(own.server) if own is not None and own.server and not why else ""
 
     async def _server_addrs(self, conn: Connection, view: View) -> list[str]:
         """"ip:port" for the header: what is configured, else the gateway of the guest's network."""
@@ -299,6 +294,14 @@ class Equipper:
         self.problems.pop(uuid, None)
         self.memory.save()
         _log.info("domain %s has %s; %d channels ended, its region is removed", name, why, closed)
+
+
+async def silent(own: shmem.Shmem | None, config: shmem.Shmem | None = None) -> str:
+    """Why a running device's doorbell does not ring; "" where it does, or is not wanted."""
+    if own is None or not own.server:
+        return "its doorbell comes with the next power cycle" if own and config and config.server else ""
+    why = await call(doorbell.check, doorbell.control_of(own.server))
+    return f"its doorbell is out of use until the next power cycle ({why}); guests send packets instead" if why else ""
 
 
 def _read(path: str) -> str:
