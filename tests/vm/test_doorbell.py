@@ -152,6 +152,7 @@ def test_the_demo_program_rings(setup: Setup, bell: Guest) -> None:
 
 
 def test_ringing_replaces_the_byte(setup: Setup, bell: Guest) -> None:
+    fds = setup.oriond.ask("status")["fds"]
     running = Running(setup, bell)
     assert running.channel["doorbell"] is True
     for _ in range(3):
@@ -162,6 +163,7 @@ def test_ringing_replaces_the_byte(setup: Setup, bell: Guest) -> None:
         running.call()
     assert (running.bytes_from_guest(), running.heard()) == (before, 1)
     running.end()
+    eventually(lambda: setup.oriond.ask("status")["fds"] <= fds, "oriond keeps descriptors")
 
 
 def test_without_permission_the_byte_goes(setup: Setup, bell: Guest) -> None:
@@ -221,6 +223,18 @@ def test_the_server_survives_oriond(setup: Setup, bell: Guest, number: int) -> N
     running = Running(setup, bell)
     for _ in range(2):
         running.call()
+    assert running.channel["doorbell"] is True and running.heard() == 1
+    running.end()
+
+
+def test_the_server_survives_libvirtd(setup: Setup, bell: Guest) -> None:
+    before = state(setup, bell)
+    setup.libvirt.kill()
+    setup.libvirt.launch()
+    eventually(lambda: setup.oriond.ask("domains")["ok"] and setup.oriond.domain("bell").get("state") == "running", "not seen again")
+    assert state(setup, bell) == before and problems(setup) == ""
+    running = Running(setup, bell)
+    running.call()
     assert running.channel["doorbell"] is True and running.heard() == 1
     running.end()
 
