@@ -43,7 +43,7 @@ def start(region: str, path: str, group: str) -> str:
     """Returns once a server listens at `path`: "", or why there is none."""
     import subprocess  # only domains with a doorbell pay for it
 
-    argv = [sys.executable, "-I", SERVER, "--region", region, "--socket", path, "--control", control_of(path), "--group", group]
+    argv = [sys.executable, "-I", "-S", SERVER, region, path, control_of(path), group]
     try:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_SECONDS, check=False)

@@ -81,8 +81,7 @@ class Kit:
         self.machine: Machine | None = None
 
     def serve(self) -> None:
-        argv = [sys.executable, "-I", server.__file__, "--region", str(self.region), "--socket", str(self.socket),
-                "--control", str(self.control), "--group", GROUP, "--foreground"]
+        argv = [sys.executable, "-I", server.__file__, str(self.region), str(self.socket), str(self.control), GROUP, server.FOREGROUND]
         self.server = subprocess.Popen(argv)
         until = time.monotonic() + 10
         while "started anew" not in doorbell.check(str(self.control)):

@@ -56,8 +56,8 @@ class Running:
 def running(tmp_path: Path) -> Iterator[Running]:
     region, path, control = tmp_path / "region", tmp_path / "d.sock", tmp_path / "d.ctl"
     region.write_bytes(bytes(SIZE))
-    argv = [sys.executable, "-I", str(SCRIPT), "--region", str(region), "--socket", str(path), "--control", str(control)]
-    process = subprocess.Popen([*argv, "--group", GROUP, "--foreground"], stderr=subprocess.PIPE, text=True)
+    argv = [sys.executable, "-I", str(SCRIPT), str(region), str(path), str(control), GROUP, server.FOREGROUND]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 10
     while not path.exists() or path.stat().st_mode & 0o777 != 0o660:
         assert process.poll() is None and time.monotonic() < until
@@ -248,8 +248,7 @@ def test_a_file_that_is_no_region(tmp_path: Path, kind: str) -> None:
 def test_in_the_background_it_is_nobodys_child(tmp_path: Path) -> None:
     region, path = tmp_path / "region", tmp_path / "d.sock"
     region.write_bytes(bytes(SIZE))
-    argv = [sys.executable, "-I", str(SCRIPT), "--region", str(region), "--socket", str(path), "--control",
-            str(tmp_path / "d.ctl"), "--group", GROUP]
+    argv = [sys.executable, "-I", str(SCRIPT), str(region), str(path), str(tmp_path / "d.ctl"), GROUP]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     pid = int(str(json.loads(_ask(tmp_path / "d.ctl"))["pid"]))
@@ -270,12 +269,18 @@ def _ask(control: Path) -> bytes:
 
 
 @pytest.mark.parametrize(("change", "text"), [
-    ({"--group": "no-such-group"}, "no-such-group"), ({"--region": "/nowhere/region"}, "/nowhere/region"),
-    ({"--socket": "/nowhere/d.sock"}, "No such file")])
-def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, change: dict[str, str], text: str) -> None:
+    ({3: "no-such-group"}, "no-such-group"), ({0: "/nowhere/region"}, "/nowhere/region"), ({1: "/nowhere/d.sock"}, "No such file")])
+def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, change: dict[int, str], text: str) -> None:
     region = tmp_path / "region"
     region.write_bytes(bytes(SIZE))
-    options = {"--region": str(region), "--socket": str(tmp_path / "s"), "--control": str(tmp_path / "c"), "--group": GROUP}
-    argv = [word for pair in (options | change).items() for word in pair]
+    arguments = [str(region), str(tmp_path / "s"), str(tmp_path / "c"), GROUP]
+    argv = [change.get(at, word) for at, word in enumerate(arguments)]
     done = subprocess.run([sys.executable, "-I", str(SCRIPT), *argv], capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 1 and text in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0), (["a"], 2), (["a", "b", "c", "d", "e"], 2)])
+def test_usage(arguments: list[str], status: int) -> None:
+    done = subprocess.run([sys.executable, "-I", str(SCRIPT), *arguments], capture_output=True, text=True, timeout=10, check=False)
+    said = done.stderr if status else done.stdout
+    assert done.returncode == status and said.startswith("Usage: orion-doorbell REGION SOCKET CONTROL GROUP")

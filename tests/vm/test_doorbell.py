@@ -200,8 +200,8 @@ def test_a_server_started_anew_is_not_believed(setup: Setup, bell: Guest) -> Non
     assert own is not None
     kill_server(setup, bell)
     region = f"/dev/shm/orion-{bell.uuid}"
-    done = setup.host.run(["python3", "-I", server.__file__, "--region", region, "--socket", own.server, "--control",
-                           own.server.replace(".sock", ".ctl"), "--group", setup.libvirt.group])
+    done = setup.host.run(["python3", "-I", server.__file__, region, own.server, own.server.replace(".sock", ".ctl"),
+                           setup.libvirt.group])
     assert done.returncode == 0, done.stderr
     assert "started anew" in problems(setup)
     running = Running(setup, bell)
