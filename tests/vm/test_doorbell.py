@@ -262,6 +262,21 @@ def test_the_metadata_takes_it_away_at_the_next_start(setup: Setup, bell: Guest)
     eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == 0, "no header")
 
 
+def test_removing_the_hook_takes_doorbells_away(setup: Setup, bell: Guest) -> None:
+    """Else the domain would not start any more."""
+    try:
+        done = setup.oriond.command("hook", "remove")
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: (found := config_device(setup, "bell")) is not None and not found.server, "still a doorbell")
+        assert "orion-virt hook install" in problems(setup)
+    finally:
+        setup.libvirt.install_hook()
+        setup.host.run(["sh", "-c", "kill -HUP $(cat /run/libvirtd.pid)"])
+    bell.destroy(undefine=False)
+    eventually(lambda: setup.regions() == [], "the region's file is left")
+    assert setup.libvirt.virsh("start", "bell").returncode == 0
+
+
 def test_switched_on_while_it_runs(setup: Setup, guests: Callable[..., Guest]) -> None:
     guest = guests("later", machine="q35", metadata=METADATA.format("no"))
     guest.define()
