@@ -4,8 +4,8 @@
 Only `prepare` may fail: a failing `started` or `reconnect` kills the running VM. It refuses in three cases: the
 region's file cannot be made safe, /dev/shm cannot hold it, or the metadata says required='yes' and oriond does not
 answer. A domain whose doorbell has no server cannot start in any case, since QEMU connects to it: it is refused here,
-where the reason can be given. Nothing here may call libvirt (the call would wait for this hook) or print to stdout (restore and migrate
-take that for the domain's XML).
+where the reason can be given. Nothing here may call libvirt (the call would wait for this hook) or print to stdout
+(restore and migrate take that for the domain's XML).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ _log = logging.getLogger("orion.domains")
 NVIDIA = "0x10de"
 HOOK = Path("/etc/libvirt/hooks/qemu.d/50-orion-virt")
 SOCKET_BYTES = 107  # a path that the kernel takes
+LARGEST_MIB = 1 << 20  # of a region
 SMALLEST_BYTES = 2 * MIB
 UNPLUG_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
@@ -102,7 +103,7 @@ class Equipper:
         assert view.config is not None
         if not metadata.read(view.config).doorbell:
             return False
-        longest = paths.doorbell_socket(view.uuid, MIB)
+        longest = paths.doorbell_socket(view.uuid, LARGEST_MIB)
         if HOOK.exists() and len(str(longest)) <= SOCKET_BYTES:
             return True
         why = f"{longest.parent} is too long a path for a socket" if HOOK.exists() else (

@@ -262,6 +262,23 @@ def test_the_metadata_takes_it_away_at_the_next_start(setup: Setup, bell: Guest)
     eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == 0, "no header")
 
 
+def test_detached_and_attached_while_it_runs(setup: Setup, bell: Guest) -> None:
+    """What is plugged into a running domain is the plain device; the doorbell waits for the next start."""
+    running = Running(setup, bell)
+    running.call()
+    pid = state(setup, bell)["pid"]
+    done = setup.oriond.command("detach", "bell")
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: setup.host.run(["kill", "-0", str(pid)]).returncode != 0, "the server outlives its device")
+    assert setup.regions() == [] and not setup.oriond.ask("status")["channels"]
+    done = setup.oriond.command("attach", "bell")
+    assert done.returncode == 0 and "attached, 64 MiB" in done.stdout, done.stdout + done.stderr
+    live, config = live_device(setup, "bell"), config_device(setup, "bell")
+    assert live is not None and config is not None and (live.server, bool(config.server)) == ("", True)
+    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == 0, "no header")
+    assert "next power cycle" in problems(setup)
+
+
 def test_removing_the_hook_takes_doorbells_away(setup: Setup, bell: Guest) -> None:
     """Else the domain would not start any more."""
     try:
