@@ -6,11 +6,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .domain_xml import Shmem
 
 SERVER = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "ivshmem", "server.py")
 START_SECONDS = 5  # 40 ms on an idle machine
@@ -55,10 +50,11 @@ def start(region: str, path: str, group: str) -> str:
     return said[-1] if said else f"exit status {done.returncode}"
 
 
-def forget(shmems: Iterable[Shmem]) -> None:
-    """Takes the socket files of a domain that has ended away; its server ends with the region's file."""
-    for path in [p for shmem in shmems if shmem.size_bytes and shmem.server for p in (shmem.server, control_of(shmem.server))]:
-        try:
-            os.unlink(path)
-        except OSError:
-            pass
+def forget(directory: str, uuid: str) -> None:
+    """Takes the socket files of a domain that has ended away, also where it had lost the device before."""
+    try:
+        for name in os.listdir(directory):
+            if name.startswith(f"{uuid}-"):
+                os.unlink(os.path.join(directory, name))
+    except OSError:
+        pass  # the next start replaces them

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str], xml: bytes, settings: Mapping[str, str]) -> i
             prepare(domain, settings)
         elif op == "release":
             backing.remove(settings.get("ORION_SHM", "/dev/shm"), domain.region)
-            doorbell.forget(s for s in domain.shmems if s.name == domain.region)
+            doorbell.forget(_run_path(settings, "doorbell"), domain.uuid)
         if op != "prepare":
             tell(op, domain, settings)
     except backing.Refusal as refusal:

@@ -232,6 +232,17 @@ def test_a_doorbell_with_a_foreign_server_is_refused(settings: dict[str, str], p
     assert path in capsys.readouterr().err
 
 
+def test_release_takes_sockets_of_a_device_that_is_gone(settings: dict[str, str]) -> None:
+    """The XML is the live one, and the device may have been detached."""
+    directory = Path(settings["ORION_RUN"]) / "doorbell"
+    directory.mkdir()
+    for uuid in (UUID, OTHER):
+        (directory / f"{uuid}-16.sock").touch()
+        (directory / f"{uuid}-16.ctl").touch()
+    assert call("release", settings) == 0
+    assert sorted(os.listdir(directory)) == [f"{OTHER}-16.ctl", f"{OTHER}-16.sock"]
+
+
 def test_a_clone_with_a_doorbell_is_refused_and_takes_nothing_away(settings: dict[str, str]) -> None:
     others = Path(settings["ORION_RUN"]) / "doorbell" / f"{OTHER}-16.sock"
     others.parent.mkdir()
