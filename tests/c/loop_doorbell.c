@@ -45,9 +45,10 @@ int main(void)
         quiet_call(&c, i, true);
     }
     CHECK(heard(&c));
-    until_parked(&c);
-    quiet_call(&c, 7, false); /* the watcher's tick finds it */
-    CHECK(!heard(&c));
+    do { /* the watcher's tick finds it, unless a late wake-up for an earlier ring does */
+        until_parked(&c);
+        quiet_call(&c, 7, false);
+    } while (heard(&c));
     CHECK(client_call(&c, 0, OW_OP_orion_ping, 3) == 0); /* bytes serve as ever */
     CHECK(!heard(&c));
     until_parked(&c);

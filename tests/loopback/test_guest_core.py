@@ -255,7 +255,7 @@ def test_doorbell_of_a_pci_device(bench: Bench, bit: int, registers: str) -> Non
         with region.open("r+b") as file:
             file.seek(layout.Header.features.offset)
             file.write(bytes([bit]))
-        bench.client("park", TEST_PCI=path)
+        bench.client("ring", TEST_PCI=path)
     rings = bit and registers in ("there", "elsewhere")
     if registers != "missing":
         assert int.from_bytes(bar.read_bytes()[at + 12 : at + 16], "little") == (65543 if rings else 0)
