@@ -47,6 +47,11 @@ def hook_socket() -> Path:
     return run() / "hook.sock"
 
 
+def doorbell_socket(uuid: str, size_mib: int) -> Path:
+    """Where QEMU finds the doorbell's server of a domain; the name carries the region's size, see hook/doorbell.py."""
+    return run() / "doorbell" / f"{uuid}-{size_mib}.sock"
+
+
 def credential() -> Path:
     """The secret that oriond shows to the controller; 0600."""
     return state() / "server.credential"

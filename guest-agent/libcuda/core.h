@@ -80,6 +80,7 @@ struct og_region {
     int fd;                    /* kept open for further mappings; -1: none */
     uint64_t device, inode;    /* as /proc/self/maps shows them for its mappings */
     struct oc_header header;   /* private copy, checked */
+    char bar[128];             /* sysfs file of the device's BAR 2; "": it is a file */
     char note[300];            /* why a device that is there was not used; for the line that says nothing works */
 };
 extern struct og_region og_shared_region;
@@ -171,6 +172,13 @@ struct og_link {
 };
 extern struct og_link og_link;
 OG_MUST_CHECK CUresult og_link_open(uint64_t block_off); /* link.c: checks and enters the block */
+
+/* ---- doorbell.c ---- */
+/* Maps the device's registers where the header says that they ring, once; false: the host is told by bytes. */
+bool og_doorbell_map(void);
+void og_doorbell_use(uint64_t value); /* of the register, for this process's worker */
+/* Rings, if there is a doorbell; false: a byte must be sent too. */
+bool og_doorbell_ring(void);
 
 /* ---- transport_shm.c, transport_tcp.c ---- */
 void og_shm_wake(void);

@@ -94,6 +94,8 @@ static void write_hello(struct og_text *t, const struct og_allocation *a)
     og_text_add(t, "ORION/1 HELLO\ntransport: %s\ndomain: %s\ngeneration: %llu\nbase: 0x%llx\n", shm ? "shm" : "tcp",
                 uuid, shm ? (unsigned long long)og_shared_region.header.generation : 0,
                 (unsigned long long)(uintptr_t)og_shared_region.base);
+    if (shm && og_doorbell_map())
+        og_text_add(t, "doorbell: yes\n");
     add_whose(t, shm);
     add_process(t);
     add_ops(t);
@@ -142,7 +144,7 @@ static void take_devices(const char *block)
 
 static CUresult welcome(const char *block)
 {
-    uint64_t channel = 0, at = 0, devices = 0;
+    uint64_t channel = 0, at = 0, devices = 0, bell;
     char *ops = malloc(OG_BLOCK_MAX);
     size_t n = (size_t)-1;
 
@@ -158,6 +160,8 @@ static CUresult welcome(const char *block)
         return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
     }
     og_link.channel_id = (uint32_t)channel;
+    if (number_of(block, "doorbell", &bell))
+        og_doorbell_use(bell);
     take_devices(block);
     return og_link_open(at);
 }

@@ -171,8 +171,10 @@ void og_region_find(bool whole)
             continue;
         }
         why.text[0] = '\0';
-        if (open_region(path, false, whole, &why))
+        if (open_region(path, false, whole, &why)) {
+            snprintf(og_shared_region.bar, sizeof(og_shared_region.bar), "%.127s", path);
             return;
+        }
         if (*why.text)
             note(path, &why);
     }

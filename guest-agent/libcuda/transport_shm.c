@@ -12,8 +12,11 @@
 void og_shm_wake(void)
 {
     static const uint8_t byte = WAKE;
-    ssize_t n = send(og_link.fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n;
 
+    if (og_doorbell_ring())
+        return;
+    n = send(og_link.fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)n;
 }
 

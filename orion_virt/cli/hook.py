@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sysconfig
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import click
 
 import orion_virt
 from orion_virt import paths
-from orion_virt.errors import Forbidden, NotFound
+from orion_virt.cli.control import ask
+from orion_virt.errors import Forbidden, NotFound, OrionError
 
 HOOKS = Path("/etc/libvirt/hooks")
 NAME = "50-orion-virt"
@@ -73,3 +75,15 @@ def remove(directory: Path) -> None:
         raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
     click.echo("The hook is removed.")
     _reload()
+    _take_doorbells_away()
+
+
+def _take_doorbells_away() -> None:
+    """Nobody starts their servers now, without which QEMU does not start: oriond is told to look at such domains."""
+    try:
+        found = [d for d in ask("domains")["domains"] if d.get("doorbell")]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            for domain in found:
+                sock.sendto(f"removed {domain['uuid']} {domain['name']}".encode(), str(paths.hook_socket()))
+    except (OrionError, OSError):
+        click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")

@@ -29,6 +29,7 @@ class Settings:
     compute: int | None = None
     region: int | None = None
     gateway: str | None = None
+    doorbell: bool = False
     present: bool = False
     errors: tuple[str, ...] = ()
 
@@ -86,9 +87,9 @@ def _address(text: str) -> str | None:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "enabled": _YES_NO.get, "required": _YES_NO.get, "vgpus": _number(1, 32), "memory": _number(1, 1 << 24),
-    "compute": _number(1, 100), "region": _number(2, 1 << 20), "gateway": _address,
+    "compute": _number(1, 100), "region": _number(2, 1 << 20), "gateway": _address, "doorbell": _YES_NO.get,
 }
 _ACCEPTED = {
     "enabled": "yes or no", "required": "yes or no", "vgpus": "1 to 32", "memory": "MiB, 1 to 16777216",
-    "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576", "gateway": "an IP address of this host",
+    "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576", "gateway": "an IP address of this host", "doorbell": "yes or no",
 }

@@ -32,6 +32,7 @@ struct oh_config {
     int region_fd;           /* -1 over TCP */
     int control_fd;          /* SOCK_SEQPACKET to the daemon: struct oh_control */
     int turns;               /* 1: compute limits are on, work waits for its turn */
+    int doorbell_fd;         /* eventfd that the guest rings, -1: none */
     uint64_t base, region_bytes, block_off;
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];

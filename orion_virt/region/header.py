@@ -52,6 +52,7 @@ def write(
     server_addrs: list[str],
     controller_addr: str,
     snapshot: bytes,
+    features: int = 0,
 ) -> None:
     """Writes header and snapshot; the magic is zero meanwhile and written last."""
     header = layout.Header(
@@ -59,6 +60,7 @@ def write(
         header_bytes=layout.HEADER_BYTES,
         region_bytes=region_bytes,
         generation=who.generation,
+        features=features,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),
     )

@@ -34,6 +34,12 @@ class Region:
     identity: header.Identity | None = None  # None: the header is not written yet
     server_addrs: tuple[str, ...] = ()
     controller_addr: str = ""
+    doorbell: str = ""  # where the doorbell's server answers us; "": the device has none that rings
+
+    @property
+    def features(self) -> int:
+        """What the header tells the guest."""
+        return layout.FEATURE_DOORBELL if self.doorbell else 0
 
     def is_current(self) -> bool:
         """False when the file was replaced or removed behind our back."""
@@ -110,10 +116,11 @@ class Regions:
         self._remember()
         return region
 
-    def prepare_header(self, uuid: str, server_addrs: list[str], controller_addr: str) -> None:
-        """Writes the header with these addresses; token and generation are kept where there are any."""
+    def prepare_header(self, uuid: str, server_addrs: list[str], controller_addr: str, doorbell: str = "") -> None:
+        """Writes the header with these addresses and its feature bits; token and generation are kept where there are any."""
         region = self.get(uuid)
         region.server_addrs, region.controller_addr = tuple(server_addrs), controller_addr
+        region.doorbell = doorbell
         if region.identity is None:
             region.identity = header.fresh_identity()
         self._write_header(region)
@@ -138,6 +145,7 @@ class Regions:
                 server_addrs=list(region.server_addrs),
                 controller_addr=region.controller_addr,
                 snapshot=self._snapshot,
+                features=region.features,
             )
         except OSError as error:
             raise Unavailable(f"{region.path} cannot be written: {error.strerror}", hint="Check /dev/shm") from error

@@ -16,6 +16,7 @@ from typing import Any
 
 from orion_virt import layout
 from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
+from orion_virt.server.doorbells import Bell
 from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
@@ -46,6 +47,7 @@ class Channel:
     pages: Pages
     turns: CardTurns
     on_gone: Callable[[Channel], None]
+    bell: Bell | None = None  # what the guest rings instead of sending a byte
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""
@@ -263,6 +265,8 @@ class Channel:
             self._killer.cancel()
         status = self.worker.close()
         self.conn.close()
+        if self.bell is not None:
+            self.bell.close()
         self.shares.gone(self)
         if not self.closed:
             self.closed = layout.CLOSED_BY_GUEST if status == 0 else layout.CLOSED_WORKER
@@ -300,6 +304,7 @@ class Channel:
             "channel": self.id,
             "domain": self.domain,
             "transport": "shm" if self.hello.shared else "tcp",
+            "doorbell": self.bell is not None,
             "pid": self.hello.pid,
             "comm": self.hello.comm,
             "peer": self.peer,

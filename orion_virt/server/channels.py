@@ -20,6 +20,7 @@ from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.channel import Channel
+from orion_virt.server.doorbells import Bell, Doorbells
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.memory import Memory
@@ -44,7 +45,7 @@ class Channels:
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
-        self._shares, self._pages = Shares(), Pages()
+        self._shares, self._pages, self._bells = Shares(), Pages(), Doorbells()
         self._turns = CardTurns(config.compute_limits, config.vgpu_count)
 
     def start(self) -> None:
@@ -74,20 +75,24 @@ class Channels:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
         allocation = await self._accounts.confirm(hello.allocation)
         memory: Memory | None = None
+        bell: Bell | None = None
         try:
             self._turns.check(hello.ratio, allocation["vgpus"])
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
                 await memory.take_block(channel_id)
+                bell = await self._bells.take(region) if hello.rings else None
             worker = self._pool.take(hello.env, lambda: self._ended(channel_id))
         except BaseException:
+            if bell is not None:
+                bell.close()
             if memory is not None:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
         channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
-                          self._turns, self._gone)
+                          self._turns, self._gone, bell)
         self._live[channel_id] = channel
         self._turns.join(channel, hello.ratio)
         return channel
@@ -97,6 +102,8 @@ class Channels:
         fds = [channel.conn.fileno()]
         if channel.memory is not None:
             fds.append(channel.memory.fd)
+        if channel.bell is not None:
+            fds.append(channel.bell.fd)
         log = self._session_log(channel)
         try:
             path = "" if log is None else log.name
@@ -115,7 +122,7 @@ class Channels:
             channel.hello.comm,
             channel.hello.pid,
             channel.domain or channel.peer,
-            "shared memory" if channel.hello.shared else "TCP",
+            ("shared memory with a doorbell" if channel.bell else "shared memory") if channel.hello.shared else "TCP",
             channel.allocation["uuid"],
             channel.worker.pid,
         )
@@ -127,6 +134,7 @@ class Channels:
             "channel": channel.id,
             "domain": channel.domain,
             "transport": "shm" if channel.hello.shared else "tcp",
+            "doorbell": channel.bell is not None,
             "base": channel.hello.base,
             "block": memory.block if memory else 0,
             "region_bytes": memory.region.size_bytes if memory else layout.CHANNEL_BYTES,

@@ -20,7 +20,7 @@ from orion_virt.domain.connection import CONFIG, Connection, View
 from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
 from orion_virt.region.regions import Regions
 from orion_virt.server.contract import Command, Host
-from orion_virt.server.equip import Equipper, call, text_of
+from orion_virt.server.equip import Equipper, call, silent, text_of
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB, power_of_two_at_least
 
@@ -180,6 +180,7 @@ class Domains:
         config = None if view.config is None else shmem.find_own(view.config)
         live = None if view.live is None else shmem.find_own(view.live)
         settings, decision = metadata.read(view.xml), self._equipper.decide(view.xml)
+        problems = (await silent(live, config) or self._equipper.problems.get(view.uuid), *settings.errors)
         return {
             "name": view.name, "uuid": view.uuid, "state": "running" if view.active else "shut off",
             "device": "live" if live else "defined" if config else "none",
@@ -188,7 +189,8 @@ class Domains:
             "controller_addr": region.controller_addr if region else "",
             "addresses": await call(conn.guest_addresses, view.uuid) if view.active else [],
             "channels": len(self._host.channels(view.uuid)), "wanted": decision.wanted, "reason": decision.reason,
-            "problems": [p for p in (self._equipper.problems.get(view.uuid), *settings.errors) if p],
+            "doorbell": bool((live or config) and (live or config).server),  # type: ignore[union-attr]
+            "problems": [p for p in problems if p],
         }
 
     async def _attach(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -289,4 +291,3 @@ class Domains:
         with contextlib.suppress(NotFound):
             await call(conn.detach_device, view.uuid, text_of(element), CONFIG)
         return "detached"
-

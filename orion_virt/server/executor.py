@@ -20,6 +20,7 @@ class Config(ctypes.Structure):
         ("region_fd", _int),
         ("control_fd", _int),
         ("turns", _int),
+        ("doorbell_fd", _int),
         ("base", _u64),
         ("region_bytes", _u64),
         ("block_off", _u64),

@@ -192,6 +192,8 @@ class Guests:
         }
         for index, vgpu in enumerate(channel.allocation["vgpus"]):
             fields[f"device.{index}"] = f"{vgpu['card']},{vgpu['memory_bytes']}"
+        if channel.bell is not None:
+            fields["doorbell"] = channel.bell.value
         try:
             await blocks.send(conn, "WELCOME", fields)
             self._channels.hand_over(channel)

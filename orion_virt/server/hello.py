@@ -47,6 +47,7 @@ class Hello:
     env: tuple[tuple[str, str], ...]
     raw: bytes
     machine: str = ""  # over TCP: which machine it is on; "" where that is not known
+    rings: bool = False  # it has mapped the device's doorbell
     vgpus: tuple[int, ...] = ()  # which of its machine's vGPUs these are
     ratio: int = 0  # percent of a card's time for each vGPU; 0: not said
 
@@ -95,6 +96,7 @@ def parse(block: Block) -> Hello:
         _env(block),
         block.raw,
         "" if shared else _machine(block),
+        shared and block.fields.get("doorbell") == "yes",
         _vgpus(block.fields.get("vgpus", "")),
         _ratio(block),
     )

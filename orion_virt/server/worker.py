@@ -41,7 +41,8 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         message = json.loads(raw)
     except ValueError as error:
         raise ProtocolError(f"the start message is no JSON: {error}") from None
-    wanted = (1 if message.get("transport") == "tcp" else 2) + bool(message.get("log"))
+    shm = message.get("transport") != "tcp"
+    wanted = 1 + shm + (shm and bool(message.get("doorbell"))) + bool(message.get("log"))
     if len(fds) != wanted:
         raise ProtocolError(f"{len(fds)} descriptors came with the start message, {wanted} belong to it")
     return message, fds
@@ -64,7 +65,9 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the start message is not complete: {error!r}") from None
     config.socket_fd, config.control_fd = fds[0], control_fd
-    config.region_fd = -1 if message.get("transport") == "tcp" else fds[1]
+    shm = message.get("transport") != "tcp"
+    config.region_fd = fds[1] if shm else -1
+    config.doorbell_fd = fds[2] if shm and message.get("doorbell") else -1
     return config
 
 

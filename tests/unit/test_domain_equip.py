@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from orion_virt import layout
 from orion_virt.config import ServerConfig
 from orion_virt.domain import address, definition, shmem
 from orion_virt.domain.connection import LIVE, View
 from orion_virt.errors import Conflict, NotFound
-from orion_virt.region import header
+from orion_virt.region import doorbell, header
 from orion_virt.region.regions import Regions
+from orion_virt.server import equip
 from orion_virt.server.equip import Equipper
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB
@@ -225,8 +227,6 @@ def test_memory_that_is_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 def test_a_domain_with_a_card_of_its_own_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who the vendor of a passed-through device is stands in sysfs."""
-    from orion_virt.server import equip
-
     card, other = tmp_path / "nvidia", tmp_path / "intel"
     card.write_text("0x10de\n")
     other.write_text("0x8086\n")
@@ -249,3 +249,83 @@ def test_a_header_that_a_restore_overwrote_is_written_again(kit: Kit) -> None:
     drive(kit.equipper.run, conn)
     found = header.read(region.fd)
     assert found is not None and header.identity(found) == fresh == region.identity
+
+
+def bell(value: str, device: str = "") -> etree._Element:
+    document = xml(NIC + device)
+    document.insert(0, etree.fromstring(f"<metadata><o:vgpu xmlns:o='https://orion-virt/domain/1' doorbell='{value}'/></metadata>"))
+    return document
+
+
+@pytest.fixture
+def hooked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed hook, and sockets in a directory whose name is short enough."""
+    hook = tmp_path / "50-orion-virt"
+    hook.touch()
+    monkeypatch.setattr(equip, "HOOK", hook)
+    monkeypatch.setenv("ORION_RUN", "/run/orion")
+    return hook
+
+
+def test_doorbell_in_the_definition_follows_the_metadata(kit: Kit, hooked: Path) -> None:
+    conn = FakeConnection(bell("yes"), None)
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert found is not None and found.server == f"/run/orion/doorbell/{UUID}-{found.size_bytes // MIB}.sock"
+    drive(kit.equipper.define, conn)
+    assert conn.calls == ["attach config"]
+    conn.config = bell("no", shmem.device_xml(UUID, 32 * MIB, doorbell=True))
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)
+    assert found is not None and (found.server, found.size_bytes) == ("", 32 * MIB)
+    assert conn.calls[1:] == ["detach config", "attach config"]
+
+
+def test_doorbell_of_another_run_directory_is_replaced(kit: Kit, hooked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = FakeConnection(bell("yes", shmem.device_xml(UUID, 32 * MIB, doorbell=True)), None)
+    monkeypatch.setenv("ORION_RUN", "/run/new")
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert found is not None and found.server == f"/run/new/doorbell/{UUID}-32.sock"
+
+
+def test_without_the_hook_there_is_no_doorbell(kit: Kit, hooked: Path) -> None:
+    """Nobody would start its server, and the domain would not start."""
+    hooked.unlink()
+    conn = FakeConnection(bell("yes", shmem.device_xml(UUID, 32 * MIB, doorbell=True)), None)
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert found is not None and found.server == ""
+    assert "orion-virt hook install" in kit.equipper.problems[UUID]
+
+
+def test_a_path_too_long_for_a_socket(kit: Kit, hooked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", "/run/" + "x" * 60)
+    conn = FakeConnection(bell("yes"), None)
+    drive(kit.equipper.define, conn)
+    assert shmem.find_own(conn.config).server == "" and "too long" in kit.equipper.problems[UUID]  # type: ignore[arg-type, union-attr]
+
+
+def test_a_doorbell_whose_server_is_gone_is_said_and_not_offered(kit: Kit, hooked: Path) -> None:
+    conn = FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB, doorbell=True)))
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    found = header.read(kit.regions.get(UUID).fd)
+    assert found is not None and found.features == 0
+    assert "until the next power cycle" in kit.equipper.problems[UUID]
+
+
+def test_a_doorbell_that_rings_is_offered(kit: Kit, hooked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB, doorbell=True)))
+    asked: list[str] = []
+    monkeypatch.setattr(doorbell, "check", lambda control: asked.append(control) or "")
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    found = header.read(region.fd)
+    assert found is not None and found.features == layout.FEATURE_DOORBELL
+    assert asked == [region.doorbell] == [f"/run/orion/doorbell/{UUID}-4.ctl"]
+    monkeypatch.setattr(doorbell, "check", lambda control: "gone")
+    drive(kit.equipper.run, conn)
+    found = header.read(region.fd)
+    assert found is not None and (found.features, region.doorbell) == (0, "")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,26 @@ def test_remove_leaves_nothing(tmp_path: Path) -> None:
     CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
     assert CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path)]).exit_code == 0
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_remove_tells_oriond_of_domains_with_a_doorbell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", str(tmp_path))
+    domains = [{"name": "vm1", "uuid": "u-1", "doorbell": True}, {"name": "vm2", "uuid": "u-2", "doorbell": False}]
+    monkeypatch.setattr(module, "ask", lambda command: {"domains": domains})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hook:
+        hook.bind(str(tmp_path / "hook.sock"))
+        hook.settimeout(1)
+        done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path / "hooks")])
+        assert done.exit_code == 0 and hook.recv(100) == b"removed u-1 vm1"
+        hook.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            hook.recv(100)
+
+
+def test_remove_without_oriond_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", str(tmp_path))
+    done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path / "hooks")])
+    assert done.exit_code == 0 and "doorbell='yes'" in done.output
 
 
 def test_no_permission_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ def test_absent() -> None:
 
 def test_all() -> None:
     found = metadata.parse(element("enabled='yes' required='yes' vgpus='2' memory='12000' compute='50' region='128' "
-                                   "gateway='192.168.122.1'"))
-    assert found == metadata.Settings(True, True, 2, 12000, 50, 128, "192.168.122.1", True)
+                                   "gateway='192.168.122.1' doorbell='yes'"))
+    assert found == metadata.Settings(True, True, 2, 12000, 50, 128, "192.168.122.1", True, True)
     assert found.marked
 
 
 @pytest.mark.parametrize("attribute", [
     "enabled='true'", "required='1'", "vgpus='0'", "vgpus='33'", "memory='12G'", "memory='-1'", "compute='101'",
-    "region='1'", "region='²'", "gateway='host'", "vgpus=''"])
+    "doorbell='on'", "region='1'", "region='²'", "gateway='host'", "vgpus=''"])
 def test_a_bad_value_is_the_default_and_said(attribute: str) -> None:
     found = metadata.parse(element(attribute))
     assert len(found.errors) == 1 and "accepted: " in found.errors[0]

@@ -45,13 +45,16 @@ struct oc_header {
     uint8_t boot_id[16];       /* of the daemon; changes when the daemon restarts */
     uint8_t token[16];         /* secret: keys the handshake HMAC, never sent */
     uint64_t generation;       /* new at every domain start, restore and detach */
-    uint64_t features;         /* bit set, none defined */
+    uint64_t features;         /* OC_FEATURE_* */
     char server_addr[OC_MAX_ADDRS][OC_ADDR_BYTES];
     char controller_addr[OC_ADDR_BYTES];
     uint32_t snapshot_bytes;   /* of the device snapshot at OC_SNAPSHOT_OFF; 0: none yet */
     uint32_t reserved;
     uint64_t heartbeat;        /* seconds, host's clock, for people: never compared with guest time */
 };
+
+/* A store to the register BAR of the device wakes the worker; WELCOME says with which value. */
+#define OC_FEATURE_DOORBELL 1ull
 
 /* Device snapshot: what enumeration answers before any worker exists. */
 #define OC_SNAP_ATTRS 256u
@@ -114,7 +117,8 @@ struct oc_channel {
     uint8_t pad1[56];
 
     _Atomic uint32_t consumer_parked; /* [host writes] 1: send a wake byte after publishing */
-    uint8_t pad2[60];
+    _Atomic uint32_t doorbell_heard; /* [host writes] 1: the doorbell has been heard, ringing it replaces the byte */
+    uint8_t pad2[56];
 
     _Atomic uint32_t device_error[OC_MAX_DEVICES]; /* [host writes] sticky CUresult by vGPU, 0: none */
 
