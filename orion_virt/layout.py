@@ -54,6 +54,8 @@ class Header(ctypes.LittleEndianStructure):
         ("snapshot_bytes", _u32),
         ("reserved", _u32),
         ("heartbeat", _u64),
+        ("default_vgpus", _u32),
+        ("default_memory_mib", _u32),
     ]
 
 

@@ -18,9 +18,13 @@ def region() -> None:
 @region.command()
 @click.option("--uuid", default=None, help="Its name will be orion-UUID; a new one if none is given.")
 @click.option("--size", "size_mib", type=click.IntRange(2, 1 << 20), default=128, show_default=True, metavar="MIB")
-def create(uuid: str | None, size_mib: int) -> None:
+@click.option("--vgpus", type=int, metavar="N", help="vGPUs of a process there: default and ceiling.")
+@click.option("--memory", type=int, metavar="MIB", help="MiB of each vGPU: default and ceiling.")
+@click.option("--total", type=int, metavar="N", help="vGPUs of all its processes together, at most.")
+def create(uuid: str | None, size_mib: int, **limits: int | None) -> None:
     """Makes a region and prints its file's path."""
-    answer = ask("region-create", uuid=uuid or str(uuids.uuid4()), size_mib=size_mib)
+    given = {name: value for name, value in limits.items() if value is not None}
+    answer = ask("region-create", uuid=uuid or str(uuids.uuid4()), size_mib=size_mib, **given)
     click.echo(answer.get("path", ""))
 
 

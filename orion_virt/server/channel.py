@@ -44,6 +44,7 @@ class Channel:
     shares: Shares
     pages: Pages
     on_gone: Callable[[Channel], None]
+    owner: str = ""  # the domain whose ceilings count; over TCP known by its NIC
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""
@@ -59,6 +60,10 @@ class Channel:
     @property
     def proven_domain(self) -> str:
         return self.hello.domain if self.hello.shared else ""
+
+    @property
+    def is_ending(self) -> bool:
+        return bool(self.closed) or self._killer is not None
 
     def begin(self) -> None:
         """Reads the worker's datagrams from now on."""
@@ -279,7 +284,7 @@ class Channel:
         """For people."""
         return {
             "channel": self.id,
-            "domain": self.domain,
+            "domain": self.domain or self.owner,
             "transport": "shm" if self.hello.shared else "tcp",
             "pid": self.hello.pid,
             "comm": self.hello.comm,

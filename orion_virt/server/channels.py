@@ -16,9 +16,11 @@ from typing import Any
 
 from orion_virt import layout
 from orion_virt.config import ServerConfig
-from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
+from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
+from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
@@ -27,18 +29,22 @@ from orion_virt.server.pages import Pages
 from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Pool, user_ids
 
+RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPUs, whose release is on its way
+
 _log = logging.getLogger("orion.channels")
 
 
 class Channels:
     """For the event loop."""
 
-    def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path) -> None:
+    def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path,
+                 ceilings: Ceilings) -> None:
         self._config = config
         self._regions = regions
         self._accounts = accounts
         self._pool = pool
         self._log_dir = log_dir
+        self._ceilings = ceilings
         self._ids = itertools.count(1)
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
@@ -73,19 +79,38 @@ class Channels:
         allocation = await self._accounts.confirm(hello.allocation)
         memory: Memory | None = None
         try:
+            owner = await self._ceilings.owner(hello, peer)
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
                 await memory.take_block(channel_id)
+            await self._permit(owner, allocation)  # the last that waits: two at once must not both find the last vGPU
             worker = self._pool.take(hello.env, lambda: self._ended(channel_id))
         except BaseException:
             if memory is not None:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone,
+                          owner=owner)
         self._live[channel_id] = channel
         return channel
+
+    async def _permit(self, owner: str, allocation: dict[str, Any]) -> None:
+        """Raises QuotaExceeded where the domain's ceilings forbid this allocation."""
+        asked = [int(vgpu["memory_bytes"]) for vgpu in allocation["vgpus"]]
+        deadline = time.monotonic() + RELEASE_WAIT_SECONDS
+        while True:
+            others = [c for c in self._live.values() if owner and c.owner == owner]
+            found = ceiling.refusal(self._ceilings.of(owner), asked, sum(len(c.allocation["vgpus"]) for c in others))
+            if found is None:
+                return
+            ending = [c for c in others if c.is_ending]
+            left = deadline - time.monotonic()
+            if not found.passes or not ending or left <= 0:
+                raise QuotaExceeded(found.reason, hint=found.remedy)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ending[0].ended.wait(), left)
 
     def hand_over(self, channel: Channel) -> None:
         """Gives connection and region to the worker. Raises Unavailable; the channel then ends by itself."""

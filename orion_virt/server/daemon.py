@@ -16,11 +16,13 @@ from typing import Any
 from orion_virt import config as configs
 from orion_virt import credential, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
+from orion_virt.domain import metadata
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
 from orion_virt.gpu.inventory import Inventory
 from orion_virt.region.regions import Regions
 from orion_virt.server.accounts import Accounts
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
@@ -85,7 +87,8 @@ class Daemon:
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
         self.accounts = Accounts(config.controller_addr, secret, self._registration)
         self.pool = Pool(inventory.driver_path)
-        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
+        self.ceilings = Ceilings(paths.state() / "ceilings.json")
+        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session", self.ceilings)
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
         self.domains: DomainsPart | None = None
@@ -260,15 +263,25 @@ class Daemon:
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
             raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
-        uuid = str(request.get("uuid", ""))
-        region = self.regions.create(uuid, self.config.region_bytes(True) if size is None else size * MIB)
+        region = self.regions.create(str(request.get("uuid", "")), self.config.region_bytes(True) if size is None else size * MIB)
+        uuid = region.uuid
         try:
+            region.defaults = self._limit(uuid, request)
             addrs = self.server_addrs()
             self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
         except OrionError:
             self.regions.remove(uuid)
+            self.ceilings.drop(uuid)
             raise
         return self.regions.inspect(region.uuid)
+
+    def _limit(self, uuid: str, request: dict[str, Any]) -> tuple[int, int]:
+        """Ceilings of a region that is no domain's, checked as a domain's are; returns its defaults."""
+        values = {name: str(request[name]) for name in ("vgpus", "memory", "total") if request.get(name) is not None}
+        metadata.check(values)
+        settings = metadata.parse(metadata.element(values))
+        self.ceilings.put(uuid, metadata.ceiling(settings), [])
+        return metadata.defaults(settings)
 
     async def _region_remove(self, request: dict[str, Any]) -> dict[str, Any]:
         uuid = self.regions.get(str(request.get("uuid", ""))).uuid
@@ -276,6 +289,7 @@ class Daemon:
         for channel in closing:
             await asyncio.wait_for(channel.ended.wait(), 10)
         self.regions.remove(uuid)
+        self.ceilings.drop(uuid)
         return {"uuid": uuid, "channels_closed": len(closing)}
 
     def _on_hook(self, op: str, uuid: str, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from orion_virt import paths
 from orion_virt.config import ServerConfig
-from orion_virt.domain import metadata, shmem
+from orion_virt.domain import address, metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
 from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
 from orion_virt.region.regions import Regions
@@ -128,11 +128,16 @@ class Domains:
         view: View | None = await call(conn.view, uuid)
         self._equipper.problems.pop(uuid, None)
         if view is None:
+            self._host.ceilings.drop(uuid)
             await self._equipper.end(uuid, uuid, "gone")
             self._equipper.memory.forget(uuid)
             return
         if not view.active:
+            self._host.ceilings.drop(uuid)
             await self._equipper.end(uuid, view.name, "stopped")
+        elif view.live is not None:  # before the region's header lets anybody in
+            limits = metadata.ceiling(metadata.read(view.live))
+            self._host.ceilings.put(uuid, limits, [nic.mac for nic in address.interfaces(view.live)])
         try:
             if view.config is not None:
                 await self._equipper.define(conn, view)

@@ -170,9 +170,11 @@ class Equipper:
                          "or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         wanted = (tuple(addresses), controller)
+        assert view.live is not None
+        region.defaults = metadata.defaults(metadata.read(view.live))
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        ours = found is not None and header.identity(found) == region.identity
+        ours = found is not None and (header.identity(found), header.defaults(found)) == (region.identity, region.defaults)
         if ours and (region.server_addrs, region.controller_addr) == wanted:
             return
         self._regions.prepare_header(view.uuid, addresses, controller)
