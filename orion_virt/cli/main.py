@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from orion_virt import libvirt_uri
 from orion_virt.cli.attach import attach
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
@@ -27,6 +28,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            libvirt_uri.chosen()
             return super().invoke(ctx)
         except OrionError as error:
             click.echo(f"Error: {error.message}.", err=True)
