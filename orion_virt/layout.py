@@ -99,6 +99,7 @@ class Control(ctypes.LittleEndianStructure):
 
 
 GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN, PAGES, PAGES_FILLED, PAGES_END = range(1, 13)
+PROGRESS = 20
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

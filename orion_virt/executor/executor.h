@@ -55,6 +55,7 @@ enum oh_control_kind {
                              -EAGAIN: another does; -EEXIST: another piece of that file overlaps it */
     OH_PAGES_FILLED = 11, /* a = region offset -> status */
     OH_PAGES_END = 12,    /* a = region offset -> status */
+    OH_PROGRESS = 20, /* worker: a = commands executed, b = bytes that copies carried, since the start; at most once a second */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {
@@ -69,6 +70,9 @@ int oh_reserve_bases(void);               /* PROT_NONE over OC_BASES, before the
 int oh_load_driver(const char *path);     /* dlopen + cuInit */
 int oh_run(const struct oh_config *config); /* until the channel ends; returns enum oc_close */
 const char *oh_last_error(void);
+
+/* For people, told by OH_PROGRESS: commands (written by the baton's holder) and bytes of linear copies. */
+extern _Atomic uint64_t oh_nr_commands, oh_bytes_copied;
 
 struct oh_twin {                 /* host thread of one guest thread */
     uint32_t slot;

@@ -19,6 +19,7 @@ from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, Quo
 from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
+from orion_virt.server.rate import Rate
 from orion_virt.server.shares import Shares
 from orion_virt.server.workers import Worker, words
 
@@ -49,6 +50,7 @@ class Channel:
     closed: int = 0
     reason: str = ""
     usage: dict[int, int] = field(default_factory=dict)
+    rate: Rate = field(default_factory=Rate)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -103,6 +105,8 @@ class Channel:
             self._closed_by_worker(message.a, message.text.decode("utf-8", "replace"))
         elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
             self.usage[message.a] = message.b
+        elif message.kind == layout.PROGRESS:
+            self.rate.note(message.a, message.b)
         elif message.kind == layout.OPEN:
             self._open(message.a, token)
         elif message.kind == layout.UNSHARE:
@@ -295,5 +299,6 @@ class Channel:
                 {"gpu": v["card"], "memory_bytes": v["memory_bytes"], "used_bytes": self.usage.get(i, 0)}
                 for i, v in enumerate(self.allocation["vgpus"])
             ],
+            **self.rate.describe(),
             "seconds": round(time.monotonic() - self.opened_at, 1),
         }

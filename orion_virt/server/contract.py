@@ -42,6 +42,10 @@ class Host(Protocol):
         """The live channels of a domain, for people."""
         ...
 
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        """What the processes of a domain have and do now; see usage.total."""
+        ...
+
 
 class DomainsPart(Protocol):
     """What the daemon asks of ``domains.Domains(config, regions, host)``."""

@@ -29,6 +29,7 @@ from orion_virt.server.embedded import EmbeddedController, is_loopback
 from orion_virt.server.guests import Guests
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
+from orion_virt.server import usage
 from orion_virt.server.usage import Usage
 from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
@@ -95,6 +96,7 @@ class Daemon:
         self.commands: dict[str, Command] = {
             "ping": self._ping,
             "status": self._status,
+            "processes": self._processes,
             "region-create": self._region_create,
             "region-remove": self._region_remove,
         }
@@ -206,6 +208,9 @@ class Daemon:
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return [channel.describe() for channel in self.channels_part.of(str(uuids.UUID(uuid)))]
 
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        return usage.total([c.describe() for c in self.channels_part.of(None) if c.owner == uuid])
+
     # ---- what the controller is told ----
 
     def _registration(self) -> dict[str, Any]:
@@ -258,6 +263,13 @@ class Daemon:
             "shm_budget_mib": self.regions.budget_bytes // MIB,
             "fds": len(os.listdir("/proc/self/fd")) - 1,
         }
+
+    async def _processes(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every guest process with what it has and does, and the cards' load."""
+        found, loads = await self.usage.processes()
+        gpus = [{"name": gpu.name, "total_bytes": gpu.total_bytes, "busy_percent": load}
+                for gpu, load in zip(self.inventory.gpus, loads)]
+        return {"processes": found, "total": usage.total(found), "gpus": gpus, "vgpu_count": self.config.vgpu_count}
 
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
         size = request.get("size_mib")
