@@ -9,12 +9,16 @@ from typing import Any
 import click
 
 from orion_virt import libvirt_uri
+from orion_virt.cli import several
 from orion_virt.cli.attach import attach
+from orion_virt.cli.complete import completion
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.region import region
+from orion_virt.cli.set import set_domain
 from orion_virt.cli.show import show
+from orion_virt.cli.top import top
 from orion_virt.errors import OrionError
 
 EPILOG = """\b
@@ -31,9 +35,7 @@ class _Group(click.Group):
             libvirt_uri.chosen()
             return super().invoke(ctx)
         except OrionError as error:
-            click.echo(f"Error: {error.message}.", err=True)
-            if error.hint:
-                click.echo(error.hint.rstrip(".") + ".", err=True)
+            several.say(error)
             sys.exit(error.exit_code)
 
 
@@ -45,7 +47,7 @@ def main() -> None:
     """
 
 
-for command in (attach, detach, hook, list_domains, region, show):
+for command in (attach, completion, detach, hook, list_domains, region, set_domain, show, top):
     main.add_command(command)
 
 if __name__ == "__main__":

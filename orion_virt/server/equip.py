@@ -84,7 +84,16 @@ class Equipper:
             await self.add_to_definition(conn, view, self.wanted_bytes(view.config))
         elif own is not None:
             self.memory.equipped.add(view.uuid)
+            await self._resize(conn, view, own)
         self.memory.save()
+
+    async def _resize(self, conn: Connection, view: View, own: etree._Element) -> None:
+        """What the metadata says of the size counts, whoever wrote it; without that any size is in order."""
+        assert view.config is not None
+        has, wanted = shmem.find_own(view.config), self.wanted_bytes(view.config)
+        if metadata.read(view.config).region and has is not None and has.size_bytes != wanted:
+            await call(conn.detach_device, view.uuid, text_of(own), CONFIG)
+            await self.add_to_definition(conn, view, wanted)
 
     async def add_to_definition(self, conn: Connection, view: View, size_bytes: int) -> None:
         await call(conn.attach_device, view.uuid, shmem.device_xml(view.uuid, size_bytes), CONFIG)
