@@ -15,6 +15,7 @@ from orion_virt.cli.complete import completion
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
+from orion_virt.cli.logs import logs
 from orion_virt.cli.region import region
 from orion_virt.cli.set import set_domain
 from orion_virt.cli.show import show
@@ -47,7 +48,7 @@ def main() -> None:
     """
 
 
-for command in (attach, completion, detach, hook, list_domains, region, set_domain, show, top):
+for command in (attach, completion, detach, hook, list_domains, logs, region, set_domain, show, top):
     main.add_command(command)
 
 if __name__ == "__main__":

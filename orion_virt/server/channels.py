@@ -129,7 +129,7 @@ class Channels:
             channel.id,
             channel.hello.comm,
             channel.hello.pid,
-            channel.domain or channel.peer,
+            channel.owner or channel.domain or channel.peer,
             "shared memory" if channel.hello.shared else "TCP",
             channel.allocation["uuid"],
             channel.worker.pid,
@@ -157,6 +157,8 @@ class Channels:
         path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
         with contextlib.suppress(OSError):  # no log is no reason to refuse a client
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.write(fd, f"channel {channel.id}: {channel.hello.comm} (pid {channel.hello.pid}, client {channel.hello.build}) of "
+                     f"{'domain ' + channel.owner if channel.owner else channel.peer}\n".encode())  # `orion-virt logs` reads it
             os.fchown(fd, uid, gid)
             os.close(fd)
         return path
