@@ -13,6 +13,7 @@ from orion_virt.cli import several
 from orion_virt.cli.attach import attach
 from orion_virt.cli.complete import completion
 from orion_virt.cli.detach import detach
+from orion_virt.cli.doctor import doctor
 from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.logs import logs
@@ -48,7 +49,7 @@ def main() -> None:
     """
 
 
-for command in (attach, completion, detach, hook, list_domains, logs, region, set_domain, show, top):
+for command in (attach, completion, detach, doctor, hook, list_domains, logs, region, set_domain, show, top):
     main.add_command(command)
 
 if __name__ == "__main__":

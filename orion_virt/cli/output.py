@@ -12,9 +12,9 @@ import click
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 
 
-def emit(found: Any) -> None:
-    """JSON without what belongs to the control socket alone."""
-    click.echo(json.dumps({k: v for k, v in found.items() if k != "ok"} if isinstance(found, dict) else found, indent=2))
+def emit(found: Mapping[str, Any]) -> None:
+    """JSON; of a daemon's answer without `ok: true`, which an exit status of 0 says."""
+    click.echo(json.dumps({k: v for k, v in found.items() if k != "ok" or v is not True}, indent=2))
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

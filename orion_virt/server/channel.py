@@ -292,6 +292,7 @@ class Channel:
             "transport": "shm" if self.hello.shared else "tcp",
             "pid": self.hello.pid,
             "comm": self.hello.comm,
+            "build": self.hello.build,
             "peer": self.peer,
             "allocation": self.allocation["uuid"],
             "worker": self.worker.pid,

@@ -102,6 +102,7 @@ class Daemon:
         }
         self.control = ControlSocket(paths.control_socket(), self.commands)
         self.hook = HookSocket(paths.hook_socket(), self._on_hook)
+        self._build = paths.build_id()  # as it was when we started
         self._stop = asyncio.Event()
         self._own_name = ""
         self._beat: asyncio.Task[None] | None = None
@@ -248,6 +249,7 @@ class Daemon:
         channels = [channel.describe() for channel in self.channels_part.of(None)]
         return {
             "pid": os.getpid(),
+            "build": self._build,
             "simulated": self.inventory.simulated,
             "driver": self.inventory.version_text or str(self.inventory.driver_version),
             "gpus": [{"name": gpu.name, "total_bytes": gpu.total_bytes} for gpu in self.inventory.gpus],
