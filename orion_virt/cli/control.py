@@ -13,13 +13,13 @@ ANSWER_SECONDS = 30.0
 _LONGEST = 16 << 20
 
 
-def ask(command: str, seconds: float | None = None, **fields: Any) -> dict[str, Any]:
-    """The daemon's answer within `seconds` (default ANSWER_SECONDS).
+def ask(command: str, patience: float | None = None, **fields: Any) -> dict[str, Any]:
+    """The daemon's answer within `patience` seconds (default ANSWER_SECONDS).
 
     Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked.
     """
     path = paths.control_socket()
-    patience = ANSWER_SECONDS if seconds is None else seconds
+    patience = ANSWER_SECONDS if patience is None else patience
     request = json.dumps({"cmd": command, **fields}).encode() + b"\n"
     try:
         raw = _exchange(str(path), request, patience)

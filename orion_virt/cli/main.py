@@ -21,6 +21,7 @@ from orion_virt.cli.region import region
 from orion_virt.cli.set import set_domain
 from orion_virt.cli.show import show
 from orion_virt.cli.top import top
+from orion_virt.cli.transfer import migrate, save
 from orion_virt.errors import OrionError
 
 EPILOG = """\b
@@ -49,7 +50,7 @@ def main() -> None:
     """
 
 
-for command in (attach, completion, detach, doctor, hook, list_domains, logs, region, set_domain, show, top):
+for command in (attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, save, set_domain, show, top):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Channels:
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
         self._shares, self._pages = Shares(), Pages()
+        self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
     def start(self) -> None:
         self._hangup.start()
@@ -80,6 +81,8 @@ class Channels:
         memory: Memory | None = None
         try:
             owner = await self._ceilings.owner(hello, peer)
+            if self._held.get(owner, 0) > time.monotonic():
+                raise Conflict("this domain is being saved or migrated", hint="Start the program again when that is done")
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
@@ -187,6 +190,21 @@ class Channels:
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
         _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why, uuid)
+
+    def hold(self, uuid: str, seconds: float) -> list[Channel]:
+        """Ends what the domain has, over TCP too, and opens nothing for so long; 0 seconds: from now on again."""
+        self._held = {held: until for held, until in self._held.items() if until > time.monotonic() and held != uuid}
+        if not seconds:
+            return []
+        self._held[uuid] = time.monotonic() + seconds
+        found = self.owned(uuid)
+        for channel in found:
+            channel.stop("the domain is being saved or migrated")
+        return found
+
+    def owned(self, uuid: str) -> list[Channel]:
+        """Of a domain, over TCP too."""
+        return [c for c in self._live.values() if c.owner == uuid]
 
     def close(self, uuid: str | None, reason: str) -> list[Channel]:
         """Ends the channels of a domain (None: all); returns those that end."""

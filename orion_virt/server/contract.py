@@ -46,6 +46,14 @@ class Host(Protocol):
         """What the processes of a domain have and do now; see usage.total."""
         ...
 
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        """Its processes, over TCP too."""
+        ...
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        """Ends them, and lets none begin for so long (0: it may again); returns when all is given back."""
+        ...
+
 
 class DomainsPart(Protocol):
     """What the daemon asks of ``domains.Domains(config, regions, host)``."""

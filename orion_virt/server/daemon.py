@@ -210,7 +210,17 @@ class Daemon:
         return [channel.describe() for channel in self.channels_part.of(str(uuids.UUID(uuid)))]
 
     def usage_of(self, uuid: str) -> dict[str, Any]:
-        return usage.total([c.describe() for c in self.channels_part.of(None) if c.owner == uuid])
+        return usage.total(self.processes_of(uuid))
+
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        return [channel.describe() for channel in self.channels_part.owned(uuid)]
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        for channel in self.channels_part.hold(uuid, seconds):
+            try:
+                await asyncio.wait_for(channel.ended.wait(), 10)
+            except asyncio.TimeoutError:
+                raise Unavailable(f"worker {channel.worker.pid} does not end", hint="Look at server.log, try again") from None
 
     # ---- what the controller is told ----
 

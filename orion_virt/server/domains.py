@@ -16,7 +16,7 @@ from orion_virt import libvirt_uri, paths
 from orion_virt.config import ServerConfig
 from orion_virt.domain import address, metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
-from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
+from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, Unavailable
 from orion_virt.region.regions import Regions
 from orion_virt.server import settings
 from orion_virt.server.contract import Command, Host
@@ -27,6 +27,7 @@ from orion_virt.units import MIB, power_of_two_at_least
 _log = logging.getLogger("orion.domains")
 RETRY_SECONDS = 2.0
 AGAIN_SECONDS = 10.0
+HOLD_SECONDS = 3600
 
 
 class Domains:
@@ -46,7 +47,8 @@ class Domains:
         self._tasks: list[asyncio.Task[None]] = []
         self._why_down = "not connected yet"
         self.commands: dict[str, Command] = {"domains": self._list, "attach": self._attach, "detach": self._detach,
-                                             "names": self._names, "set": self._set}
+                                             "names": self._names, "set": self._set,
+                                             "hold": self._hold}
 
     @property
     def _disabled(self) -> str:
@@ -280,6 +282,21 @@ class Domains:
         if fresh is not None and fresh.live is not None:
             await self._equipper.run(conn, fresh)
         return f"attached, {got // MIB} MiB"
+
+    async def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"domain", "seconds", "force"?}: for a save or migration, which saves no GPU's state; 0 seconds ends it."""
+        seconds = request.get("seconds")
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds <= HOLD_SECONDS:
+            raise ProtocolError(f"seconds = {seconds!r} is not valid", hint=f"Accepted: 0 to {HOLD_SECONDS}")
+        view = await self._find(self._connected(), request)
+        found = self._host.processes_of(view.uuid)
+        if seconds and found and not request.get("force"):
+            who = ", ".join(f"{p['comm']} (pid {p['pid']})" for p in found[:8])
+            raise Conflict(f"{len(found)} CUDA process{'' if len(found) == 1 else 'es'} of {view.name} would end: {who}",
+                           hint="What is on the GPU cannot be saved or migrated. End them first, or say --force")
+        await self._host.hold(view.uuid, seconds)
+        return {"domain": view.name, "uuid": view.uuid, "uri": self._uri, "state": "running" if view.active else "shut off",
+                "ended": found if seconds else []}
 
     async def _set(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "values"?, "unset"?, "live"?, "config"?} -> the settings, and when each change takes effect."""
