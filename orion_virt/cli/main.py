@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from orion_virt import libvirt_uri
-from orion_virt.cli import several
+from orion_virt.cli import several, status
 from orion_virt.cli.attach import attach
 from orion_virt.cli.complete import completion
 from orion_virt.cli.detach import detach
@@ -24,12 +24,6 @@ from orion_virt.cli.top import top
 from orion_virt.cli.transfer import migrate, save
 from orion_virt.errors import OrionError
 
-EPILOG = """\b
-Exit status: 0 done; 1 failed; 2 wrong usage or configuration; 3 no such domain or region;
-4 already there, or its state forbids it; 5 over a limit; 6 oriond or libvirt does not answer;
-7 no permission; 8 not understood."""
-
-
 class _Group(click.Group):
     """Turns an OrionError into one line on stderr and its exit status."""
 
@@ -42,7 +36,7 @@ class _Group(click.Group):
             sys.exit(error.exit_code)
 
 
-@click.group(cls=_Group, epilog=EPILOG)
+@click.group(cls=_Group, epilog=status.EPILOG)
 def main() -> None:
     """Gives libvirt domains the shared memory through which their CUDA programs use this host's GPUs.
 

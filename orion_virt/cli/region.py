@@ -7,6 +7,7 @@ import uuid as uuids
 
 import click
 
+from orion_virt.cli import output
 from orion_virt.cli.control import ask
 
 
@@ -21,16 +22,24 @@ def region() -> None:
 @click.option("--vgpus", type=int, metavar="N", help="vGPUs of a process there: default and ceiling.")
 @click.option("--memory", type=int, metavar="MIB", help="MiB of each vGPU: default and ceiling.")
 @click.option("--total", type=int, metavar="N", help="vGPUs of all its processes together, at most.")
-def create(uuid: str | None, size_mib: int, **limits: int | None) -> None:
+@output.json_option
+def create(uuid: str | None, size_mib: int, as_json: bool, **limits: int | None) -> None:
     """Makes a region and prints its file's path."""
     given = {name: value for name, value in limits.items() if value is not None}
     answer = ask("region-create", uuid=uuid or str(uuids.uuid4()), size_mib=size_mib, **given)
-    click.echo(answer.get("path", ""))
+    if as_json:
+        output.emit(answer)
+    else:
+        click.echo(answer.get("path", ""))
 
 
 @region.command()
 @click.argument("uuid")
-def remove(uuid: str) -> None:
+@output.json_option
+def remove(uuid: str, as_json: bool) -> None:
     """Ends the clients of region UUID and removes it."""
-    ask("region-remove", uuid=uuid)
-    click.echo(f"orion-{uuid} is removed")
+    answer = ask("region-remove", uuid=uuid)
+    if as_json:
+        output.emit(answer)
+    else:
+        click.echo(f"orion-{uuid} is removed")
