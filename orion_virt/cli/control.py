@@ -13,6 +13,14 @@ ANSWER_SECONDS = 30.0
 _LONGEST = 16 << 20
 
 
+class Answer(dict[str, Any]):
+    """An object of the daemon's; what it lacks, an oriond of another version did not say."""
+
+    def __missing__(self, key: str) -> Any:
+        raise errors.ProtocolError(f"oriond's answer has no {key!r}: it is of another version",
+                                   hint="Restart it after an update: systemctl restart oriond")
+
+
 def ask(command: str, patience: float | None = None, **fields: Any) -> dict[str, Any]:
     """The daemon's answer within `patience` seconds (default ANSWER_SECONDS).
 
@@ -49,13 +57,13 @@ def _exchange(path: str, request: bytes, patience: float) -> bytes:
     return raw
 
 
-def _checked(raw: bytes) -> dict[str, Any]:
+def _checked(raw: bytes) -> Answer:
     try:
-        answer = json.loads(raw)
+        answer = json.loads(raw, object_hook=Answer)
     except ValueError:
         raise errors.ProtocolError("oriond's answer is not understood", hint="Restart oriond after an update") from None
     if answer.get("ok"):
-        return dict(answer)
+        return answer
     kinds = {kind.exit_code: kind for kind in errors.OrionError.__subclasses__()}
     kind = kinds.get(answer.get("exit_code", 1), errors.OrionError)
     raise kind(str(answer.get("error", "refused without a reason")), hint=str(answer.get("hint", "")))

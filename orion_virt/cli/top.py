@@ -22,7 +22,8 @@ _HOME_AND_CLEAR, _TO_END = "\x1b[H\x1b[J", "\x1b[K"
 
 def look() -> dict[str, Any]:
     """One picture: cards, processes, sums, names of domains."""
-    found = {k: v for k, v in ask("processes").items() if k != "ok"}
+    found = ask("processes")
+    del found["ok"]
     try:
         names = ask("names")["by_uuid"]
     except OrionError:  # libvirt is not followed, or is down: UUIDs must do

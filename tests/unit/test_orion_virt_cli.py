@@ -100,6 +100,14 @@ def test_errors(daemon: Callable[[Any], list[dict[str, Any]]], answer: Any, stat
     assert done.output.startswith("Error: ") and len(done.output.splitlines()) == 2
 
 
+@pytest.mark.parametrize("words", [["list"], ["show", "vm1"], ["top", "--once"], ["set", "vm1", "--vgpus", "1"], ["attach", "vm1"],
+                                   ["save", "vm1"], ["logs", "vm1"]])
+def test_a_daemon_of_another_version(daemon: Callable[[Any], list[dict[str, Any]]], words: list[str]) -> None:
+    daemon({"ok": True, "domains": [{"name": "vm1", "uuid": "u1"}]})
+    done = run(*words)
+    assert done.exit_code == 8 and "systemctl restart oriond" in done.output and "Traceback" not in done.output, done.output
+
+
 def test_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORION_RUN", str(tmp_path))
     done = run("list")
