@@ -98,3 +98,14 @@ def test_several_domains(daemon: FakeDaemon, command: str) -> None:
     assert [d.get("exit_code", 0) for d in found] == [0, 4, 0] and found[1]["error"] == "vm2 is not running"
     assert CliRunner().invoke(main, [command]).exit_code == 2
     assert CliRunner().invoke(main, [command, "--all", "vm1"]).exit_code == 2
+
+
+def test_in_a_real_bash(daemon: FakeDaemon, tmp_path: Path) -> None:
+    program = tmp_path / "orion-virt"
+    program.write_text(f"#!{sys.executable}\nfrom orion_virt.cli.main import main\nmain()\n")
+    program.chmod(0o755)
+    env = dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", PYTHONPATH=str(Path(main.callback.__code__.co_filename).parents[2]))
+    script = ('eval "$(orion-virt completion bash)"; complete -p orion-virt; COMP_WORDS=(orion-virt show vm); COMP_CWORD=2; '
+              '_orion_virt_completion orion-virt; echo "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines()[-1] == "vm1 vm2" and "_orion_virt_completion" in done.stdout, done.stdout + done.stderr

@@ -96,3 +96,45 @@ def test_the_size_of_the_region_waits_for_the_next_start(setup: Setup, guest: Gu
     done = setup.oriond.command("set", NAME, "--unset", "region", "--unset", "vgpus", "--unset", "memory")
     assert done.returncode == 0 and f"{NAME}: none" in done.stdout, done.stdout + done.stderr
     assert "has 1 " in program(guest, "ORION_GMEM=301")[1]
+
+
+def doctor(setup: Setup) -> list[dict[str, str]]:
+    """What is not in order, with the domain or the host."""
+    done = setup.oriond.command("doctor", NAME, "--json")
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = json.loads(done.stdout)["findings"]
+    assert {"device", "firewall", "hook", "region_files"} <= {f["check"] for f in found}, found
+    return [f for f in found if f["level"] == "error"]
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed: apt-get install nftables")
+def test_doctor_finds_what_is_broken_and_its_fix_works(setup: Setup, guest: Guest) -> None:
+    assert doctor(setup) == []
+    rules = "table inet guard { chain input { type filter hook input priority 0; policy accept; tcp dport 9960 drop; }; }"
+    try:
+        setup.host.run(["nft", rules])
+        setup.host.run(["chmod", "0666", f"/dev/shm/orion-{guest.uuid}"])
+        found = doctor(setup)
+        assert [f["check"] for f in found] == ["region_files", "firewall"], found
+        dial = f"nc -w 2 {setup.libvirt.gateway} 9960 </dev/null"
+        assert guest.run(dial).status != 0, "the rule does not stop the guest"
+        for finding in found:
+            fixed = setup.host.run(["sh", "-c", finding["fix"]])
+            assert fixed.returncode == 0, fixed.stderr
+        assert doctor(setup) == [] and guest.run(dial).status == 0
+    finally:
+        setup.host.run(["nft", "delete", "table", "inet", "guard"])
+
+
+def test_list_top_and_logs_show_a_running_program(setup: Setup, guest: Guest) -> None:
+    guest.run(f"sh -c 'python3 -c \"exec(open(\\\"{WHERE}/program.py\\\").read()); import time; time.sleep(300)\" >/tmp/out 2>&1 & echo $! >/tmp/pid'")
+    eventually(lambda: "has 1" in guest.run("cat /tmp/out").output, "the program does not come up", 30)
+    usage = setup.oriond.domain(NAME)["usage"]
+    assert (usage["processes"], usage["vgpus"]) == (1, 1) and usage["memory_bytes"] > 0
+    top = json.loads(setup.oriond.command("top", "--once", "--json").stdout)
+    assert [p["name"] for p in top["processes"]] == [NAME] and top["total"]["processes"] == 1
+    assert NAME in setup.oriond.command("list").stdout
+    lines = setup.oriond.command("logs", NAME).stdout
+    assert f"of domain {guest.uuid}" in lines and f"domain {NAME}: region of 128 MiB ready" in lines
+    guest.run("kill $(cat /tmp/pid)")
+    eventually(lambda: setup.oriond.domain(NAME)["usage"]["processes"] == 0, "the process is left")
