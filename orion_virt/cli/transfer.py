@@ -56,7 +56,7 @@ def virsh(uri: str, *arguments: str) -> None:
     except FileNotFoundError:
         raise NotFound("virsh is not installed", hint="Install libvirt-clients") from None
     if status:
-        click.echo("Nothing was done; CUDA programs can start in the domain again.", err=True)
+        click.echo("The domain is where it was. CUDA programs can start in it again; those that were ended stay so.", err=True)
         sys.exit(1)
 
 

@@ -14,7 +14,7 @@ import uuid as uuids
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import credential, paths
+from orion_virt import credential, libvirt_uri, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
 from orion_virt.domain import metadata
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
@@ -106,6 +106,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._own_name = ""
         self._beat: asyncio.Task[None] | None = None
+        libvirt_uri.chosen(config.libvirt_uri)  # a variable that cannot be served is said now
         user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
 
     # ---- life ----

@@ -81,7 +81,7 @@ def test_a_domain_that_does_not_run(kit: Kit) -> None:
 def test_a_failure_of_virsh_releases_the_domain(kit: Kit) -> None:
     kit.virsh(3)
     done = run("migrate", "vm1", "qemu+ssh://b/system")
-    assert done.exit_code == 1 and "Nothing was done" in done.output and "runs at" not in done.output
+    assert done.exit_code == 1 and "The domain is where it was" in done.output and "runs at" not in done.output
     assert kit.holds()[-1] == ("u1", 0, None)
 
 
