@@ -35,9 +35,13 @@ class Ceilings:
     def put(self, uuid: str, ceiling: Ceiling, macs: Sequence[str]) -> None:
         """A running domain's ceilings from now on, and its NICs, by which it is known over TCP."""
         entry = _Entry(ceiling, tuple(mac.lower() for mac in macs))
-        if self._entries.get(uuid) != entry:
-            self._entries[uuid] = entry
-            self._save()
+        if self._entries.get(uuid) == entry:
+            return
+        for other, old in list(self._entries.items()):  # a NIC is whose it was last; a domain may have gone without our seeing it
+            if other != uuid and set(old.macs) & set(entry.macs):
+                self._entries[other] = _Entry(old.ceiling, tuple(set(old.macs) - set(entry.macs)))
+        self._entries[uuid] = entry
+        self._save()
 
     def drop(self, uuid: str) -> None:
         """The domain runs no more."""

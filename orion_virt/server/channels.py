@@ -81,8 +81,6 @@ class Channels:
         memory: Memory | None = None
         try:
             owner = await self._ceilings.owner(hello, peer)
-            if self._held.get(owner, 0) > time.monotonic():
-                raise Conflict("this domain is being saved or migrated", hint="Start the program again when that is done")
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
@@ -100,10 +98,12 @@ class Channels:
         return channel
 
     async def _permit(self, owner: str, allocation: dict[str, Any]) -> None:
-        """Raises QuotaExceeded where the domain's ceilings forbid this allocation."""
+        """Raises QuotaExceeded where the domain's ceilings forbid this allocation, Conflict while it is held."""
         asked = [int(vgpu["memory_bytes"]) for vgpu in allocation["vgpus"]]
         deadline = time.monotonic() + RELEASE_WAIT_SECONDS
         while True:
+            if self._held.get(owner, 0) > time.monotonic():
+                raise Conflict("this domain is being saved or migrated", hint="Start the program again when that is done")
             others = [c for c in self._live.values() if owner and c.owner == owner]
             found = ceiling.refusal(self._ceilings.of(owner), asked, sum(len(c.allocation["vgpus"]) for c in others))
             if found is None:

@@ -131,6 +131,8 @@ def test_a_domain_is_known_over_tcp_by_its_nic(tmp_path, monkeypatch):
     assert again.of("u1") == Ceiling(vgpus=1)
     assert asyncio.run(again.owner(said, "10.0.0.5")) == "u1"
     assert asyncio.run(again.owner(said, "10.0.0.6")) == ""
+    again.put("u2", Ceiling(), ["52:54:00:aa:bb:cc"])
+    assert asyncio.run(again.owner(said, "10.0.0.5")) == "u2", "a NIC is whose it was last"
     again.drop("u1")
     assert ceilings.Ceilings(tmp_path / "ceilings.json").of("u1") == Ceiling()
 
