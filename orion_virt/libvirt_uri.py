@@ -13,7 +13,7 @@ ACCEPTED = "qemu:///system (test:///default for tests)"
 
 
 def chosen(configured: str = "") -> str:
-    """The variable's URI, else the configured one ("": none). Raises ConfigError for a variable that we cannot serve."""
+    """The variable's URI, else the configured one ("": none). Raises ConfigError for one that we cannot serve."""
     uri = os.environ.get(VARIABLE, "")
     why = refusal(uri) if uri else ""
     if why:

@@ -25,5 +25,5 @@ def _show(answer: dict[str, Any]) -> None:
 @output.json_option
 def detach(domains: tuple[str, ...], persistent: bool, every: bool, as_json: bool) -> None:
     """Takes the device from each running DOMAIN; its CUDA programs end."""
-    several.each(several.chosen(domains, every), lambda domain: ask("detach", domain=domain, persistent=persistent), _show,
-                 as_json)
+    chosen = several.chosen(domains, every)
+    several.each(chosen, lambda domain: ask("detach", domain=domain, persistent=persistent), _show, as_json)

@@ -35,10 +35,15 @@ def _of_libvirt(uri: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
         libvirt.registerErrorHandler(lambda *_: None, None)
         connection = libvirt.openReadOnly(uri)
-        found = {d.UUIDString(): definition.parse(d.XMLDesc(0))
-                 for d in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
-        bridges = tuple(network.bridgeName() for network in connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
-                        if "<bridge " in network.XMLDesc(0))
+        found = {
+            d.UUIDString(): definition.parse(d.XMLDesc(0))
+            for d in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        }
+        bridges = tuple(
+            network.bridgeName()
+            for network in connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+            if "<bridge " in network.XMLDesc(0)
+        )
         connection.close()
     except (libvirt.libvirtError, OrionError):
         return {}, ()
@@ -56,9 +61,17 @@ def gather() -> Any:
     uri = libvirt_uri.chosen("qemu:///system" if isinstance(settings, OrionError) else settings.libvirt_uri)
     xml, bridges = _of_libvirt(uri)
     hook = _or_error(source)
-    return Facts(Machine(), settings, _or_error(ask, "status"),
-                 domains if isinstance(domains, OrionError) else domains["domains"], xml, bridges,
-                 None if isinstance(hook, OrionError) else hook, paths.build_id(), os.geteuid() == 0)
+    return Facts(
+        Machine(),
+        settings,
+        _or_error(ask, "status"),
+        domains if isinstance(domains, OrionError) else domains["domains"],
+        xml,
+        bridges,
+        None if isinstance(hook, OrionError) else hook,
+        paths.build_id(),
+        os.geteuid() == 0,
+    )
 
 
 def _name(facts: Any, domain: str) -> str:
@@ -86,7 +99,9 @@ def doctor(domain: str | None, as_json: bool) -> None:
     found = list(checks.examine(facts, name))
     wrong = any(finding.level == "error" for _, finding in found)
     if as_json:
-        output.emit({"findings": [{"check": check, **asdict(finding)} for check, finding in found], "healthy": not wrong})
+        output.emit(
+            {"findings": [{"check": check, **asdict(finding)} for check, finding in found], "healthy": not wrong}
+        )
         sys.exit(wrong)
     for _, finding in found:
         click.echo(f"{MARKS[finding.level]} {finding.domain + ': ' if finding.domain else ''}{finding.text}")

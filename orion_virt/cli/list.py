@@ -10,7 +10,8 @@ import click
 from orion_virt.cli import output
 from orion_virt.cli.control import ask
 
-COLUMNS = ("DOMAIN", "STATE", "DEVICE", "REGION", "SERVER", "GUEST", "VGPUS", "MEMORY", "PROCESSES", "CALLS/S", "COPIES")
+COLUMNS = ("DOMAIN", "STATE", "DEVICE", "REGION", "SERVER", "GUEST", "VGPUS", "MEMORY", "PROCESSES", "CALLS/S",
+           "COPIES")
 
 
 def row(domain: dict[str, Any]) -> tuple[str, ...]:

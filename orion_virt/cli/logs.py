@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 
 from orion_virt import paths
-from orion_virt.cli import output
 from orion_virt.cli.complete import domain_names
 from orion_virt.cli.control import ask
 from orion_virt.errors import Forbidden, NotFound, OrionError
@@ -153,15 +152,25 @@ def _newest(found: Iterator[tuple[Path, str]], lines: int) -> list[tuple[Path, s
 @click.command()
 @click.argument("domain", required=False, shell_complete=domain_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, metavar="N", help="Last lines of each file.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Last lines of each file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 def logs(domain: str | None, follow: bool, lines: int, as_json: bool) -> None:
     """Shows oriond's log; of DOMAIN only what is about it, and the logs of its workers."""
     name, uuid = identify(domain) if domain else ("", "")
     files = Logs(uuid, OfDomain(name, uuid) if domain else lambda _: True)
     if not (paths.log() / "server.log").exists():
-        raise NotFound(f"{paths.log() / 'server.log'} does not exist",
-                       hint="Is log_to_file off in [server-log]? Then: journalctl -u oriond")
+        raise NotFound(
+            f"{paths.log() / 'server.log'} does not exist",
+            hint="Is log_to_file off in [server-log]? Then: journalctl -u oriond",
+        )
     last = _print(_newest(files.fresh(), lines), as_json, None)
     try:
         while follow:

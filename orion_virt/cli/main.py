@@ -44,7 +44,8 @@ def main() -> None:
     """
 
 
-for command in (attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, save, set_domain, show, top):
+for command in (attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, save, set_domain, show,
+                top):
     main.add_command(command)
 
 if __name__ == "__main__":

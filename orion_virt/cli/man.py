@@ -14,9 +14,15 @@ import click
 from orion_virt.cli.status import MEANINGS
 
 # Program -> (module, manual's section).
-PROGRAMS = {"orion-virt": ("main", 1), "orion-check": ("check", 1), "oriond": ("oriond", 8), "orion-controller": ("controller", 8)}
+PROGRAMS = {
+    "orion-virt": ("main", 1),
+    "orion-check": ("check", 1),
+    "oriond": ("oriond", 8),
+    "orion-controller": ("controller", 8),
+}
 VARIABLES = {
-    "ORION_ETC": "server.conf's directory, default /etc/orion.", "ORION_RUN": "Directory of control.sock, default /run/orion.",
+    "ORION_ETC": "server.conf's directory, default /etc/orion.",
+    "ORION_RUN": "Directory of control.sock, default /run/orion.",
     "ORION_LOG": "Directory of the logs, default /var/log/orion.",
     "ORION_LIBVIRT_URI": "Wins over [libvirt] uri; this machine's system libvirt only.",
 }
@@ -74,8 +80,15 @@ def page(program: str) -> str:
     command = importlib.import_module(f"orion_virt.cli.{module}").main
     ctx = click.Context(command, info_name=program)
     what = (command.help or "").strip().splitlines()[0].rstrip(".")
-    lines = [f'.TH "{program.upper()}" {section} "" "orion\\-virt" "orion\\-virt"', ".SH NAME", f"{roff(program)} \\- {roff(what)}",
-             ".SH SYNOPSIS", usage(ctx), ".SH DESCRIPTION", *paragraphs(command.help or "")]
+    lines = [
+        f'.TH "{program.upper()}" {section} "" "orion\\-virt" "orion\\-virt"',
+        ".SH NAME",
+        f"{roff(program)} \\- {roff(what)}",
+        ".SH SYNOPSIS",
+        usage(ctx),
+        ".SH DESCRIPTION",
+        *paragraphs(command.help or ""),
+    ]
     inner = list(subcommands(ctx))
     if inner:
         lines.append(".SH COMMANDS")

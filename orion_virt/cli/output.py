@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+json_option: Callable[[Any], Any] = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document, for programs."
+)
 
 
 def emit(found: Mapping[str, Any]) -> None:

@@ -38,20 +38,25 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
 @click.command(name="set")
 @domain_argument
 @_options
-@click.option("--unset", multiple=True, metavar="NAME", shell_complete=_names,
-              help="Back to the default; can be repeated.")
+@click.option(
+    "--unset", multiple=True, metavar="NAME", shell_complete=_names, help="Back to the default; can be repeated."
+)
 @click.option("--live", is_flag=True, help="Only the running domain, until it is shut down.")
 @click.option("--config", is_flag=True, help="Only the definition, from the next start on.")
 @output.json_option
-def set_domain(domain: str, unset: tuple[str, ...], live: bool, config: bool, as_json: bool, **values: str | None) -> None:
+def set_domain(
+    domain: str, unset: tuple[str, ...], live: bool, config: bool, as_json: bool, **values: str | None
+) -> None:
     """Changes settings of DOMAIN, as `virsh metadata` and `virsh edit` do, and says when each takes effect.
 
     Without --live and --config both the definition and the running domain are changed.
     """
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if not given and not unset:
-        raise click.UsageError(f"nothing to set: name one of {', '.join('--' + n for n in OPTIONS)}, or --unset NAME. "
-                               f"`orion-virt show {domain}` shows the present settings")
+        raise click.UsageError(
+            f"nothing to set: name one of {', '.join('--' + n for n in OPTIONS)}, or --unset NAME. "
+            f"`orion-virt show {domain}` shows the present settings"
+        )
     answer = ask("set", domain=domain, values=given, unset=list(unset), live=live, config=config)
     if as_json:
         output.emit(answer)

@@ -19,12 +19,15 @@ all_option: Callable[[Any], Any] = click.option("--all", "every", is_flag=True, 
 def chosen(domains: Sequence[str], every: bool) -> list[str]:
     """The named domains, each once, or all. Raises UsageError for neither and for both."""
     if every == bool(domains):
-        raise click.UsageError("name the domains, or --all" if not every else "--all and names of domains exclude each other")
+        raise click.UsageError(
+            "name the domains, or --all" if not every else "--all and names of domains exclude each other"
+        )
     return list(ask("names")["names"]) if every else list(dict.fromkeys(domains))
 
 
-def each(domains: Sequence[str], do: Callable[[str], dict[str, Any]], show: Callable[[dict[str, Any]], None],
-         as_json: bool) -> None:
+def each(
+    domains: Sequence[str], do: Callable[[str], dict[str, Any]], show: Callable[[dict[str, Any]], None], as_json: bool
+) -> None:
     """Does and shows each; ends with the status of the first error, all of which are on stderr."""
     done: list[dict[str, Any]] = []
     status = 0

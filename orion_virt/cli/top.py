@@ -44,18 +44,31 @@ def row(process: dict[str, Any]) -> tuple[str, ...]:
     limit = sum(d["memory_bytes"] for d in process["devices"])
     one = process | {"processes": 1, "vgpus": len(process["devices"]), "used_bytes": used, "memory_bytes": limit}
     vgpus, memory, _, calls, copies = listing.usage(one)
-    return (process["name"], str(process["pid"]), process["comm"], vgpus, memory, f"{process['busy_percent']}%", calls, copies,
-            _clock(process["seconds"]))
+    return (
+        process["name"],
+        str(process["pid"]),
+        process["comm"],
+        vgpus,
+        memory,
+        f"{process['busy_percent']}%",
+        calls,
+        copies,
+        _clock(process["seconds"]),
+    )
 
 
 def picture(found: dict[str, Any]) -> list[str]:
     """Lines for people."""
     total = found["total"]
-    lines = [f"GPU {i} {gpu['name']}: {gpu['busy_percent']}% busy, {gpu['total_bytes'] >> 20} MiB"
-             for i, gpu in enumerate(found["gpus"])]
-    lines.append(f"{total['processes']} processes, {total['vgpus']} of {len(found['gpus']) * found['vgpu_count']} vGPUs, "
-                 f"{total['used_bytes'] >> 20} of {total['memory_bytes'] >> 20} MiB, {total['calls_per_second']} calls/s, "
-                 f"{total['bytes_per_second'] / 1e6:.1f} MB/s")
+    lines = [
+        f"GPU {i} {gpu['name']}: {gpu['busy_percent']}% busy, {gpu['total_bytes'] >> 20} MiB"
+        for i, gpu in enumerate(found["gpus"])
+    ]
+    lines.append(
+        f"{total['processes']} processes, {total['vgpus']} of {len(found['gpus']) * found['vgpu_count']} vGPUs, "
+        f"{total['used_bytes'] >> 20} of {total['memory_bytes'] >> 20} MiB, {total['calls_per_second']} calls/s, "
+        f"{total['bytes_per_second'] / 1e6:.1f} MB/s"
+    )
     return [*lines, "", *output.table([COLUMNS, *map(row, found["processes"])]).splitlines()]
 
 

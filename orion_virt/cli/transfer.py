@@ -28,9 +28,14 @@ def held(domain: str, force: bool) -> Iterator[dict[str, Any]]:
     QEMU does not see, so that what it saves would fit nothing. Raises Conflict where there are some and not `force`."""
     answer = ask("hold", domain=domain, seconds=HOLD_SECONDS, force=force)
     if answer["state"] != "running":
-        raise Conflict(f"{answer['domain']} is not running", hint="Only a running domain can be saved or migrated with its memory")
+        raise Conflict(
+            f"{answer['domain']} is not running", hint="Only a running domain can be saved or migrated with its memory"
+        )
     for process in answer["ended"]:
-        click.echo(f"ended: {process['comm']} (pid {process['pid']} in the guest); its CUDA calls fail with error 46 from now on")
+        click.echo(
+            f"ended: {process['comm']} (pid {process['pid']} in the guest); its CUDA calls fail with error 46 from now "
+            "on"
+        )
     done = threading.Event()
     renewer = threading.Thread(target=_renew, args=(answer["uuid"], done), daemon=True)
     renewer.start()
@@ -56,7 +61,9 @@ def virsh(uri: str, *arguments: str) -> None:
     except FileNotFoundError:
         raise NotFound("virsh is not installed", hint="Install libvirt-clients") from None
     if status:
-        click.echo("The domain is where it was. CUDA programs can start in it again; those that were ended stay so.", err=True)
+        click.echo(
+            "The domain is where it was. CUDA programs can start in it again; those that were ended stay so.", err=True
+        )
         sys.exit(1)
 
 
@@ -68,13 +75,16 @@ def virsh(uri: str, *arguments: str) -> None:
 def save(domain: str, file: str | None, force: bool, **more: Any) -> None:
     """Saves the running DOMAIN for its next start (virsh managedsave), or to a file (virsh save).
 
-    What is on the GPU is not saved: DOMAIN's CUDA processes end. With --force they are ended, else that is refused. After
-    the restore the domain has a new region identity; new programs work at once. Settings, which are in the metadata, stay.
+    What is on the GPU is not saved: DOMAIN's CUDA processes end. With --force they are ended, else that is refused.
+    After the restore the domain has a new region identity; new programs work at once. Settings, which are in the
+    metadata, stay.
     """
     with held(domain, force) as answer:
         words = ["save", answer["domain"], file] if file else ["managedsave", answer["domain"]]
         virsh(answer["uri"], *words, *more["virsh"])
-    click.echo(f"{answer['domain']} is saved. Programs that used CUDA get error 46 after the restore; start them again.")
+    click.echo(
+        f"{answer['domain']} is saved. Programs that used CUDA get error 46 after the restore; start them again."
+    )
 
 
 @click.command()
@@ -83,13 +93,15 @@ def save(domain: str, file: str | None, force: bool, **more: Any) -> None:
 @force_option
 @virsh_arguments
 def migrate(domain: str, destination: str, force: bool, **more: Any) -> None:
-    """Migrates the running DOMAIN live to DESTINATION, a libvirt URI such as qemu+ssh://HOST/system (virsh migrate --live).
+    """Migrates the running DOMAIN live to DESTINATION, a libvirt URI such as qemu+ssh://HOST/system.
 
-    What is on the GPU does not move: DOMAIN's CUDA processes end. With --force they are ended, else that is refused. On
-    DESTINATION orion-virt must be installed, hook and oriond: there the domain uses that host's GPUs. Without them it runs,
-    and CUDA programs in it find no device.
+    It is virsh migrate --live. What is on the GPU does not move: DOMAIN's CUDA processes end. With --force they are
+    ended, else that is refused. On DESTINATION orion-virt must be installed, hook and oriond: there the domain uses
+    that host's GPUs. Without them it runs, and CUDA programs in it find no device.
     """
     with held(domain, force) as answer:
         virsh(answer["uri"], "migrate", "--live", answer["domain"], destination, *more["virsh"])
-    click.echo(f"{answer['domain']} runs at {destination}, on that host's GPUs. Programs that used CUDA before get error 46; start "
-               "them again.")
+    click.echo(
+        f"{answer['domain']} runs at {destination}, on that host's GPUs. Programs that used CUDA before get error 46; "
+        "start them again."
+    )

@@ -10,9 +10,22 @@ from orion_virt.doctor.facts import Facts, Finding
 
 Check = Callable[[Facts], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
-    host.configuration, host.daemon, host.controller, host.libvirt, host.hook, host.shared_memory, host.huge_pages,
-    files.qemu_group, files.region_files, files.apparmor, files.selinux,
-    guests.problems, guests.device, guests.mapping, guests.processes, firewall.firewall,
+    host.configuration,
+    host.daemon,
+    host.controller,
+    host.libvirt,
+    host.hook,
+    host.shared_memory,
+    host.huge_pages,
+    files.qemu_group,
+    files.region_files,
+    files.apparmor,
+    files.selinux,
+    guests.problems,
+    guests.device,
+    guests.mapping,
+    guests.processes,
+    firewall.firewall,
 )
 
 

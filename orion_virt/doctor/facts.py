@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What checks look at and what they find. Files and programs are reached through Machine, so that tests can have their own."""
+"""What checks look at and find. Files and programs are reached through Machine, so that tests have their own."""
 
 from __future__ import annotations
 
@@ -47,8 +47,6 @@ class Machine:
 
     def label(self, name: str) -> str:
         """A file's SELinux label."""
-        import os
-
         try:
             return os.getxattr(self.path(name), "security.selinux").decode().rstrip("\0")
         except OSError:
@@ -57,8 +55,9 @@ class Machine:
     def run(self, argv: Sequence[str]) -> str | None:
         """What a program prints; None where it is not installed, fails or hangs."""
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
-                                  stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=RUN_SECONDS, check=False, stdin=subprocess.DEVNULL
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout if done.returncode == 0 else None

@@ -26,18 +26,24 @@ def qemu_group(facts: Facts) -> Iterator[Finding]:
     name = facts.settings.shm_group_name
     entry = next((fields for fields in _lines(facts, "/etc/group") if fields[0] == name), None)
     if entry is None:
-        yield Finding(ERROR, f"group {name} ([server-shm] shm_group_name) does not exist: QEMU cannot open regions",
-                      "name QEMU's group there; `ps -o group,supgrp -C qemu-system-x86_64` of a running domain shows it")
+        yield Finding(
+            ERROR,
+            f"group {name} ([server-shm] shm_group_name) does not exist: QEMU cannot open regions",
+            "name QEMU's group there; `ps -o group,supgrp -C qemu-system-x86_64` of a running domain shows it",
+        )
         return
     gid, members = entry[2], {m for m in entry[3].split(",") if m}
     members |= {fields[0] for fields in _lines(facts, "/etc/passwd") if fields[3] == gid}
     yield from _qemu_is_in(facts, name, int(gid))
     people = sorted(members - set(QEMU_USERS))
     if people:
-        yield Finding(WARNING, f"{', '.join(people)} {'is a member' if len(people) == 1 else 'are members'} of group {name}, "
-                      "so they can read and write the region of every domain",
-                      "; ".join(f"gpasswd -d {person} {name}" for person in people)
-                      + ", or name a group in shm_group_name that only QEMU has")
+        yield Finding(
+            WARNING,
+            f"{', '.join(people)} {'is a member' if len(people) == 1 else 'are members'} of group {name}, "
+            "so they can read and write the region of every domain",
+            "; ".join(f"gpasswd -d {person} {name}" for person in people)
+            + ", or name a group in shm_group_name that only QEMU has",
+        )
     else:
         yield Finding(OK, f"group {name} of the regions has no members but QEMU")
 
@@ -51,8 +57,11 @@ def _qemu_is_in(facts: Facts, name: str, gid: int) -> Iterator[Finding]:
             continue
         groups = {int(g) for key in ("Gid", "Groups") for g in fields.get(key, "").split()}
         if gid not in groups and "0" not in fields.get("Uid", "").split()[1:2]:
-            yield Finding(ERROR, f"QEMU (pid {entry.parent.name}) is not in group {name}: it cannot open its region",
-                          f"usermod -aG {name} of QEMU's user and start the domain again, or correct shm_group_name")
+            yield Finding(
+                ERROR,
+                f"QEMU (pid {entry.parent.name}) is not in group {name}: it cannot open its region",
+                f"usermod -aG {name} of QEMU's user and start the domain again, or correct shm_group_name",
+            )
         return
 
 
@@ -71,8 +80,11 @@ def region_files(facts: Facts) -> Iterator[Finding]:
             yield Finding(ERROR, text, fix)
         if facts.known and path.name.removeprefix("orion-") not in known:
             wrong = True
-            yield Finding(WARNING, f"{name} is no region that oriond knows: left over, or of a domain that was started without "
-                          "the hook", f"if no QEMU has it open (fuser {name}): rm {name}; else power-cycle the domain")
+            yield Finding(
+                WARNING,
+                f"{name} is no region that oriond knows: left over, or of a domain that was started without the hook",
+                f"if no QEMU has it open (fuser {name}): rm {name}; else power-cycle the domain",
+            )
     if not wrong:
         yield Finding(OK, "region files have the right owner and mode")
 
@@ -82,7 +94,10 @@ def _faults(name: str, info: os.stat_result, gid: int) -> Iterator[tuple[str, st
         yield f"{name} is no file: somebody planted it", f"rm -r {name}"
         return
     if info.st_uid != 0:
-        yield f"{name} belongs to uid {info.st_uid}, who can replace it", "shut its domain down and start it again, with the hook"
+        yield (
+            f"{name} belongs to uid {info.st_uid}, who can replace it",
+            "shut its domain down and start it again, with the hook",
+        )
     if gid >= 0 and info.st_gid != gid:
         yield f"{name} is of group {info.st_gid}, QEMU's is {gid}", f"chgrp {gid} {name}"
     if stat.S_IMODE(info.st_mode) != 0o660:
@@ -104,8 +119,12 @@ def apparmor(facts: Facts) -> Iterator[Finding]:
         if re.search(rf'^\s*"?{re.escape(region)}"?\s+\w*rw', rules, re.M):
             yield Finding(OK, "its AppArmor profile covers its region", domain=domain["name"])
         else:
-            yield Finding(ERROR, f"its AppArmor profile does not cover {region}: QEMU is refused its memory",
-                          f"echo '  \"{region}\" rwk,' >> {file}.files && apparmor_parser -r {file}", domain["name"])
+            yield Finding(
+                ERROR,
+                f"its AppArmor profile does not cover {region}: QEMU is refused its memory",
+                f"echo '  \"{region}\" rwk,' >> {file}.files && apparmor_parser -r {file}",
+                domain["name"],
+            )
 
 
 def selinux(facts: Facts) -> Iterator[Finding]:
@@ -120,5 +139,9 @@ def selinux(facts: Facts) -> Iterator[Finding]:
         if any(kind in label for kind in SELINUX_TYPES):
             yield Finding(OK, f"SELinux label of its region: {label}", domain=domain["name"])
         else:
-            yield Finding(ERROR, f"SELinux label of {region} is {label or 'unknown'}: QEMU is refused its memory",
-                          f"chcon -t svirt_image_t -l s0 {region}", domain["name"])
+            yield Finding(
+                ERROR,
+                f"SELinux label of {region} is {label or 'unknown'}: QEMU is refused its memory",
+                f"chcon -t svirt_image_t -l s0 {region}",
+                domain["name"],
+            )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the host's packet filter lets guests reach oriond and the controller, and the exact command that lets them."""
+"""Whether the host's packet filter lets guests reach oriond and the controller, and the command that lets them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ def firewall(facts: Facts) -> Iterator[Finding]:
             found.setdefault(way, []).append(domain["name"])
     ports = (facts.settings.listen_port, configs.DEFAULT_CONTROLLER_PORT)
     if not found:
-        found = {Way(device, address, port): [] for address, device in devices.items() if device in facts.bridges
-                 and not address.startswith("fe80:") for port in ports}
+        found = {
+            Way(device, address, port): []
+            for address, device in devices.items()
+            if device in facts.bridges and not address.startswith("fe80:")
+            for port in ports
+        }
     if not found:
         return
     rules = _rules(facts.machine)
@@ -34,10 +38,17 @@ def firewall(facts: Facts) -> Iterator[Finding]:
     for way, names in sorted(found.items(), key=lambda item: (item[0].address, item[0].port)):
         place = next((place for one in rules if (place := one.stops(way)) is not None), None)
         if place is None:
-            yield Finding(OK, f"the packet filter lets guests reach {configs.join_addr(way.address, way.port)} by {way.device}")
+            yield Finding(
+                OK, f"the packet filter lets guests reach {configs.join_addr(way.address, way.port)} by {way.device}"
+            )
         else:
-            yield Finding(ERROR, f"the packet filter ({place.family} {place.table}, chain {place.chain}) keeps {', '.join(names) or 'guests'} "
-                          f"from {configs.join_addr(way.address, way.port)}", remedy(facts.machine, way, place))
+            yield Finding(
+                ERROR,
+                f"the packet filter ({place.family} {place.table}, chain {place.chain}) keeps "
+                f"{', '.join(names) or 'guests'} "
+                f"from {configs.join_addr(way.address, way.port)}",
+                remedy(facts.machine, way, place),
+            )
 
 
 def _devices(machine: Machine) -> dict[str, str]:
@@ -99,11 +110,15 @@ def remedy(machine: Machine, way: Way, place: Place) -> str:
     if (machine.run(["firewall-cmd", "--state"]) or "").strip() == "running":
         zone = (machine.run(["firewall-cmd", f"--get-zone-of-interface={way.device}"]) or "").strip()
         zone = zone or (machine.run(["firewall-cmd", "--get-default-zone"]) or "public").strip()
-        return (f"firewall-cmd --permanent --zone={zone} --add-rich-rule='rule family=\"{family}\" destination "
-                f"address=\"{way.address}\" port port=\"{way.port}\" protocol=\"tcp\" accept' && firewall-cmd --reload")
+        return (
+            f'firewall-cmd --permanent --zone={zone} --add-rich-rule=\'rule family="{family}" destination '
+            f'address="{way.address}" port port="{way.port}" protocol="tcp" accept\' && firewall-cmd --reload'
+        )
     if "Status: active" in (machine.run(["ufw", "status"]) or ""):
         return f"ufw allow in on {way.device} to {way.address} port {way.port} proto tcp"
     if place.table == "filter" and place.chain == "INPUT":
         return f"ip{v6}tables -I INPUT -i {way.device} -d {way.address} -p tcp --dport {way.port} -j ACCEPT"
-    return (f"nft insert rule {place.family} {place.table} {place.chain} iifname \"{way.device}\" ip{v6} daddr {way.address} "
-            f"tcp dport {way.port} accept")
+    return (
+        f'nft insert rule {place.family} {place.table} {place.chain} iifname "{way.device}" ip{v6} daddr {way.address} '
+        f"tcp dport {way.port} accept"
+    )

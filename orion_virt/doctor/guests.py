@@ -42,14 +42,20 @@ def _no_device(domain: dict[str, Any], xml: etree._Element | None) -> tuple[str,
     if definition.machine(xml) == "q35" and not definition.has_pci_bridge(xml):
         return "q35 without a PCI bridge has no slot that takes it while it runs", again
     if definition.machine(xml) == "pc" and len(used_slots(xml)) >= I440FX_SLOTS - 1:  # slot 0 is the host bridge
-        return "no free PCI slot", f"remove a device or add a pci-bridge controller (virsh edit {domain['name']}), then {POWER_CYCLE}"
+        return (
+            "no free PCI slot",
+            f"remove a device or add a pci-bridge controller (virsh edit {domain['name']}), then {POWER_CYCLE}",
+        )
     return "it can be plugged in now", f"orion-virt attach {domain['name']}"
 
 
 def used_slots(xml: etree._Element) -> set[str]:
     """Slots of PCI bus 0."""
-    return {a.get("slot", "") for a in xml.iterfind("devices//address[@type='pci']") if int(a.get("bus", "0"), 0) == 0
-            and int(a.get("slot", "0"), 0)}
+    return {
+        a.get("slot", "")
+        for a in xml.iterfind("devices//address[@type='pci']")
+        if int(a.get("bus", "0"), 0) == 0 and int(a.get("slot", "0"), 0)
+    }
 
 
 def mapping(facts: Facts) -> Iterator[Finding]:
@@ -60,19 +66,29 @@ def mapping(facts: Facts) -> Iterator[Finding]:
         if xml is None or domain["device"] != "live":
             continue
         if secure_boot(xml):
-            yield Finding(WARNING, "boots with Secure Boot: a locked-down kernel does not let programs map the device, they go "
-                          "the slower way over TCP", f"switch Secure Boot off: virsh edit {domain['name']}, then {POWER_CYCLE}",
-                          domain["name"])
+            yield Finding(
+                WARNING,
+                "boots with Secure Boot: a locked-down kernel does not let programs map the device, they go "
+                "the slower way over TCP",
+                f"switch Secure Boot off: virsh edit {domain['name']}, then {POWER_CYCLE}",
+                domain["name"],
+            )
         if amd and xml.get("type") == "kvm":
-            yield Finding(INFO, "on AMD's processors the guest's own page attributes count, so that the region may be uncached there",
-                          "in the guest: compare ORION_BAR=wc", domain["name"])
+            yield Finding(
+                INFO,
+                "on AMD's processors the guest's own page attributes count, so that the region may be uncached there",
+                "in the guest: compare ORION_BAR=wc",
+                domain["name"],
+            )
 
 
 def secure_boot(xml: etree._Element) -> bool:
     """By the loader, or by libvirt's choice of a firmware."""
     loader = xml.find("os/loader")
     feature = xml.find("os/firmware/feature[@name='secure-boot']")
-    return (loader is not None and loader.get("secure") == "yes") or (feature is not None and feature.get("enabled") == "yes")
+    return (loader is not None and loader.get("secure") == "yes") or (
+        feature is not None and feature.get("enabled") == "yes"
+    )
 
 
 def processes(facts: Facts) -> Iterator[Finding]:
@@ -83,11 +99,19 @@ def processes(facts: Facts) -> Iterator[Finding]:
         who = f"{channel['comm']} (pid {channel['pid']} there)"
         name = names.get(channel["domain"], channel["domain"] or channel["peer"])
         if facts.build and channel.get("build") and _commit(channel["build"]) != _commit(facts.build):
-            yield Finding(WARNING, f"{who} has client build {channel['build']}, the host {facts.build}",
-                          "install this host's install-client there", name)
+            yield Finding(
+                WARNING,
+                f"{who} has client build {channel['build']}, the host {facts.build}",
+                "install this host's install-client there",
+                name,
+            )
         if channel["transport"] == "tcp" and channel["domain"] in live:
-            yield Finding(WARNING, f"{who} goes over TCP although the domain has a device",
-                          "its stderr says why: group orion (a new login), Secure Boot, or a device without an address", name)
+            yield Finding(
+                WARNING,
+                f"{who} goes over TCP although the domain has a device",
+                "its stderr says why: group orion (a new login), Secure Boot, or a device without an address",
+                name,
+            )
 
 
 def _commit(build: str) -> str:

@@ -34,10 +34,16 @@ def daemon(facts: Facts) -> Iterator[Finding]:
         return
     running = str(facts.status.get("build", ""))
     if facts.build and running != facts.build:
-        yield Finding(WARNING, f"oriond runs build {running or 'unknown'}, {facts.build} is installed",
-                      "systemctl restart oriond (running CUDA programs get error 46)")
-    yield Finding(OK, f"oriond runs (pid {facts.status['pid']}), {len(facts.status['gpus'])} "
-                      f"{'simulated ' if facts.status['simulated'] else ''}GPU")
+        yield Finding(
+            WARNING,
+            f"oriond runs build {running or 'unknown'}, {facts.build} is installed",
+            "systemctl restart oriond (running CUDA programs get error 46)",
+        )
+    yield Finding(
+        OK,
+        f"oriond runs (pid {facts.status['pid']}), {len(facts.status['gpus'])} "
+        f"{'simulated ' if facts.status['simulated'] else ''}GPU",
+    )
 
 
 def controller(facts: Facts) -> Iterator[Finding]:
@@ -48,8 +54,11 @@ def controller(facts: Facts) -> Iterator[Finding]:
     if facts.known["registered"]:
         yield Finding(OK, f"registered with the controller at {addr}")
     else:
-        yield Finding(ERROR, f"oriond is not registered with a controller at {addr}: no program gets a vGPU",
-                      "start orion-controller there, or oriond --with-controller, or correct [controller] controller_addr")
+        yield Finding(
+            ERROR,
+            f"oriond is not registered with a controller at {addr}: no program gets a vGPU",
+            "start orion-controller there, or oriond --with-controller, or correct [controller] controller_addr",
+        )
 
 
 def hook(facts: Facts) -> Iterator[Finding]:
@@ -57,8 +66,12 @@ def hook(facts: Facts) -> Iterator[Finding]:
     text = facts.machine.read(HOOK)
     install = "orion-virt hook install"
     if text is None:
-        yield Finding(WARNING, f"{HOOK} is not installed: QEMU makes region files itself, with everybody's read access, "
-                      "and oriond does not use them", install)
+        yield Finding(
+            WARNING,
+            f"{HOOK} is not installed: QEMU makes region files itself, with everybody's read access, "
+            "and oriond does not use them",
+            install,
+        )
         return
     path = facts.machine.path(HOOK)
     if not path.stat().st_mode & 0o100:
@@ -75,10 +88,15 @@ def _hook_finds_package(facts: Facts, install: str) -> Iterator[Finding]:
     package = found.get("ORION_PYTHONPATH", "")
     group = found.get("ORION_QEMU_GROUP", "kvm")
     if not package or not (facts.machine.path(package) / "orion_virt" / "hook" / "qemu.py").exists():
-        yield Finding(ERROR, f"{HOOK_ENV} names no directory with our package (ORION_PYTHONPATH={package or 'missing'})", install)
+        yield Finding(
+            ERROR, f"{HOOK_ENV} names no directory with our package (ORION_PYTHONPATH={package or 'missing'})", install
+        )
     elif group != facts.settings.shm_group_name:
-        yield Finding(ERROR, f"the hook gives regions to group {group}, server.conf to {facts.settings.shm_group_name}",
-                      f"set ORION_QEMU_GROUP={facts.settings.shm_group_name} in {HOOK_ENV}")
+        yield Finding(
+            ERROR,
+            f"the hook gives regions to group {group}, server.conf to {facts.settings.shm_group_name}",
+            f"set ORION_QEMU_GROUP={facts.settings.shm_group_name} in {HOOK_ENV}",
+        )
     else:
         yield Finding(OK, "the hook is installed and of this version")
 
@@ -102,8 +120,11 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
         yield Finding(ERROR, f"{base} is {what}, regions need a tmpfs", f"mount -t tmpfs -o mode=1777 tmpfs {base}")
         return
     if base != "/dev/shm" and facts.settings.libvirt_attach != "off":
-        yield Finding(ERROR, f"[server-shm] shm_path_base is {base}: libvirt's <shmem> knows /dev/shm only",
-                      "remove shm_path_base from server.conf")
+        yield Finding(
+            ERROR,
+            f"[server-shm] shm_path_base is {base}: libvirt's <shmem> knows /dev/shm only",
+            "remove shm_path_base from server.conf",
+        )
     room = _statvfs(facts, base)
     if room is None:
         return
@@ -111,12 +132,19 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
     used, budget = facts.known.get("shm_used_mib", 0) * MIB, facts.known.get("shm_budget_mib", 0) * MIB
     bigger = f"mount -o remount,size={2 * max(total, used) // MIB}m {base} (and the same in /etc/fstab)"
     if budget > total:
-        yield Finding(ERROR, f"[server-shm] shm_budget is {budget // MIB} MiB, {base} has {total // MIB}: VMs may crash", bigger)
+        yield Finding(
+            ERROR, f"[server-shm] shm_budget is {budget // MIB} MiB, {base} has {total // MIB}: VMs may crash", bigger
+        )
     elif free < LOW_BYTES:
-        yield Finding(ERROR, f"{base} has {free // MIB} MiB left of {total // MIB}: programs get no shared memory", bigger)
+        yield Finding(
+            ERROR, f"{base} has {free // MIB} MiB left of {total // MIB}: programs get no shared memory", bigger
+        )
     elif budget and used + 128 * MIB > budget:
-        yield Finding(WARNING, f"regions use {used // MIB} of {budget // MIB} MiB: the next domain gets a small one or none",
-                      f"raise [server-shm] shm_budget, or {bigger}")
+        yield Finding(
+            WARNING,
+            f"regions use {used // MIB} of {budget // MIB} MiB: the next domain gets a small one or none",
+            f"raise [server-shm] shm_budget, or {bigger}",
+        )
     else:
         regions = f"regions use {used // MIB} of {budget // MIB} MiB, " if budget else ""
         yield Finding(OK, f"{base}: {regions}{free // MIB} of {total // MIB} MiB are free")
@@ -135,7 +163,10 @@ def huge_pages(facts: Facts) -> Iterator[Finding]:
     text = facts.machine.read(THP) or ""
     chosen = text.partition("[")[2].partition("]")[0]
     if chosen in ("never", "deny"):
-        yield Finding(INFO, "regions have pages of 4 KiB (transparent huge pages of shared memory are off)",
-                      f"echo within_size > {shlex.quote(THP)}")
+        yield Finding(
+            INFO,
+            "regions have pages of 4 KiB (transparent huge pages of shared memory are off)",
+            f"echo within_size > {shlex.quote(THP)}",
+        )
     elif chosen:
         yield Finding(OK, f"transparent huge pages of shared memory: {chosen}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a packet filter stops a guest's first packet to us: follows the kernel's rules, from `nft -j` or `iptables-save`.
+"""Where a packet filter stops a guest's first packet to us, by the kernel's rules: `nft -j` or `iptables-save`.
 
 A rule that matches on what is not known of such a packet (its source, a mark, a rate) is passed over.
 """
@@ -66,8 +66,13 @@ class Nft:
                 if (body.get("family"), body.get("table")) in without:
                     continue
                 if kind == "chain":
-                    self._chains[_key(body, "name")] = _Chain([], body.get("hook", ""), body.get("type", ""),
-                                                              int(body.get("prio", 0)), body.get("policy", ACCEPT))
+                    self._chains[_key(body, "name")] = _Chain(
+                        [],
+                        body.get("hook", ""),
+                        body.get("type", ""),
+                        int(body.get("prio", 0)),
+                        body.get("policy", ACCEPT),
+                    )
                 elif kind in ("set", "map"):
                     self._sets[_key(body, "name")] = body.get("elem", [])
                 elif kind == "rule":
@@ -76,8 +81,11 @@ class Nft:
     def stops(self, way: Way) -> Place | None:
         """The first base chain in whose course the packet is dropped."""
         families = ("inet", "ip6" if way.is_v6 else "ip")
-        base = [(key, chain) for key, chain in self._chains.items()
-                if key[0] in families and chain.hook == "input" and chain.kind == "filter"]
+        base = [
+            (key, chain)
+            for key, chain in self._chains.items()
+            if key[0] in families and chain.hook == "input" and chain.kind == "filter"
+        ]
         for key, chain in sorted(base, key=lambda item: item[1].priority):
             verdict = self._run(key, way, 0)
             if verdict == DROP or (verdict in (GO_ON, RETURN) and chain.policy == DROP):
@@ -113,7 +121,7 @@ class Nft:
         return GO_ON
 
     def _verdict(self, key: tuple[str, str, str], name: str, body: Any, way: Way, depth: int) -> str:
-        """"" for a statement that is none, or a chain that came back."""
+        """ "" for a statement that is none, or a chain that came back."""
         if name in (ACCEPT, RETURN):
             return name
         if name in (DROP, "reject"):
@@ -174,8 +182,14 @@ def _value(left: Any, way: Way) -> Any:
         raise Unknown
     kind, body = next(iter(left.items()))
     if kind == "meta":
-        known = {"iifname": way.device, "iif": way.device, "l4proto": "tcp", "nfproto": "ipv6" if way.is_v6 else "ipv4",
-                 "protocol": "ip6" if way.is_v6 else "ip", "pkttype": "host"}
+        known = {
+            "iifname": way.device,
+            "iif": way.device,
+            "l4proto": "tcp",
+            "nfproto": "ipv6" if way.is_v6 else "ipv4",
+            "protocol": "ip6" if way.is_v6 else "ip",
+            "pkttype": "host",
+        }
         name = body["key"]
     elif kind == "payload":
         known = {"dport": way.port, "daddr": way.address, "protocol": "tcp", "nexthdr": "tcp"}

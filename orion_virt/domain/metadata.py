@@ -139,6 +139,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 _ACCEPTED = {
     "enabled": "yes or no", "required": "yes or no", "vgpus": "1 to 32", "memory": "MiB, 1 to 16777216",
-    "total": "1 to 1600", "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576", "gateway": "an IP address of this host",
+    "total": "1 to 1600", "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576",
+    "gateway": "an IP address of this host",
 }
 NAMES = tuple(_READERS)

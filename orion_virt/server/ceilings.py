@@ -37,7 +37,9 @@ class Ceilings:
         entry = _Entry(ceiling, tuple(mac.lower() for mac in macs))
         if self._entries.get(uuid) == entry:
             return
-        for other, old in list(self._entries.items()):  # a NIC is whose it was last; a domain may have gone without our seeing it
+        for other, old in list(
+            self._entries.items()
+        ):  # a NIC is whose it was last; a domain may have gone without our seeing it
             if other != uuid and set(old.macs) & set(entry.macs):
                 self._entries[other] = _Entry(old.ceiling, tuple(set(old.macs) - set(entry.macs)))
         self._entries[uuid] = entry
@@ -82,8 +84,9 @@ class Ceilings:
 def neighbour(ip: str) -> str:
     """The link-layer address behind an IP address of this host's networks; "" where it is not known. Blocks."""
     try:
-        done = subprocess.run(["ip", "-j", "neigh", "show", "to", ip], capture_output=True, timeout=NEIGHBOUR_SECONDS,
-                              check=False)
+        done = subprocess.run(
+            ["ip", "-j", "neigh", "show", "to", ip], capture_output=True, timeout=NEIGHBOUR_SECONDS, check=False
+        )
         found = json.loads(done.stdout or b"[]")
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return ""

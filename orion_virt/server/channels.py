@@ -92,8 +92,8 @@ class Channels:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone,
-                          owner=owner)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
+                          self._gone, owner=owner)
         self._live[channel_id] = channel
         return channel
 
@@ -103,7 +103,7 @@ class Channels:
         deadline = time.monotonic() + RELEASE_WAIT_SECONDS
         while True:
             if self._held.get(owner, 0) > time.monotonic():
-                raise Conflict("this domain is being saved or migrated", hint="Start the program again when that is done")
+                raise Conflict("this domain is being saved or migrated", hint="Start the program again after that")
             others = [c for c in self._live.values() if owner and c.owner == owner]
             found = ceiling.refusal(self._ceilings.of(owner), asked, sum(len(c.allocation["vgpus"]) for c in others))
             if found is None:
@@ -160,8 +160,9 @@ class Channels:
         path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
         with contextlib.suppress(OSError):  # no log is no reason to refuse a client
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.write(fd, f"channel {channel.id}: {channel.hello.comm} (pid {channel.hello.pid}, client {channel.hello.build}) of "
-                     f"{'domain ' + channel.owner if channel.owner else channel.peer}\n".encode())  # `orion-virt logs` reads it
+            who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
+            said = channel.hello
+            os.write(fd, f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}\n".encode())
             os.fchown(fd, uid, gid)
             os.close(fd)
         return path

@@ -89,7 +89,8 @@ class Daemon:
         self.accounts = Accounts(config.controller_addr, secret, self._registration)
         self.pool = Pool(inventory.driver_path)
         self.ceilings = Ceilings(paths.state() / "ceilings.json")
-        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session", self.ceilings)
+        sessions = paths.log() / "session"
+        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, sessions, self.ceilings)
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
         self.domains: DomainsPart | None = None
@@ -221,7 +222,7 @@ class Daemon:
             try:
                 await asyncio.wait_for(channel.ended.wait(), 10)
             except asyncio.TimeoutError:
-                raise Unavailable(f"worker {channel.worker.pid} does not end", hint="Look at server.log, try again") from None
+                raise Unavailable(f"worker {channel.worker.pid} does not end", hint="See server.log, try again") from None
 
     # ---- what the controller is told ----
 
@@ -288,7 +289,8 @@ class Daemon:
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
             raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
-        region = self.regions.create(str(request.get("uuid", "")), self.config.region_bytes(True) if size is None else size * MIB)
+        n_bytes = self.config.region_bytes(True) if size is None else size * MIB
+        region = self.regions.create(str(request.get("uuid", "")), n_bytes)
         uuid = region.uuid
         try:
             region.defaults = self._limit(uuid, request)

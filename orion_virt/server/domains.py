@@ -292,11 +292,12 @@ class Domains:
         found = self._host.processes_of(view.uuid)
         if seconds and found and not request.get("force"):
             who = ", ".join(f"{p['comm']} (pid {p['pid']})" for p in found[:8])
-            raise Conflict(f"{len(found)} CUDA process{'' if len(found) == 1 else 'es'} of {view.name} would end: {who}",
+            count = f"{len(found)} CUDA process{'' if len(found) == 1 else 'es'}"
+            raise Conflict(f"{count} of {view.name} would end: {who}",
                            hint="What is on the GPU cannot be saved or migrated. End them first, or say --force")
         await self._host.hold(view.uuid, seconds)
-        return {"domain": view.name, "uuid": view.uuid, "uri": self._uri, "state": "running" if view.active else "shut off",
-                "ended": found if seconds else []}
+        return {"domain": view.name, "uuid": view.uuid, "uri": self._uri,
+                "state": "running" if view.active else "shut off", "ended": found if seconds else []}
 
     async def _set(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "values"?, "unset"?, "live"?, "config"?} -> the settings, and when each change takes effect."""

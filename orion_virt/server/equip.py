@@ -183,7 +183,8 @@ class Equipper:
         region.defaults = metadata.defaults(metadata.read(view.live))
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        ours = found is not None and (header.identity(found), header.defaults(found)) == (region.identity, region.defaults)
+        should = (region.identity, region.defaults)
+        ours = found is not None and (header.identity(found), header.defaults(found)) == should
         if ours and (region.server_addrs, region.controller_addr) == wanted:
             return
         self._regions.prepare_header(view.uuid, addresses, controller)

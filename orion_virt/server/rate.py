@@ -28,5 +28,9 @@ class Rate:
     def describe(self) -> dict[str, Any]:
         """Calls that reached the host, bytes that copies carried; both in all and a second."""
         rates = self._rates if self._clock() - self._at <= STALE_SECONDS else (0.0, 0.0)
-        return {"calls": self._counts[0], "copied_bytes": self._counts[1],
-                "calls_per_second": round(rates[0]), "bytes_per_second": round(rates[1])}
+        return {
+            "calls": self._counts[0],
+            "copied_bytes": self._counts[1],
+            "calls_per_second": round(rates[0]),
+            "bytes_per_second": round(rates[1]),
+        }

@@ -65,8 +65,9 @@ def merged(domain: etree._Element, change: Mapping[str, str | None]) -> dict[str
     try:
         metadata.check(values)
     except ConfigError as error:
-        raise ConfigError(f"nothing is changed: {error.message}",
-                          hint="What is there already and wrong goes with --unset NAME") from None
+        raise ConfigError(
+            f"nothing is changed: {error.message}", hint="What is there already and wrong goes with --unset NAME"
+        ) from None
     return values
 
 

@@ -38,7 +38,8 @@ class Usage:
         look = await self._sensors.look([channel.worker.pid for channel in channels])
         found, loads = [], [0] * self._nr_cards
         for channel in channels:
-            busy = {card: look.load_of(card, channel.worker.pid)[0] for card in {v["card"] for v in channel.allocation["vgpus"]}}
+            cards = {vgpu["card"] for vgpu in channel.allocation["vgpus"]}
+            busy = {card: look.load_of(card, channel.worker.pid)[0] for card in cards}
             found.append(channel.describe() | {"busy_percent": max(busy.values(), default=0)})
             for card, percent in busy.items():
                 loads[card] += percent
@@ -60,7 +61,8 @@ def total(processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sums over processes as ``Channel.describe`` has them."""
     devices = [device for process in processes for device in process["devices"]]
     return {"processes": len(processes), "vgpus": len(devices),
-            "memory_bytes": sum(d["memory_bytes"] for d in devices), "used_bytes": sum(d["used_bytes"] for d in devices),
+            "memory_bytes": sum(d["memory_bytes"] for d in devices),
+            "used_bytes": sum(d["used_bytes"] for d in devices),
             "calls_per_second": sum(p["calls_per_second"] for p in processes),
             "bytes_per_second": sum(p["bytes_per_second"] for p in processes)}
 

@@ -69,10 +69,17 @@ def test_less_is_allowed(limited):
     assert (done.returncode, done.stdout.splitlines()) == (0, ["1 100", "1 100"]), done.stderr
 
 
-@pytest.mark.parametrize(("variables", "reason", "remedy"), [
-    ({"ORION_VGPU": 3}, "3 vGPU asked for, this domain's processes may have 2 each", "Set ORION_VGPU=2 or less"),
-    ({"ORION_GMEM": 501}, "501 MiB of a vGPU asked for, this domain's vGPUs may have 500 MiB each", "Set ORION_GMEM=500 or less"),
-])
+@pytest.mark.parametrize(
+    ("variables", "reason", "remedy"),
+    [
+        ({"ORION_VGPU": 3}, "3 vGPU asked for, this domain's processes may have 2 each", "Set ORION_VGPU=2 or less"),
+        (
+            {"ORION_GMEM": 501},
+            "501 MiB of a vGPU asked for, this domain's vGPUs may have 500 MiB each",
+            "Set ORION_GMEM=500 or less",
+        ),
+    ],
+)
 def test_more_is_refused_with_the_remedy(limited, variables, reason, remedy):
     done = program(limited, **variables)
     assert done.returncode == 1 and "status 2" in done.stderr
@@ -90,8 +97,9 @@ def test_a_client_that_ignores_the_defaults_is_refused(limited):
 
 
 def test_the_total_of_a_domain(limited):
-    first = subprocess.Popen([sys.executable, "-c", PROGRAM], env=limited.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             text=True)
+    first = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=limited.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert [first.stdout.readline() for _ in range(2)] == ["2 500\n"] * 2
     second = program(limited)
     assert second.returncode == 1 and "2 of the 3 that this domain may have are in use" in second.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What doctor says of a packet filter is what the kernel does: real rules and real connections, in namespaces of their own."""
+"""What doctor says of a packet filter is what the kernel does: real rules, real connections, own namespaces."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from orion_virt.config import ServerConfig
 from orion_virt.doctor import firewall
 from orion_virt.doctor.facts import Facts, Machine
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
-              pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed: apt-get install nftables")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+    pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed: apt-get install nftables"),
+]
 
 SETUP = """
 set -e
@@ -116,21 +119,39 @@ def network() -> Iterator[Network]:
 
 def examine(network: Network) -> list[tuple[str, int, bool, str]]:
     """(address, port, reached, fix) as doctor has it."""
-    told = {"name": "vm1", "uuid": "u", "state": "running", "server_addrs": ["192.168.122.1:9960", "[fd00::1]:9960"],
-            "controller_addr": "192.168.122.1:9123"}
+    told = {
+        "name": "vm1",
+        "uuid": "u",
+        "state": "running",
+        "server_addrs": ["192.168.122.1:9960", "[fd00::1]:9960"],
+        "controller_addr": "192.168.122.1:9123",
+    }
     found = list(firewall.firewall(Facts(network, ServerConfig(), {}, [told])))
     ways = [("192.168.122.1", 9123), ("192.168.122.1", 9960), ("fd00::1", 9960)]
     assert len(found) == len(ways), found
     return [(*way, f.level == "ok", f.fix) for way, f in zip(ways, found)]
 
 
-@pytest.mark.parametrize(("tool", "rules", "stopped"), [
-    ("nft", "", 0), ("nft", STRICT, 3), ("nft", ZONES, 3), ("nft", OPEN, 0),
-    ("iptables", "*filter\n:INPUT DROP\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n", 2),
-    ("iptables", "*filter\n:INPUT ACCEPT\n:OWN -\n-A INPUT -i virbr0 -j OWN\n-A OWN -p tcp --dport 22 -j RETURN\n"
-                 "-A OWN -p tcp -j REJECT\nCOMMIT\n", 2)],
-    ids=["none", "strict", "zones", "open", "iptables-policy", "iptables-chain"])
-def test_doctor_says_what_the_kernel_does_and_its_fix_works(network: Network, tool: str, rules: str, stopped: int) -> None:
+@pytest.mark.parametrize(
+    ("tool", "rules", "stopped"),
+    [
+        ("nft", "", 0),
+        ("nft", STRICT, 3),
+        ("nft", ZONES, 3),
+        ("nft", OPEN, 0),
+        ("iptables", "*filter\n:INPUT DROP\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n", 2),
+        (
+            "iptables",
+            "*filter\n:INPUT ACCEPT\n:OWN -\n-A INPUT -i virbr0 -j OWN\n-A OWN -p tcp --dport 22 -j RETURN\n"
+            "-A OWN -p tcp -j REJECT\nCOMMIT\n",
+            2,
+        ),
+    ],
+    ids=["none", "strict", "zones", "open", "iptables-policy", "iptables-chain"],
+)
+def test_doctor_says_what_the_kernel_does_and_its_fix_works(
+    network: Network, tool: str, rules: str, stopped: int
+) -> None:
     network.inside(["nft", "flush", "ruleset"])
     if tool == "nft":
         network.inside(["nft", "-f", "-"], rules)

@@ -29,13 +29,22 @@ sys.stdin.read()
 @pytest.mark.parametrize("transport", ["shm", "tcp"])
 def test_a_process_is_counted(oriond_env, transport):
     env = oriond_env.env if transport == "shm" else oriond_env.tcp_env
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=env | {"ORION_GMEM": "100"}, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env=env | {"ORION_GMEM": "100"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline() == "done\n"
 
     def told():
         found = oriond_env.command("processes")["processes"]
-        return found[0] if found and found[0]["copied_bytes"] >= 4 * BYTES and found[0]["devices"][0]["used_bytes"] else None
+        return (
+            found[0]
+            if found and found[0]["copied_bytes"] >= 4 * BYTES and found[0]["devices"][0]["used_bytes"]
+            else None
+        )
 
     found = host.wait_for(told, 10)
     assert found, oriond_env.command("processes")
@@ -43,7 +52,13 @@ def test_a_process_is_counted(oriond_env, transport):
     assert found["calls"] >= 5 and found["copied_bytes"] == 4 * BYTES
     answer = oriond_env.command("processes")
     assert answer["total"] | {"calls_per_second": 0, "bytes_per_second": 0} == {
-        "processes": 1, "vgpus": 1, "memory_bytes": 100 << 20, "used_bytes": BYTES, "calls_per_second": 0, "bytes_per_second": 0}
+        "processes": 1,
+        "vgpus": 1,
+        "memory_bytes": 100 << 20,
+        "used_bytes": BYTES,
+        "calls_per_second": 0,
+        "bytes_per_second": 0,
+    }
     assert [gpu["name"] for gpu in answer["gpus"]] == ["Orion Simulated GPU"]
     process.communicate()
     assert host.wait_for(lambda: oriond_env.command("processes")["processes"] == [], 10)

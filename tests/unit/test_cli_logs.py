@@ -58,8 +58,14 @@ def test_all_of_server_log(log: Path) -> None:
 
 @pytest.mark.parametrize("name", ["vm1", U1])
 def test_one_domain(log: Path, name: str) -> None:
-    assert run(name) == [f"==> {log}/server.log <==", *ABOUT_VM1, "", f"==> {log}/session/1-1-aa.log <==",
-                         f"channel 1: python3 (pid 42) of domain {U1}", "the driver says"]
+    assert run(name) == [
+        f"==> {log}/server.log <==",
+        *ABOUT_VM1,
+        "",
+        f"==> {log}/session/1-1-aa.log <==",
+        f"channel 1: python3 (pid 42) of domain {U1}",
+        "the driver says",
+    ]
 
 
 def test_for_programs(log: Path) -> None:
@@ -69,6 +75,7 @@ def test_for_programs(log: Path) -> None:
 
 def test_follow(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes later, a session that begins later, and a log that was rotated."""
+
     def append(path: str, text: str) -> None:
         with (log / path).open("a") as file:
             file.write(text)
@@ -78,8 +85,11 @@ def test_follow(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (log / "server.log").write_text("10:08 [INFO] domain vm1: in the new file\n")
 
     steps: list[Callable[[], None]] = [
-        lambda: append("server.log", "10:07 [INFO] domain vm1: half a "), lambda: append("server.log", "line\n"),
-        lambda: append("session/2-3-cc.log", f"of domain {U1}\nlater\n"), rotate]
+        lambda: append("server.log", "10:07 [INFO] domain vm1: half a "),
+        lambda: append("server.log", "line\n"),
+        lambda: append("session/2-3-cc.log", f"of domain {U1}\nlater\n"),
+        rotate,
+    ]
 
     def nap(_: float) -> None:
         if not steps:
@@ -88,7 +98,11 @@ def test_follow(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module.time, "sleep", nap)
     assert [line for line in run("vm1", "-n", "0", "-f") if line and not line.startswith("==>")] == [
-        "10:07 [INFO] domain vm1: half a line", f"of domain {U1}", "later", "10:08 [INFO] domain vm1: in the new file"]
+        "10:07 [INFO] domain vm1: half a line",
+        f"of domain {U1}",
+        "later",
+        "10:08 [INFO] domain vm1: in the new file",
+    ]
 
 
 def test_what_cannot_be_shown(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

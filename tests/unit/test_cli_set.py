@@ -18,8 +18,14 @@ from control_daemon import FakeDaemon
 
 from orion_virt.cli.main import main
 
-ANSWER = {"domain": "vm1", "uuid": "u1", "settings": {"vgpus": "2"}, "next_settings": {"vgpus": "2", "region": "64"},
-          "effects": {"vgpus": "now", "region": "at the next start", "memory": "now"}, "problems": ["something else"]}
+ANSWER = {
+    "domain": "vm1",
+    "uuid": "u1",
+    "settings": {"vgpus": "2"},
+    "next_settings": {"vgpus": "2", "region": "64"},
+    "effects": {"vgpus": "now", "region": "at the next start", "memory": "now"},
+    "problems": ["something else"],
+}
 
 
 @pytest.fixture
@@ -34,11 +40,23 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
 def test_set_asks_and_says_when(daemon: FakeDaemon) -> None:
     done = CliRunner().invoke(main, ["set", "vm1", "--vgpus", "2", "--region", "64", "--unset", "memory", "--config"])
     assert done.exit_code == 0
-    assert daemon.asked == [{"cmd": "set", "domain": "vm1", "values": {"vgpus": "2", "region": "64"}, "unset": ["memory"],
-                             "live": False, "config": True}]
+    assert daemon.asked == [
+        {
+            "cmd": "set",
+            "domain": "vm1",
+            "values": {"vgpus": "2", "region": "64"},
+            "unset": ["memory"],
+            "live": False,
+            "config": True,
+        }
+    ]
     assert done.output.splitlines() == [
-        "vm1: vgpus=2 (at the next start: vgpus=2 region=64)", "  vgpus=2: now", "  region=64: at the next start",
-        "  memory unset: now", "  problem: something else"]
+        "vm1: vgpus=2 (at the next start: vgpus=2 region=64)",
+        "  vgpus=2: now",
+        "  region=64: at the next start",
+        "  memory unset: now",
+        "  problem: something else",
+    ]
     assert json.loads(CliRunner().invoke(main, ["set", "vm1", "--vgpus", "2", "--json"]).output) == ANSWER
 
 
@@ -60,8 +78,13 @@ def test_names_of_domains_are_completed(daemon: FakeDaemon) -> None:
 
 
 def test_completion_is_silent_and_quick_without_oriond(tmp_path: Path) -> None:
-    env = dict(os.environ, ORION_RUN=str(tmp_path), COMP_WORDS="orion-virt show ", COMP_CWORD="2",
-               _ORION_VIRT_COMPLETE="bash_complete")
+    env = dict(
+        os.environ,
+        ORION_RUN=str(tmp_path),
+        COMP_WORDS="orion-virt show ",
+        COMP_CWORD="2",
+        _ORION_VIRT_COMPLETE="bash_complete",
+    )
     argv = [sys.executable, "-c", "import sys; sys.argv = ['orion-virt']; from orion_virt.cli.main import main; main()"]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=20)
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
@@ -76,7 +99,8 @@ def test_scripts(shell: str) -> None:
 
 def test_no_heavy_module_is_loaded_for_a_completion() -> None:
     """Each Tab starts a Python: libvirt and lxml cost more than all the rest."""
-    code = "import sys; import orion_virt.cli.main; sys.exit(any(m in sys.modules for m in ('libvirt', 'lxml', 'asyncio')))"
+    heavy = ("libvirt", "lxml", "asyncio")
+    code = f"import sys, orion_virt.cli.main; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], timeout=20).returncode == 0
 
 
@@ -104,8 +128,16 @@ def test_in_a_real_bash(daemon: FakeDaemon, tmp_path: Path) -> None:
     program = tmp_path / "orion-virt"
     program.write_text(f"#!{sys.executable}\nfrom orion_virt.cli.main import main\nmain()\n")
     program.chmod(0o755)
-    env = dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", PYTHONPATH=str(Path(main.callback.__code__.co_filename).parents[2]))
-    script = ('eval "$(orion-virt completion bash)"; complete -p orion-virt; COMP_WORDS=(orion-virt show vm); COMP_CWORD=2; '
-              '_orion_virt_completion orion-virt; echo "${COMPREPLY[@]}"')
+    env = dict(
+        os.environ,
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        PYTHONPATH=str(Path(main.callback.__code__.co_filename).parents[2]),
+    )
+    script = (
+        'eval "$(orion-virt completion bash)"; complete -p orion-virt; COMP_WORDS=(orion-virt show vm); COMP_CWORD=2; '
+        '_orion_virt_completion orion-virt; echo "${COMPREPLY[@]}"'
+    )
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=30)
-    assert done.stdout.splitlines()[-1] == "vm1 vm2" and "_orion_virt_completion" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "vm1 vm2" and "_orion_virt_completion" in done.stdout, (
+        done.stdout + done.stderr
+    )

@@ -21,9 +21,22 @@ from orion_virt.cli.main import main
 from orion_virt.server import usage
 from orion_virt.server.rate import Rate
 
-PROCESS = {"channel": 1, "domain": "u1", "transport": "shm", "pid": 42, "comm": "python3", "peer": "10.0.0.5", "worker": 7,
-           "devices": [{"gpu": 0, "memory_bytes": 512 << 20, "used_bytes": 100 << 20}] * 2, "seconds": 3725.0, "calls": 10,
-           "copied_bytes": 5, "calls_per_second": 1234, "bytes_per_second": 2500000, "busy_percent": 40}
+PROCESS = {
+    "channel": 1,
+    "domain": "u1",
+    "transport": "shm",
+    "pid": 42,
+    "comm": "python3",
+    "peer": "10.0.0.5",
+    "worker": 7,
+    "devices": [{"gpu": 0, "memory_bytes": 512 << 20, "used_bytes": 100 << 20}] * 2,
+    "seconds": 3725.0,
+    "calls": 10,
+    "copied_bytes": 5,
+    "calls_per_second": 1234,
+    "bytes_per_second": 2500000,
+    "busy_percent": 40,
+}
 OTHER = PROCESS | {"domain": "", "peer": "192.0.2.7", "pid": 43, "busy_percent": 90}
 GPUS = [{"name": "Card", "total_bytes": 8 << 30, "busy_percent": 95}]
 
@@ -33,8 +46,10 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
     monkeypatch.setenv("ORION_RUN", str(tmp_path))
     made = FakeDaemon(tmp_path)
     processes: list[dict[str, Any]] = [PROCESS, OTHER]
-    made.answers = {"names": {"names": ["vm1"], "by_uuid": {"u1": "vm1"}},
-                    "processes": {"processes": processes, "total": usage.total(processes), "gpus": GPUS, "vgpu_count": 4}}
+    made.answers = {
+        "names": {"names": ["vm1"], "by_uuid": {"u1": "vm1"}},
+        "processes": {"processes": processes, "total": usage.total(processes), "gpus": GPUS, "vgpu_count": 4},
+    }
     yield made
     made.close()
 
@@ -74,7 +89,9 @@ def test_it_goes_on_until_interrupted(daemon: FakeDaemon, monkeypatch: pytest.Mo
 
 def test_on_a_terminal_it_is_drawn_over(daemon: FakeDaemon) -> None:
     ours, theirs = pty.openpty()
-    done = subprocess.run([sys.executable, "-m", "orion_virt.cli.main", "top", "--once"], stdout=theirs, timeout=20, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "orion_virt.cli.main", "top", "--once"], stdout=theirs, timeout=20, check=False
+    )
     os.close(theirs)
     text = os.read(ours, 65536).decode()
     os.close(ours)

@@ -54,9 +54,17 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(main, list(words))
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    (["save", "vm1"], ["managedsave", "vm1"]), (["save", "vm1", "--file", "/x", "--", "--verbose"], ["save", "vm1", "/x", "--verbose"]),
-    (["migrate", "vm1", "qemu+ssh://b/system", "--", "--persistent"], ["migrate", "--live", "vm1", "qemu+ssh://b/system", "--persistent"])])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["save", "vm1"], ["managedsave", "vm1"]),
+        (["save", "vm1", "--file", "/x", "--", "--verbose"], ["save", "vm1", "/x", "--verbose"]),
+        (
+            ["migrate", "vm1", "qemu+ssh://b/system", "--", "--persistent"],
+            ["migrate", "--live", "vm1", "qemu+ssh://b/system", "--persistent"],
+        ),
+    ],
+)
 def test_what_virsh_is_told(kit: Kit, words: list[str], told: list[str]) -> None:
     done = run(*words)
     assert done.exit_code == 0, done.output
@@ -66,7 +74,12 @@ def test_what_virsh_is_told(kit: Kit, words: list[str], told: list[str]) -> None
 
 
 def test_processes_are_ended_only_by_force(kit: Kit) -> None:
-    kit.daemon.answers["hold"] = {"ok": False, "error": "1 CUDA process of vm1 would end", "hint": "or say --force", "exit_code": 4}
+    kit.daemon.answers["hold"] = {
+        "ok": False,
+        "error": "1 CUDA process of vm1 would end",
+        "hint": "or say --force",
+        "exit_code": 4,
+    }
     done = run("save", "vm1")
     assert done.exit_code == 4 and "--force" in done.output and kit.noted() == []
     kit.daemon.answers["hold"] = HELD

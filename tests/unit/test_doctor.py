@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each check of `orion-virt doctor`: silent or content on a good host, and what it says on one that is broken in its way."""
+"""Each check of `orion-virt doctor`: content with a good host, and what it says of one that is broken in its way."""
 
 from __future__ import annotations
 
@@ -51,12 +51,24 @@ class Fake(Machine):
 
 
 def domain(**changes: Any) -> dict[str, Any]:
-    return {"name": "vm1", "uuid": UUID, "state": "running", "device": "live", "size_mib": 128, "wanted": True, "reason": "marked",
-            "problems": [], "server_addrs": ["192.168.122.1:9960"], "controller_addr": "192.168.122.1:9123"} | changes
+    return {
+        "name": "vm1",
+        "uuid": UUID,
+        "state": "running",
+        "device": "live",
+        "size_mib": 128,
+        "wanted": True,
+        "reason": "marked",
+        "problems": [],
+        "server_addrs": ["192.168.122.1:9960"],
+        "controller_addr": "192.168.122.1:9123",
+    } | changes
 
 
 def xml(machine: str = "pc", kind: str = "kvm", os_: str = "", devices: str = "") -> etree._Element:
-    return etree.fromstring(f"<domain type='{kind}'><os>{os_}<type machine='{machine}'>hvm</type></os><devices>{devices}</devices></domain>")
+    return etree.fromstring(
+        f"<domain type='{kind}'><os>{os_}<type machine='{machine}'>hvm</type></os><devices>{devices}</devices></domain>"
+    )
 
 
 @pytest.fixture
@@ -66,7 +78,9 @@ def facts(tmp_path: Path) -> Facts:
     machine.write("/etc/group", GROUPS.format(gid=os.getegid()))
     machine.write("/etc/passwd", "root:x:0:0:::\nlibvirt-qemu:x:64055:1:::\nalice:x:1000:1000:::\n")
     machine.write("/proc/mounts", "tmpfs /dev/shm tmpfs rw,nosuid 0 0\n")
-    machine.write("/proc/77/status", f"Name:\tqemu-system-x86\nUid:\t9\t9\t9\t9\nGid:\t9\t9\t9\t9\nGroups:\t9 {os.getegid()}\n")
+    machine.write(
+        "/proc/77/status", f"Name:\tqemu-system-x86\nUid:\t9\t9\t9\t9\nGid:\t9\t9\t9\t9\nGroups:\t9 {os.getegid()}\n"
+    )
     machine.write("/proc/cpuinfo", "vendor_id : GenuineIntel\n")
     machine.write(f"/dev/shm/orion-{UUID}", "", 0o660)
     machine.write(host.HOOK, HOOK, 0o755)
@@ -74,8 +88,18 @@ def facts(tmp_path: Path) -> Facts:
     machine.write("/opt/orion_virt/hook/qemu.py", "")
     machine.write(host.THP, "always [within_size] never")
     source = machine.write("/source", HOOK)
-    status = {"pid": 5, "build": BUILD, "gpus": [1], "simulated": True, "controller_addr": "c:9123", "registered": True,
-              "shm_used_mib": 0, "shm_budget_mib": 1000, "regions": [{"uuid": UUID}], "channels": []}
+    status = {
+        "pid": 5,
+        "build": BUILD,
+        "gpus": [1],
+        "simulated": True,
+        "controller_addr": "c:9123",
+        "registered": True,
+        "shm_used_mib": 0,
+        "shm_budget_mib": 1000,
+        "regions": [{"uuid": UUID}],
+        "channels": [],
+    }
     return Facts(machine, ServerConfig(), status, [domain()], {UUID: xml()}, (), source, BUILD)
 
 
@@ -118,14 +142,25 @@ def test_every_check_is_in_the_list_and_tested() -> None:
 
 
 def test_configuration(facts: Facts) -> None:
-    one(host.configuration(replace(facts, config=ConfigError("server.conf:3: bad", hint="Accepted: 1"))), "error", "server.conf:3")
-    one(host.configuration(replace(facts, config=ServerConfig(warnings=("unknown key x",)))), "warning", "unknown key x")
+    one(
+        host.configuration(replace(facts, config=ConfigError("server.conf:3: bad", hint="Accepted: 1"))),
+        "error",
+        "server.conf:3",
+    )
+    one(
+        host.configuration(replace(facts, config=ServerConfig(warnings=("unknown key x",)))), "warning", "unknown key x"
+    )
 
 
 def test_daemon(facts: Facts) -> None:
     down = replace(facts, status=Unavailable("oriond is not running", hint="Start it"))
     one(host.daemon(down), "error", "not running", "Start it")
-    one(host.daemon(status_with(facts, build="0000000-20250101_000000")), "warning", "0000000-2025", "systemctl restart oriond")
+    one(
+        host.daemon(status_with(facts, build="0000000-20250101_000000")),
+        "warning",
+        "0000000-2025",
+        "systemctl restart oriond",
+    )
     assert list(host.controller(down)) == []
 
 
@@ -134,8 +169,11 @@ def test_controller(facts: Facts) -> None:
 
 
 def test_libvirt(facts: Facts) -> None:
-    one(host.libvirt(replace(facts, domains=Unavailable("no connection to libvirt", hint="systemctl status libvirtd"))), "error",
-        "systemctl status libvirtd")
+    one(
+        host.libvirt(replace(facts, domains=Unavailable("no connection to libvirt", hint="systemctl status libvirtd"))),
+        "error",
+        "systemctl status libvirtd",
+    )
 
 
 def test_hook(facts: Facts) -> None:
@@ -183,7 +221,12 @@ def test_qemu_group(facts: Facts) -> None:
     machine, gid = machine_of(facts), os.getegid()
     machine.write("/etc/group", f"kvm:x:{gid}:libvirt-qemu,bob\n")
     machine.write("/etc/passwd", f"carol:x:1001:{gid}:::\n")
-    one(files.qemu_group(facts), "warning", "bob, carol are members of group kvm", "gpasswd -d bob kvm; gpasswd -d carol kvm")
+    one(
+        files.qemu_group(facts),
+        "warning",
+        "bob, carol are members of group kvm",
+        "gpasswd -d bob kvm; gpasswd -d carol kvm",
+    )
     machine.write("/etc/passwd", "")
     machine.write("/etc/group", f"kvm:x:{gid}:\n")
     machine.write("/proc/77/status", "Name:\tqemu-system-x86\nUid:\t9\t9\t9\t9\nGid:\t9\t9\t9\t9\nGroups:\t9 8\n")
@@ -235,24 +278,50 @@ def test_selinux(facts: Facts) -> None:
 
 
 def test_problems(facts: Facts) -> None:
-    found = one(guests.problems(replace(facts, domains=[domain(state="shut off", problems=["memory='x' is not valid"])])), "warning")
+    found = one(
+        guests.problems(replace(facts, domains=[domain(state="shut off", problems=["memory='x' is not valid"])])),
+        "warning",
+    )
     assert (found.domain, found.text) == ("vm1", "memory='x' is not valid")
 
 
-@pytest.mark.parametrize(("changes", "machine", "devices", "level", "words"), [
-    ({"wanted": False, "reason": "its metadata says enabled='no'"}, "pc", "", "info", "enabled='no'"),
-    ({"device": "defined"}, "pc-q35-7.2", "", "error", "q35 without a PCI bridge"),
-    ({"device": "none"}, "pc-q35-7.2", "", "error", "orion-virt attach vm1, then shut it down"),
-    ({"device": "defined"}, "pc-q35-7.2", "<controller type='pci' model='pcie-to-pci-bridge'/>", "error", "plugged in now"),
-    ({"device": "none"}, "pc", "".join(f"<x><address type='pci' bus='0x00' slot='{i:#04x}'/></x>" for i in range(1, 32)), "error",
-     "no free PCI slot"),
-    ({"device": "none"}, "pc", "<x><address type='pci' bus='0x00' slot='0x01'/></x>", "error", "orion-virt attach vm1")])
+@pytest.mark.parametrize(
+    ("changes", "machine", "devices", "level", "words"),
+    [
+        ({"wanted": False, "reason": "its metadata says enabled='no'"}, "pc", "", "info", "enabled='no'"),
+        ({"device": "defined"}, "pc-q35-7.2", "", "error", "q35 without a PCI bridge"),
+        ({"device": "none"}, "pc-q35-7.2", "", "error", "orion-virt attach vm1, then shut it down"),
+        (
+            {"device": "defined"},
+            "pc-q35-7.2",
+            "<controller type='pci' model='pcie-to-pci-bridge'/>",
+            "error",
+            "plugged in now",
+        ),
+        (
+            {"device": "none"},
+            "pc",
+            "".join(f"<x><address type='pci' bus='0x00' slot='{i:#04x}'/></x>" for i in range(1, 32)),
+            "error",
+            "no free PCI slot",
+        ),
+        (
+            {"device": "none"},
+            "pc",
+            "<x><address type='pci' bus='0x00' slot='0x01'/></x>",
+            "error",
+            "orion-virt attach vm1",
+        ),
+    ],
+)
 def test_device(facts: Facts, changes: dict[str, Any], machine: str, devices: str, level: str, words: str) -> None:
     broken = replace(facts, domains=[domain(**changes)], xml={UUID: xml(machine, devices=devices)})
     one(guests.device(broken), level, words)
 
 
-@pytest.mark.parametrize("os_", ["<loader secure='yes'/>", "<firmware><feature enabled='yes' name='secure-boot'/></firmware>"])
+@pytest.mark.parametrize(
+    "os_", ["<loader secure='yes'/>", "<firmware><feature enabled='yes' name='secure-boot'/></firmware>"]
+)
 def test_mapping(facts: Facts, os_: str) -> None:
     one(guests.mapping(replace(facts, xml={UUID: xml(os_=os_)})), "warning", "Secure Boot", "virsh edit vm1")
     assert list(guests.mapping(replace(facts, xml={UUID: xml(os_="<loader secure='no'/>")}))) == []
@@ -266,7 +335,12 @@ def test_processes(facts: Facts) -> None:
     assert list(guests.processes(status_with(facts, channels=[channel]))) == []
     old = channel | {"build": "1234567-20240101_000000"}
     one(guests.processes(status_with(facts, channels=[old])), "warning", "1234567", "install-client")
-    one(guests.processes(status_with(facts, channels=[channel | {"transport": "tcp"}])), "warning", "over TCP although", "group orion")
+    one(
+        guests.processes(status_with(facts, channels=[channel | {"transport": "tcp"}])),
+        "warning",
+        "over TCP although",
+        "group orion",
+    )
 
 
 def invoke(facts: Facts, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
@@ -275,8 +349,10 @@ def invoke(facts: Facts, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
 
 
 def test_the_command(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = status_with(replace(facts, domains=[domain(problems=["p1"]), domain(name="vm2", uuid="u2", problems=["p2"])]),
-                         registered=False)
+    broken = status_with(
+        replace(facts, domains=[domain(problems=["p1"]), domain(name="vm2", uuid="u2", problems=["p2"])]),
+        registered=False,
+    )
     done = invoke(broken, monkeypatch)
     assert done.exit_code == 1 and "WARNING vm1: p1\n" in done.output and "WARNING vm2: p2\n" in done.output
     assert "ERROR   oriond is not registered" in done.output and "        fix: start orion-controller" in done.output
@@ -286,7 +362,8 @@ def test_the_command(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(invoke(broken, monkeypatch, "--json").output)
     assert found["healthy"] is False
     assert {"check": "controller", "level": "error", "domain": ""}.items() <= next(
-        f for f in found["findings"] if f["level"] == "error").items()
+        f for f in found["findings"] if f["level"] == "error"
+    ).items()
     assert invoke(broken, monkeypatch, "vm9").exit_code == 3
 
 
@@ -301,7 +378,9 @@ def test_gathered_without_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(f"ORION_{name}", str(tmp_path))
     monkeypatch.setenv("ORION_LIBVIRT_URI", "test:///default")
     facts = command.gather()
-    assert isinstance(facts.status, OrionError) and isinstance(facts.domains, OrionError) and facts.xml, "the test driver's domain"
+    assert isinstance(facts.status, OrionError) and isinstance(facts.domains, OrionError) and facts.xml, (
+        "the test driver's domain"
+    )
     done = CliRunner().invoke(main, ["doctor"])
     assert done.exit_code == 1 and "Traceback" not in done.output and "systemctl start oriond" in done.output
     (tmp_path / "server.conf").write_text("[server]\nlisten_port = x\n")

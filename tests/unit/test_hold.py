@@ -49,7 +49,9 @@ def test_a_hold_runs_out(channels: Channels) -> None:
 def test_who_waits_for_a_vgpu_that_comes_back_is_refused_too(channels: Channels) -> None:
     async def scene() -> None:
         ended = asyncio.Event()
-        channel = SimpleNamespace(owner="u1", allocation=ALLOCATION, is_ending=True, ended=ended, stop=lambda reason: None)
+        channel = SimpleNamespace(
+            owner="u1", allocation=ALLOCATION, is_ending=True, ended=ended, stop=lambda reason: None
+        )
         channels._live[1] = channel  # type: ignore[assignment]
         waiting = asyncio.create_task(channels._permit("u1", ALLOCATION))
         await asyncio.sleep(0)

@@ -33,10 +33,14 @@ def test_pages_are_clean(program: str) -> None:
     text = man.page(program)
     assert text.startswith(f'.TH "{program.upper()}"') and ".SH SEE ALSO" in text
     for line in text.splitlines():
-        assert line and (not line.startswith(".") or line.split()[0] in (".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi")), repr(line)
+        assert line and (
+            not line.startswith(".") or line.split()[0] in (".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi")
+        ), repr(line)
         assert "\b" not in line and not line.startswith("'")
     if shutil.which("man") and shutil.which("groff"):
-        done = subprocess.run(["man", "-l", "-E", "UTF-8", "--warnings", "-"], input=text, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["man", "-l", "-E", "UTF-8", "--warnings", "-"], input=text, capture_output=True, text=True, timeout=60
+        )
         assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -46,11 +50,20 @@ def test_what_begins_like_a_request_is_text() -> None:
 
 def test_they_are_written(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "orion_virt.cli.man", str(tmp_path / "man")], check=True, timeout=60)
-    assert sorted(p.name for p in (tmp_path / "man").iterdir()) == ["orion-check.1", "orion-controller.8", "orion-virt.1", "oriond.8"]
+    assert sorted(p.name for p in (tmp_path / "man").iterdir()) == [
+        "orion-check.1",
+        "orion-controller.8",
+        "orion-virt.1",
+        "oriond.8",
+    ]
 
 
 def test_the_reference_has_the_same_statuses() -> None:
-    rows = [line.split("|") for line in REFERENCE.split("\n## Exit statuses\n")[1].split("\n## ")[0].splitlines() if line.startswith("| ")]
+    rows = [
+        line.split("|")
+        for line in REFERENCE.split("\n## Exit statuses\n")[1].split("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ]
     told = {int(row[1]): row[2].partition("(")[0].strip() for row in rows if row[1].strip().isdigit()}
     assert told == MEANINGS
     assert all(meaning in EPILOG for meaning in MEANINGS.values())

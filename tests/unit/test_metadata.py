@@ -21,7 +21,8 @@ def test_absent() -> None:
 
 
 def test_all() -> None:
-    found = metadata.parse(element("enabled='yes' required='yes' vgpus='2' memory='12000' total='3' compute='50' region='128' "
+    found = metadata.parse(element("enabled='yes' required='yes' vgpus='2' memory='12000' total='3' compute='50' "
+                                   "region='128' "
                                    "gateway='192.168.122.1'"))
     assert found == metadata.Settings(True, True, 2, 12000, 3, 50, 128, "192.168.122.1", True)
     assert found.marked
@@ -66,8 +67,8 @@ def parser_takes(name: str, text: str) -> bool:
     return not metadata.parse(metadata.element({name: text})).errors
 
 
-SAMPLES = ["", "0", "1", "2", "32", "33", "100", "101", "1600", "1601", "1048576", "1048577", "16777216", "16777217", "-1", "+1",
-           "1.0", "1e2", "007", " 2 ", "2 2", "²", "yes", "no", " yes ", "Yes", "true", "99999999999999999999", "12G"]
+SAMPLES = ["", "0", "1", "2", "32", "33", "100", "101", "1600", "1601", "1048576", "1048577", "16777216", "16777217",
+           "-1", "+1", "1.0", "1e2", "007", " 2 ", "2 2", "²", "yes", "no", " yes ", "Yes", "true", "99999999999999999999", "12G"]
 ADDRESSES = ["192.168.122.1", "fd00::1", "::", "::ffff:10.0.0.1"]
 
 

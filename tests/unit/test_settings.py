@@ -47,8 +47,12 @@ class Kit:
 
     def __init__(self, directory: Path) -> None:
         (directory / "shm").mkdir()
-        config = ServerConfig(shm_path_base=str(directory / "shm"), shm_group_name="root", libvirt_attach="marked",
-                              shm_budget_bytes=1 << 30)
+        config = ServerConfig(
+            shm_path_base=str(directory / "shm"),
+            shm_group_name="root",
+            libvirt_attach="marked",
+            shm_budget_bytes=1 << 30,
+        )
         self.host = FakeHost(directory)
         self.domains = Domains(config, Regions(config, b"b" * 16, b"", None), self.host)  # type: ignore[arg-type]
         (directory / "node.xml").write_text(NODE)
@@ -126,12 +130,18 @@ def test_what_virsh_wrote_wrong_can_be_repaired(kit: Kit) -> None:
     assert kit.both()[1] == {"memory": "8000"}
 
 
-@pytest.mark.parametrize(("request_", "kind", "words"), [
-    ({"values": {"vgpus": "33"}}, ConfigError, "1 to 32"), ({"values": {"vgpu": "1"}}, ConfigError, "no setting 'vgpu'"),
-    ({"unset": ["vgpu"]}, ConfigError, "no setting 'vgpu'"), ({}, ProtocolError, "nothing to set"),
-    ({"values": {"vgpus": "1"}, "unset": ["vgpus"]}, ConfigError, "both set and unset"),
-    ({"values": ["vgpus"]}, ProtocolError, "nothing to set"),
-    ({"values": {"vgpus": 2, "gateway": "host"}}, ConfigError, "an IP address")])
+@pytest.mark.parametrize(
+    ("request_", "kind", "words"),
+    [
+        ({"values": {"vgpus": "33"}}, ConfigError, "1 to 32"),
+        ({"values": {"vgpu": "1"}}, ConfigError, "no setting 'vgpu'"),
+        ({"unset": ["vgpu"]}, ConfigError, "no setting 'vgpu'"),
+        ({}, ProtocolError, "nothing to set"),
+        ({"values": {"vgpus": "1"}, "unset": ["vgpus"]}, ConfigError, "both set and unset"),
+        ({"values": ["vgpus"]}, ProtocolError, "nothing to set"),
+        ({"values": {"vgpus": 2, "gateway": "host"}}, ConfigError, "an IP address"),
+    ],
+)
 def test_what_is_wrong_changes_nothing(kit: Kit, request_: dict[str, Any], kind: type[OrionError], words: str) -> None:
     with pytest.raises(kind, match=words):
         asyncio.run(kit.domains.commands["set"]({"domain": NAME, **request_}))
@@ -160,9 +170,14 @@ def test_required_and_enabled_of_a_running_domain(kit: Kit) -> None:
     assert answer["effects"] == {"required": settings.NEXT_START, "enabled": settings.NOW}
 
 
-@pytest.mark.parametrize(("live_mib", "config_mib", "when"), [
-    (128, 128, settings.NOW), (None, 128, settings.NEXT_START),
-    (64, 128, settings.NEXT_START + "; the running domain keeps 64 MiB until it is shut down")])
+@pytest.mark.parametrize(
+    ("live_mib", "config_mib", "when"),
+    [
+        (128, 128, settings.NOW),
+        (None, 128, settings.NEXT_START),
+        (64, 128, settings.NEXT_START + "; the running domain keeps 64 MiB until it is shut down"),
+    ],
+)
 def test_region(kit: Kit, live_mib: int | None, config_mib: int, when: str) -> None:
     from test_domain_equip import UUID, xml
 

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 WHERE = "/opt/orion"
 NAME = "settings"
-PROGRAM = '''
-import ctypes, sys
+PROGRAM = """
+import ctypes, sys, time
 cuda = ctypes.CDLL("/opt/orion/libcuda.so.1")
 def must(status):
     if status: sys.exit(f"status {status}")
@@ -32,7 +32,7 @@ must(cuda.cuDeviceGetCount(ctypes.byref(count)))
 must(cuda.cuDeviceTotalMem_v2(ctypes.byref(size), 0))
 must(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))
 print("has", count.value, size.value >> 20, flush=True)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,9 @@ def guest(setup: Setup) -> Iterator[Guest]:
     for name in ("libcuda.so.1", "libnvidia-ml.so.1", "orion-smi"):
         shutil.copy(paths.lib() / "guest" / name, directory)
     (directory / "program.py").write_text(PROGRAM)
-    made = Guest(setup.libvirt, GuestConfig(NAME, root=Path("/"), memory_mib=768, shares=(Share(directory, WHERE),)), CACHE)
+    made = Guest(
+        setup.libvirt, GuestConfig(NAME, root=Path("/"), memory_mib=768, shares=(Share(directory, WHERE),)), CACHE
+    )
     made.define()
     eventually(lambda: setup.oriond.domain(NAME).get("device") == "defined", "no device")
     made.start()
@@ -72,10 +74,15 @@ def test_set_takes_effect_in_the_running_guest(setup: Setup, guest: Guest) -> No
 
 
 def test_virsh_has_the_same_effect(setup: Setup, guest: Guest) -> None:
-    setup.libvirt.virsh("metadata", NAME, metadata.URI, "--key", metadata.PREFIX, "--set", "<vgpu vgpus='1' memory='300'/>", "--live")
+    setup.libvirt.virsh(
+        "metadata", NAME, metadata.URI, "--key", metadata.PREFIX, "--set", "<vgpu vgpus='1' memory='300'/>", "--live"
+    )
     eventually(lambda: "has 1 300" in program(guest)[1], "the event of virsh metadata has no effect")
     shown = setup.oriond.domain(NAME)
-    assert (shown["settings"], shown["next_settings"]) == ({"vgpus": "1", "memory": "300"}, {"vgpus": "2", "memory": "700"})
+    assert (shown["settings"], shown["next_settings"]) == (
+        {"vgpus": "1", "memory": "300"},
+        {"vgpus": "2", "memory": "700"},
+    )
     status, output = program(guest, "ORION_GMEM=301")
     assert status == 1 and "300 MiB each" in output, output
 
@@ -91,7 +98,9 @@ def test_over_tcp_the_same_ceilings_hold(setup: Setup, guest: Guest) -> None:
 
 def test_the_size_of_the_region_waits_for_the_next_start(setup: Setup, guest: Guest) -> None:
     done = setup.oriond.command("set", NAME, "--region", "64")
-    assert "at the next start; the running domain keeps 128 MiB until it is shut down" in done.stdout, done.stdout + done.stderr
+    assert "at the next start; the running domain keeps 128 MiB until it is shut down" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert "<size unit='M'>64</size>" in setup.libvirt.virsh("dumpxml", "--inactive", NAME).stdout
     done = setup.oriond.command("set", NAME, "--unset", "region", "--unset", "vgpus", "--unset", "memory")
     assert done.returncode == 0 and f"{NAME}: none" in done.stdout, done.stdout + done.stderr
@@ -111,7 +120,9 @@ def doctor(setup: Setup) -> list[dict[str, str]]:
 def test_doctor_finds_what_is_broken_and_its_fix_works(setup: Setup, guest: Guest) -> None:
     dial = f"python3 -c 'import socket; socket.create_connection((\"{setup.libvirt.gateway}\", 9960), 2)'"
     assert doctor(setup) == [] and guest.run(dial).status == 0
-    rules = "table inet guard { chain input { type filter hook input priority 0; policy accept; tcp dport 9960 drop; }; }"
+    rules = (
+        "table inet guard { chain input { type filter hook input priority 0; policy accept; tcp dport 9960 drop; }; }"
+    )
     try:
         setup.host.run(["nft", rules])
         setup.host.run(["chmod", "0666", f"/dev/shm/orion-{guest.uuid}"])
@@ -127,7 +138,7 @@ def test_doctor_finds_what_is_broken_and_its_fix_works(setup: Setup, guest: Gues
 
 
 def test_list_top_and_logs_show_a_running_program(setup: Setup, guest: Guest) -> None:
-    guest.run(f"sh -c 'python3 -c \"exec(open(\\\"{WHERE}/program.py\\\").read()); import time; time.sleep(300)\" >/tmp/out 2>&1 & echo $! >/tmp/pid'")
+    guest.run(f"python3 {WHERE}/program.py 300 >/tmp/out 2>&1 & echo $! >/tmp/pid")
     eventually(lambda: "has 1" in guest.run("cat /tmp/out").output, "the program does not come up", 30)
     usage = setup.oriond.domain(NAME)["usage"]
     assert (usage["processes"], usage["vgpus"]) == (1, 1) and usage["memory_bytes"] > 0
