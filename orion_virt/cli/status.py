@@ -17,7 +17,8 @@ MEANINGS = {
     7: "no permission",
     8: "not understood",
 }
-assert {kind.exit_code for kind in (OrionError, *OrionError.__subclasses__())} <= MEANINGS.keys()
+_KINDS: list[type[OrionError]] = [OrionError, *OrionError.__subclasses__()]
+assert {kind.exit_code for kind in _KINDS} <= MEANINGS.keys()
 
 EPILOG = "Exit status: " + "; ".join(f"{status} {meaning}" for status, meaning in MEANINGS.items()) + "."
 EPILOG += " Of several domains, the first error's."

@@ -105,6 +105,8 @@ class Nft:
     def _rule(self, key: tuple[str, str, str], rule: list[Any], way: Way, depth: int) -> str:
         try:
             for statement in rule:
+                name: str
+                body: Any
                 name, body = next(iter(statement.items())) if isinstance(statement, dict) else (statement, None)
                 if name == "match" and not self._matches(key, body, way):
                     return GO_ON
@@ -181,6 +183,7 @@ def _value(left: Any, way: Way) -> Any:
     if not isinstance(left, dict):
         raise Unknown
     kind, body = next(iter(left.items()))
+    known: dict[str, Any]
     if kind == "meta":
         known = {
             "iifname": way.device,
