@@ -32,6 +32,7 @@ must(cuda.cuDeviceGetCount(ctypes.byref(count)))
 must(cuda.cuDeviceTotalMem_v2(ctypes.byref(size), 0))
 must(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))
 print("has", count.value, size.value >> 20, flush=True)
+time.sleep(float(sys.argv[1]) if len(sys.argv) > 1 else 0)
 """
 
 
