@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orion_virt import units
+from orion_virt import libvirt_uri
 from orion_virt.errors import ConfigError
 
 DEFAULT_PORT = 9960
@@ -126,6 +127,13 @@ def _word(entry: Entry) -> str:
     return entry.value
 
 
+def _uri(entry: Entry) -> str:
+    why = libvirt_uri.refusal(entry.value)
+    if why:
+        raise entry.bad(f"{libvirt_uri.ACCEPTED}; this is {why}")
+    return entry.value
+
+
 def _addresses(entry: Entry) -> tuple[str, ...]:
     if entry.value.lower() == "auto":
         return ()
@@ -207,7 +215,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("controller", "controller_addr"): ("controller_addr", _controller),
     ("libvirt", "attach"): ("libvirt_attach", _choice("all", "marked", "off")),
     ("libvirt", "exclude"): ("libvirt_exclude", _names),
-    ("libvirt", "uri"): ("libvirt_uri", _word),
+    ("libvirt", "uri"): ("libvirt_uri", _uri),
 }
 _CLIENT_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("controller", "controller_addr"): ("controller_addr", _controller),

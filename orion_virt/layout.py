@@ -56,6 +56,8 @@ class Header(ctypes.LittleEndianStructure):
         ("snapshot_bytes", _u32),
         ("reserved", _u32),
         ("heartbeat", _u64),
+        ("default_vgpus", _u32),
+        ("default_memory_mib", _u32),
     ]
 
 
@@ -100,6 +102,7 @@ class Control(ctypes.LittleEndianStructure):
 
 GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN, PAGES, PAGES_FILLED, PAGES_END = range(1, 13)
 TURN, TURN_WANT, TURN_DONE = range(13, 16)
+PROGRESS = 20
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

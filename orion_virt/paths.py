@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -60,6 +61,15 @@ def credential() -> Path:
 def lib() -> Path:
     """What `make build` made: executor, simulated driver, guest library."""
     return Path(__file__).resolve().parent / "_lib"
+
+
+def build_id() -> str:
+    """Commit and date of the guest's library that is part of this installation; "" where it is not built."""
+    try:
+        found = re.search(rb"\0([0-9a-f]{7,}-\d{8}_\d{6})\0", (lib() / "guest" / "libcuda.so.1").read_bytes())
+    except OSError:
+        return ""
+    return found[1].decode() if found else ""
 
 
 def simulated_driver() -> Path:

@@ -50,7 +50,7 @@ def processes_of_session(sid):
 class Host:
     """One set of daemons. `uuid` is the domain whose region clients use; `env` is what a client's process needs."""
 
-    def __init__(self, directory, config="", region_mib=128, simulated=True):
+    def __init__(self, directory, config="", region_mib=128, simulated=True, **limits):
         self.dir = Path(directory)
         self.uuid = str(uuid.uuid4())
         self.port, self.controller_port = free_port(), free_port()
@@ -58,6 +58,7 @@ class Host:
         self.server = f"127.0.0.1:{self.port}"
         self.region = Path(f"/dev/shm/orion-{self.uuid}")
         self.region_mib = region_mib
+        self.limits = limits  # vgpus, memory, total: ceilings of the region
         self._config = config
         self._driver = "simulated" if simulated else "nvidia"
         self.process = None
@@ -191,7 +192,7 @@ def running(directory, **options):
     host.start()
     failed = True
     try:
-        made = host.command("region-create", uuid=host.uuid, size_mib=host.region_mib)
+        made = host.command("region-create", uuid=host.uuid, size_mib=host.region_mib, **host.limits)
         assert made["ok"], made
         fds = host.status()["fds"]
         yield host

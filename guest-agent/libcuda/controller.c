@@ -81,8 +81,11 @@ static bool parse_allocation(const char *body, struct og_allocation *a)
 static CUresult refused(const char *addr, long status, const char *body)
 {
     if (status == 409)
-        og_say("no vGPU: the controller at %s refuses %d vGPU (ORION_VGPU)%s: %s", addr, og_nr_devices(),
-               og_settings.gmem_bytes ? " of this ORION_GMEM" : "", *body ? body : "no reason given");
+        og_say("no vGPU: the controller at %s refuses %d vGPU (%s)%s%s: %s", addr, og_nr_devices(),
+               og_settings.vgpus_said || og_settings.vgpus == 1 ? "ORION_VGPU" : "what this domain has by default",
+               og_settings.gmem_bytes ? " of this " : "",
+               og_settings.gmem_said ? "ORION_GMEM" : og_settings.gmem_bytes ? "domain's default memory" : "",
+               *body ? body : "no reason given");
     else
         og_say("no vGPU: the controller at %s answers HTTP %ld: %s", addr, status, *body ? body : "nothing");
     return CUDA_ERROR_NO_DEVICE;

@@ -42,8 +42,9 @@ static inline void og_unlock(_Atomic int *lock)
 /* ---- settings.c ---- */
 enum og_level { OG_DEBUG, OG_INFO, OG_WARNING, OG_ERROR, OG_SILENT };
 struct og_settings {
-    int vgpus;                        /* ORION_VGPU */
-    uint64_t gmem_bytes;              /* ORION_GMEM; 0: not set */
+    int vgpus;                        /* ORION_VGPU, else the domain's default */
+    uint64_t gmem_bytes;              /* ORION_GMEM, else the domain's default; 0: neither */
+    bool vgpus_said, gmem_said;       /* by the variables */
     int ratio;                        /* ORION_RATIO, percent; 0: not set */
     char controller[OG_ADDR_BYTES];   /* ORION_CONTROLLER or client.conf; "": the region's header says */
     char server[OG_ADDR_BYTES];       /* ORION_SERVER; "": header or allocation */
@@ -55,6 +56,8 @@ struct og_settings {
 };
 extern struct og_settings og_settings;
 OG_MUST_CHECK CUresult og_settings_load(void);
+/* What the domain's owner has set where the user says nothing; from the region's header, so checked. */
+void og_settings_of_domain(const struct oc_header *h);
 /* One file of settings; false after a bad value, which it has reported. settings_file.c */
 bool og_settings_file(struct og_settings *s, const char *path);
 /* A whole number in [low, high] and nothing else. */

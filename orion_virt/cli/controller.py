@@ -66,7 +66,8 @@ def serve(listen: str, also_at_stdin: bool) -> None:
 
 @click.command()
 @click.option("--listen", default="0.0.0.0:9123", show_default=True, help="Address and port to serve on.")
-@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+              show_default=True, help="Least level of what is told on stderr.")
 @click.option("--also-at-stdin", is_flag=True, hidden=True)
 def main(listen: str, log_level: str, also_at_stdin: bool) -> None:
     """Grants vGPUs to clients and keeps account of them."""

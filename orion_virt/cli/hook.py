@@ -24,7 +24,7 @@ ENV = "orion-virt.env"
 PID_FILES = ("/run/libvirtd.pid", "/run/virtqemud.pid", "/run/libvirt/virtqemud.pid")
 
 
-def _source() -> Path:
+def source() -> Path:
     """The hook script: beside the package in a checkout, else where the package manager put it."""
     package = Path(orion_virt.__file__).resolve().parent
     for root in (package.parent / "hooks", Path(sysconfig.get_path("data")) / "share" / "orion-virt" / "hooks"):
@@ -41,6 +41,16 @@ def _reload() -> None:
             click.echo(f"{Path(name).stem} was told to look again.")
 
 
+def _say_firewall() -> None:
+    """What would keep guests from us, while somebody who can change it is there."""
+    from orion_virt.cli.doctor import gather
+    from orion_virt.doctor.firewall import firewall
+
+    for finding in firewall(gather()):
+        if finding.level == "error":
+            click.echo(f"{finding.text}. This opens it:\n  {finding.fix}")
+
+
 @click.group()
 def hook() -> None:
     """The libvirt hook that makes a domain's shared memory safe before QEMU opens it."""
@@ -55,13 +65,14 @@ def install(directory: Path) -> None:
                 "ORION_LOG": paths.log(), "ORION_STATE": paths.state(), "ORION_ETC": paths.etc()}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_source(), target)
+        shutil.copyfile(source(), target)
         target.chmod(0o755)
         (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     except PermissionError as error:
         raise Forbidden(f"{error.filename} cannot be written", hint="run it as root") from error
     click.echo(f"{target} is installed.")
     _reload()
+    _say_firewall()
 
 
 @hook.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import click
 
+from orion_virt.cli import output
+from orion_virt.cli.complete import domain_argument
 from orion_virt.cli.control import ask
 from orion_virt.errors import NotFound
 
@@ -14,7 +16,7 @@ LINES = (("state", "state"), ("uuid", "uuid"), ("device", "device"), ("size_mib"
 
 
 @click.command()
-@click.argument("domain")
+@domain_argument
 def show(domain: str) -> None:
     """Shows one DOMAIN (name or UUID)."""
     for found in ask("domains")["domains"]:
@@ -26,5 +28,6 @@ def show(domain: str) -> None:
     for key, label in LINES:
         value = found[key]
         click.echo(f"  {label + ':':<16} {', '.join(value) if isinstance(value, list) else value}")
+    click.echo(f"  {'settings:':<16} {output.settings_line(found)}")
     for problem in found["problems"]:
         click.echo(f"  problem: {problem}")

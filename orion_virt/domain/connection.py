@@ -102,6 +102,11 @@ class Connection:
         return [d.UUIDString() for d in self._raw.listAllDomains()]
 
     @_translated
+    def names(self) -> dict[str, str]:
+        """Every domain's, by its UUID."""
+        return {d.UUIDString(): d.name() for d in self._raw.listAllDomains()}
+
+    @_translated
     def resolve(self, name: str) -> str:
         """The UUID of a domain by name, UUID or id."""
         for find in (self._raw.lookupByName, self._raw.lookupByUUIDString):
@@ -139,7 +144,7 @@ class Connection:
         self._raw.lookupByUUIDString(uuid).detachDeviceFlags(xml, flags)
 
     @_translated
-    def set_metadata(self, uuid: str, fragment: str, flags: int) -> None:
+    def set_metadata(self, uuid: str, fragment: str | None, flags: int) -> None:
         self._raw.lookupByUUIDString(uuid).setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT, fragment, metadata.PREFIX, metadata.URI, flags)
 

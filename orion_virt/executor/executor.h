@@ -60,6 +60,7 @@ enum oh_control_kind {
     OH_TURN = 13,      /* daemon: b = 1 begin, alone on the card; 2 begin, others wait; 0 end when the work is done */
     OH_TURN_WANT = 14, /* worker: there is work, and no turn */
     OH_TURN_DONE = 15, /* worker: the work of this turn is done, the turn is over */
+    OH_PROGRESS = 20, /* worker: a = commands executed, b = bytes that copies carried, since the start; at most once a second */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {
@@ -74,6 +75,9 @@ int oh_reserve_bases(void);               /* PROT_NONE over OC_BASES, before the
 int oh_load_driver(const char *path);     /* dlopen + cuInit */
 int oh_run(const struct oh_config *config); /* until the channel ends; returns enum oc_close */
 const char *oh_last_error(void);
+
+/* For people, told by OH_PROGRESS: commands (written by the baton's holder) and bytes of linear copies. */
+extern _Atomic uint64_t oh_nr_commands, oh_bytes_copied;
 
 struct oh_twin {                 /* host thread of one guest thread */
     uint32_t slot;

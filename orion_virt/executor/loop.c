@@ -185,6 +185,9 @@ void oh_loop_run(struct twin *tw)
             return;
         }
         oc_ring_take(&oh_ring, cmd, &h, tw->pub.buffer);
+        /* one writer: no locked instruction */
+        atomic_store_explicit(&oh_nr_commands, atomic_load_explicit(&oh_nr_commands, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
         if (oh_ring.head - oh_ring.head_published >= HEAD_EVERY)
             oh_ring_publish_head();
         if (!execute(tw, &h))

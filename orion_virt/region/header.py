@@ -42,6 +42,11 @@ def identity(header: layout.Header) -> Identity:
     return Identity(bytes(header.token), header.generation)
 
 
+def defaults(header: layout.Header) -> tuple[int, int]:
+    """vGPUs and MiB for processes that do not say what they want; 0: ours."""
+    return header.default_vgpus, header.default_memory_mib
+
+
 def write(
     fd: int,
     *,
@@ -53,8 +58,12 @@ def write(
     controller_addr: str,
     snapshot: bytes,
     features: int = 0,
+    defaults: tuple[int, int] = (0, 0),
 ) -> None:
-    """Writes header and snapshot; the magic is zero meanwhile and written last."""
+    """Writes header and snapshot; the magic is zero meanwhile and written last.
+
+    ``defaults``: vGPUs of a process and MiB of a vGPU where its user says nothing; 0: ours.
+    """
     header = layout.Header(
         version=layout.LAYOUT_VERSION,
         header_bytes=layout.HEADER_BYTES,
@@ -63,6 +72,8 @@ def write(
         features=features,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),
+        default_vgpus=defaults[0],
+        default_memory_mib=defaults[1],
     )
     header.domain_uuid[:] = uuids.UUID(domain).bytes
     header.boot_id[:] = boot_id

@@ -34,6 +34,7 @@ class Region:
     identity: header.Identity | None = None  # None: the header is not written yet
     server_addrs: tuple[str, ...] = ()
     controller_addr: str = ""
+    defaults: tuple[int, int] = (0, 0)  # see header.write; in effect when the header is written
     doorbell: str = ""  # where the doorbell's server answers us; "": the device has none that rings
 
     @property
@@ -146,6 +147,7 @@ class Regions:
                 controller_addr=region.controller_addr,
                 snapshot=self._snapshot,
                 features=region.features,
+                defaults=region.defaults,
             )
         except OSError as error:
             raise Unavailable(f"{region.path} cannot be written: {error.strerror}", hint="Check /dev/shm") from error
@@ -236,6 +238,7 @@ class Regions:
                 if found is not None:
                     addrs = [found.server_addr[i].value.decode("ascii", "replace") for i in range(layout.MAX_ADDRS)]
                     controller = found.controller_addr.decode("ascii", "replace")
+                    region.defaults = header.defaults(found)
                     self.prepare_header(uuid, [addr for addr in addrs if addr], controller)
             except NotFound:
                 continue

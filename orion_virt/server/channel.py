@@ -20,6 +20,7 @@ from orion_virt.server.doorbells import Bell
 from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
+from orion_virt.server.rate import Rate
 from orion_virt.server.shares import Shares
 from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Worker, words
@@ -48,10 +49,12 @@ class Channel:
     turns: CardTurns
     on_gone: Callable[[Channel], None]
     bell: Bell | None = None  # what the guest rings instead of sending a byte
+    owner: str = ""  # the domain whose ceilings count; over TCP known by its NIC
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""
     usage: dict[int, int] = field(default_factory=dict)
+    rate: Rate = field(default_factory=Rate)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -63,6 +66,10 @@ class Channel:
     @property
     def proven_domain(self) -> str:
         return self.hello.domain if self.hello.shared else ""
+
+    @property
+    def is_ending(self) -> bool:
+        return bool(self.closed) or self._killer is not None
 
     def begin(self) -> None:
         """Reads the worker's datagrams from now on."""
@@ -102,6 +109,8 @@ class Channel:
             self._closed_by_worker(message.a, message.text.decode("utf-8", "replace"))
         elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
             self.usage[message.a] = message.b
+        elif message.kind == layout.PROGRESS:
+            self.rate.note(message.a, message.b)
         elif message.kind == layout.OPEN:
             self._open(message.a, token)
         elif message.kind == layout.UNSHARE:
@@ -302,11 +311,12 @@ class Channel:
         """For people."""
         return {
             "channel": self.id,
-            "domain": self.domain,
+            "domain": self.domain or self.owner,
             "transport": "shm" if self.hello.shared else "tcp",
             "doorbell": self.bell is not None,
             "pid": self.hello.pid,
             "comm": self.hello.comm,
+            "build": self.hello.build,
             "peer": self.peer,
             "allocation": self.allocation["uuid"],
             "worker": self.worker.pid,
@@ -314,5 +324,6 @@ class Channel:
                 {"gpu": v["card"], "memory_bytes": v["memory_bytes"], "used_bytes": self.usage.get(i, 0)}
                 for i, v in enumerate(self.allocation["vgpus"])
             ],
+            **self.rate.describe(),
             "seconds": round(time.monotonic() - self.opened_at, 1),
         }

@@ -16,9 +16,11 @@ from typing import IO, Any
 
 from orion_virt import layout
 from orion_virt.config import ServerConfig
-from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
+from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
+from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
 from orion_virt.server.doorbells import Bell, Doorbells
 from orion_virt.server.hangup import HangupWatch
@@ -29,24 +31,29 @@ from orion_virt.server.shares import Shares
 from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Pool, user_ids
 
+RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPUs, whose release is on its way
+
 _log = logging.getLogger("orion.channels")
 
 
 class Channels:
     """For the event loop."""
 
-    def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path) -> None:
+    def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path,
+                 ceilings: Ceilings) -> None:
         self._config = config
         self._regions = regions
         self._accounts = accounts
         self._pool = pool
         self._log_dir = log_dir
+        self._ceilings = ceilings
         self._ids = itertools.count(1)
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
         self._shares, self._pages, self._bells = Shares(), Pages(), Doorbells()
         self._turns = CardTurns(config.compute_limits, config.vgpu_count)
+        self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
     def start(self) -> None:
         self._hangup.start()
@@ -77,12 +84,14 @@ class Channels:
         memory: Memory | None = None
         bell: Bell | None = None
         try:
-            self._turns.check(hello.ratio, allocation["vgpus"])
+            owner = await self._ceilings.owner(hello, peer)
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
                 await memory.take_block(channel_id)
                 bell = await self._bells.take(region) if hello.rings else None
+            await self._permit(owner, allocation)  # the last that waits: two at once must not both find the last vGPU
+            self._turns.check(hello.ratio, allocation["vgpus"])
             worker = self._pool.take(hello.env, lambda: self._ended(channel_id))
         except BaseException:
             if bell is not None:
@@ -92,10 +101,28 @@ class Channels:
             self._release(allocation["uuid"])
             raise
         channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
-                          self._turns, self._gone, bell)
+                          self._turns, self._gone, bell, owner)
         self._live[channel_id] = channel
         self._turns.join(channel, hello.ratio)
         return channel
+
+    async def _permit(self, owner: str, allocation: dict[str, Any]) -> None:
+        """Raises QuotaExceeded where the domain's ceilings forbid this allocation, Conflict while it is held."""
+        asked = [int(vgpu["memory_bytes"]) for vgpu in allocation["vgpus"]]
+        deadline = time.monotonic() + RELEASE_WAIT_SECONDS
+        while True:
+            if self._held.get(owner, 0) > time.monotonic():
+                raise Conflict("this domain is being saved or migrated", hint="Start the program again after that")
+            others = [c for c in self._live.values() if owner and c.owner == owner]
+            found = ceiling.refusal(self._ceilings.of(owner), asked, sum(len(c.allocation["vgpus"]) for c in others))
+            if found is None:
+                return
+            ending = [c for c in others if c.is_ending]
+            left = deadline - time.monotonic()
+            if not found.passes or not ending or left <= 0:
+                raise QuotaExceeded(found.reason, hint=found.remedy)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ending[0].ended.wait(), left)
 
     def hand_over(self, channel: Channel) -> None:
         """Gives connection and region to the worker. Raises Unavailable; the channel then ends by itself."""
@@ -121,7 +148,7 @@ class Channels:
             channel.id,
             channel.hello.comm,
             channel.hello.pid,
-            channel.domain or channel.peer,
+            channel.owner or channel.domain or channel.peer,
             ("shared memory with a doorbell" if channel.bell else "shared memory") if channel.hello.shared else "TCP",
             channel.allocation["uuid"],
             channel.worker.pid,
@@ -149,8 +176,11 @@ class Channels:
         """The channel's log, which its worker cannot open itself; None where it cannot be made: no reason to refuse a client."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
+        who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
+        said = channel.hello
         try:
-            log = open(path, "xb", opener=lambda name, flags: os.open(name, flags | os.O_APPEND, 0o600))
+            log = open(path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_APPEND, 0o600))
+            log.write(f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}\n".encode())
         except OSError as error:
             _log.warning("channel %d: no log at %s: %s", channel.id, path, error.strerror)
             return None
@@ -182,6 +212,21 @@ class Channels:
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
         _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why, uuid)
+
+    def hold(self, uuid: str, seconds: float) -> list[Channel]:
+        """Ends what the domain has, over TCP too, and opens nothing for so long; 0 seconds: from now on again."""
+        self._held = {held: until for held, until in self._held.items() if until > time.monotonic() and held != uuid}
+        if not seconds:
+            return []
+        self._held[uuid] = time.monotonic() + seconds
+        found = self.owned(uuid)
+        for channel in found:
+            channel.stop("the domain is being saved or migrated")
+        return found
+
+    def owned(self, uuid: str) -> list[Channel]:
+        """Of a domain, over TCP too."""
+        return [c for c in self._live.values() if c.owner == uuid]
 
     def close(self, uuid: str | None, reason: str) -> list[Channel]:
         """Ends the channels of a domain (None: all); returns those that end."""

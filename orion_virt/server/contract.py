@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from orion_virt.server.ceilings import Ceilings
+
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """One command of control.sock: the request's object in, the answer's fields out (without "ok").
 An OrionError becomes ``{"ok": false, "error", "hint"}``."""
@@ -13,6 +15,9 @@ An OrionError becomes ``{"ok": false, "error", "hint"}``."""
 
 class Host(Protocol):
     """What ``Domains`` may ask of the daemon. Everything runs in the daemon's event loop."""
+
+    ceilings: Ceilings
+    """What processes of running domains may have; see ceilings.Ceilings."""
 
     async def listen_on(self, address: str) -> str:
         """Also accepts guests at this IP address; idempotent. Returns "ip:port" for the header.
@@ -35,6 +40,18 @@ class Host(Protocol):
 
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         """The live channels of a domain, for people."""
+        ...
+
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        """What the processes of a domain have and do now; see usage.total."""
+        ...
+
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        """Its processes, over TCP too."""
+        ...
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        """Ends them, and lets none begin for so long (0: it may again); returns when all is given back."""
         ...
 
 

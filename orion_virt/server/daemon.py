@@ -14,19 +14,22 @@ import uuid as uuids
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import credential, paths
+from orion_virt import credential, libvirt_uri, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
+from orion_virt.domain import metadata
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
 from orion_virt.gpu.inventory import Inventory
 from orion_virt.region.regions import Regions
 from orion_virt.server.accounts import Accounts
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
 from orion_virt.server.guests import Guests
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
+from orion_virt.server import usage
 from orion_virt.server.usage import Usage
 from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
@@ -85,21 +88,26 @@ class Daemon:
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
         self.accounts = Accounts(config.controller_addr, secret, self._registration)
         self.pool = Pool(inventory.driver_path, config.confine)
-        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
+        self.ceilings = Ceilings(paths.state() / "ceilings.json")
+        sessions = paths.log() / "session"
+        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, sessions, self.ceilings)
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
             "status": self._status,
+            "processes": self._processes,
             "region-create": self._region_create,
             "region-remove": self._region_remove,
         }
         self.control = ControlSocket(paths.control_socket(), self.commands)
         self.hook = HookSocket(paths.hook_socket(), self._on_hook)
+        self._build = paths.build_id()  # as it was when we started
         self._stop = asyncio.Event()
         self._own_name = ""
         self._beat: asyncio.Task[None] | None = None
+        libvirt_uri.chosen(config.libvirt_uri)  # a variable that cannot be served is said now
         user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
 
     # ---- life ----
@@ -203,6 +211,19 @@ class Daemon:
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return [channel.describe() for channel in self.channels_part.of(str(uuids.UUID(uuid)))]
 
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        return usage.total(self.processes_of(uuid))
+
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        return [channel.describe() for channel in self.channels_part.owned(uuid)]
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        for channel in self.channels_part.hold(uuid, seconds):
+            try:
+                await asyncio.wait_for(channel.ended.wait(), 10)
+            except asyncio.TimeoutError:
+                raise Unavailable(f"worker {channel.worker.pid} does not end", hint="See server.log, try again") from None
+
     # ---- what the controller is told ----
 
     def _registration(self) -> dict[str, Any]:
@@ -240,6 +261,7 @@ class Daemon:
         channels = [channel.describe() for channel in self.channels_part.of(None)]
         return {
             "pid": os.getpid(),
+            "build": self._build,
             "simulated": self.inventory.simulated,
             "driver": self.inventory.version_text or str(self.inventory.driver_version),
             "gpus": [{"name": gpu.name, "total_bytes": gpu.total_bytes} for gpu in self.inventory.gpus],
@@ -256,19 +278,37 @@ class Daemon:
             "fds": len(os.listdir("/proc/self/fd")) - 1,
         }
 
+    async def _processes(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every guest process with what it has and does, and the cards' load."""
+        found, loads = await self.usage.processes()
+        gpus = [{"name": gpu.name, "total_bytes": gpu.total_bytes, "busy_percent": load}
+                for gpu, load in zip(self.inventory.gpus, loads)]
+        return {"processes": found, "total": usage.total(found), "gpus": gpus, "vgpu_count": self.config.vgpu_count}
+
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
             raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
-        uuid = str(request.get("uuid", ""))
-        region = self.regions.create(uuid, self.config.region_bytes(True) if size is None else size * MIB)
+        n_bytes = self.config.region_bytes(True) if size is None else size * MIB
+        region = self.regions.create(str(request.get("uuid", "")), n_bytes)
+        uuid = region.uuid
         try:
+            region.defaults = self._limit(uuid, request)
             addrs = self.server_addrs()
             self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
         except OrionError:
             self.regions.remove(uuid)
+            self.ceilings.drop(uuid)
             raise
         return self.regions.inspect(region.uuid)
+
+    def _limit(self, uuid: str, request: dict[str, Any]) -> tuple[int, int]:
+        """Ceilings of a region that is no domain's, checked as a domain's are; returns its defaults."""
+        values = {name: str(request[name]) for name in ("vgpus", "memory", "total") if request.get(name) is not None}
+        metadata.check(values)
+        settings = metadata.parse(metadata.element(values))
+        self.ceilings.put(uuid, metadata.ceiling(settings), [])
+        return metadata.defaults(settings)
 
     async def _region_remove(self, request: dict[str, Any]) -> dict[str, Any]:
         uuid = self.regions.get(str(request.get("uuid", ""))).uuid
@@ -276,6 +316,7 @@ class Daemon:
         for channel in closing:
             await asyncio.wait_for(channel.ended.wait(), 10)
         self.regions.remove(uuid)
+        self.ceilings.drop(uuid)
         return {"uuid": uuid, "channels_closed": len(closing)}
 
     def _on_hook(self, op: str, uuid: str, name: str) -> None:

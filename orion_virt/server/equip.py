@@ -112,14 +112,18 @@ class Equipper:
         return False
 
     async def _change_model(self, conn: Connection, view: View, own: etree._Element) -> None:
-        """The metadata's doorbell= has changed, or the directory of its server: the next start gets the other device."""
+        """What the metadata says of size and doorbell counts, whoever wrote it: the next start gets the other device.
+
+        Where it says nothing of a size, any is in order.
+        """
         assert view.config is not None
         found = shmem.find_own(view.config)
         assert found is not None
-        size = found.size_bytes or self.wanted_bytes(view.config)
-        wanted = shmem.device_xml(view.uuid, size, self._wants_doorbell(view))
-        server = etree.fromstring(wanted).find("server")
-        if found.server == ("" if server is None else server.get("path")):
+        size = self.wanted_bytes(view.config)
+        if found.size_bytes and not metadata.read(view.config).region:
+            size = found.size_bytes
+        wanted = etree.fromstring(shmem.device_xml(view.uuid, size, self._wants_doorbell(view))).find("server")
+        if (found.size_bytes or size, found.server) == (size, "" if wanted is None else wanted.get("path")):
             return
         await call(conn.detach_device, view.uuid, text_of(own), CONFIG)
         await self.add_to_definition(conn, view, size)
@@ -204,9 +208,12 @@ class Equipper:
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         bell = await self._doorbell(view)
         wanted = (tuple(addresses), controller, bell)
+        assert view.live is not None
+        region.defaults = metadata.defaults(metadata.read(view.live))
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        ours = found is not None and header.identity(found) == region.identity
+        should = (region.identity, region.defaults)
+        ours = found is not None and (header.identity(found), header.defaults(found)) == should
         if ours and (region.server_addrs, region.controller_addr, region.doorbell) == wanted:
             return
         self._regions.prepare_header(view.uuid, addresses, controller, bell)

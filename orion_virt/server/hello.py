@@ -90,7 +90,7 @@ def parse(block: Block) -> Hello:
         block.number("generation") if shared else 0,
         base,
         block.number("pid"),
-        _tame(block.fields.get("comm", "?"), 32),
+        _tame(block.fields.get("comm", ""), 32) or "?",
         _tame(block.fields.get("build", "?"), 96),
         _uuid(block.get("allocation")),
         _env(block),

@@ -15,7 +15,7 @@ from lxml import etree
 
 from orion_virt import layout
 from orion_virt.config import ServerConfig
-from orion_virt.domain import address, definition, shmem
+from orion_virt.domain import address, definition, metadata, shmem
 from orion_virt.domain.connection import LIVE, View
 from orion_virt.errors import Conflict, NotFound
 from orion_virt.region import doorbell, header
@@ -197,6 +197,46 @@ def test_bind_addr_wins(config: ServerConfig, tmp_path: Path) -> None:
     kit = Kit(replace(config, bind_addr=("192.0.2.1",)), tmp_path)
     drive(kit.equipper.run, FakeConnection(None, xml()))
     assert kit.regions.get(UUID).server_addrs == ("192.0.2.1:9960",)
+
+
+def settings(domain: etree._Element, **values: str) -> None:
+    """Writes a domain's metadata."""
+    for element in domain.findall("metadata"):
+        domain.remove(element)
+    domain.append(domain.makeelement("metadata"))
+    domain.find("metadata").append(metadata.element(values))  # type: ignore[union-attr]
+
+
+def test_a_size_in_the_metadata_is_that_of_the_definitions_device(kit: Kit) -> None:
+    """Whoever wrote it; where it says none, a device that somebody made otherwise is left alone."""
+    conn = FakeConnection(xml(), None)
+    drive(kit.equipper.define, conn)
+    settings(conn.config, region="50")  # type: ignore[arg-type]
+    drive(kit.equipper.define, conn)
+    drive(kit.equipper.define, conn)
+    assert conn.calls == ["attach config", "detach config", "attach config"]
+    own = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert own is not None and own.size_bytes == 64 * MIB
+    settings(conn.config)  # type: ignore[arg-type]
+    drive(kit.equipper.define, conn)
+    assert len(conn.calls) == 3
+
+
+def test_defaults_in_the_header_follow_the_metadata(kit: Kit) -> None:
+    conn = FakeConnection(None, xml())
+    settings(conn.live, vgpus="2", memory="500")  # type: ignore[arg-type]
+
+    def told() -> tuple[int, int]:
+        drive(kit.equipper.run, conn)
+        found = header.read(kit.regions.get(UUID).fd)
+        assert found is not None
+        return header.defaults(found)
+
+    assert told() == (2, 500)
+    before = kit.regions.get(UUID).identity
+    settings(conn.live, memory="600")  # type: ignore[arg-type]
+    assert told() == (0, 600)
+    assert kit.regions.get(UUID).identity == before, "programs that run go on"
 
 
 def test_budget_makes_regions_smaller(config: ServerConfig, tmp_path: Path) -> None:

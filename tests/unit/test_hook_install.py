@@ -18,6 +18,7 @@ from orion_virt.cli.main import main
 def no_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     """No libvirtd of this machine is signalled."""
     monkeypatch.setattr(module, "PID_FILES", ())
+    monkeypatch.setattr(module, "_say_firewall", lambda: None)
 
 
 def test_installed_hook_runs_and_lets_an_unknown_operation_pass(tmp_path: Path) -> None:
@@ -64,3 +65,18 @@ def test_no_permission_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_p
     done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
     assert done.exit_code == 7
     assert "run it as root" in done.output.lower()
+
+
+def test_what_keeps_guests_away_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from orion_virt.cli import doctor
+    from orion_virt.doctor import firewall
+    from orion_virt.doctor.facts import ERROR, OK, Finding
+
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PID_FILES", ())
+    monkeypatch.setattr(doctor, "gather", lambda: None)
+    found = [Finding(OK, "fine"), Finding(ERROR, "it keeps vm1 away", "nft insert it")]
+    monkeypatch.setattr(firewall, "firewall", lambda _: found)
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
+    assert done.exit_code == 0 and "it keeps vm1 away. This opens it:\n  nft insert it\n" in done.output
+    assert "fine" not in done.output

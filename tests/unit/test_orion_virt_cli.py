@@ -20,7 +20,9 @@ from orion_virt.errors import Forbidden
 
 DOMAIN = {"name": "vm1", "uuid": "u1", "state": "running", "device": "live", "size_mib": 128, "channels": 2,
           "server_addrs": ["10.0.0.1:9960"], "controller_addr": "10.0.0.1:9123", "addresses": [], "wanted": True,
-          "reason": "marked", "problems": ["metadata: memory='lots' is not valid"]}
+          "reason": "marked", "problems": ["metadata: memory='lots' is not valid"], "settings": {"vgpus": "2"},
+          "next_settings": {}, "usage": {"processes": 2, "vgpus": 3, "used_bytes": 5 << 20, "memory_bytes": 9 << 20,
+                                         "calls_per_second": 7, "bytes_per_second": 1500000}}
 DOMAINS = {"ok": True, "domains": [DOMAIN], "used_mib": 128, "budget_mib": 1024}
 
 
@@ -61,8 +63,10 @@ def run(*arguments: str) -> Result:
 def test_list(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
     daemon(DOMAINS)
     lines = run("list").output.splitlines()
-    assert lines[0].split() == ["DOMAIN", "STATE", "DEVICE", "REGION", "SERVER", "GUEST", "CHANNELS"]
-    assert lines[1].split() == ["vm1", "running", "live", "128", "MiB", "10.0.0.1:9960", "-", "2"]
+    assert lines[0].split() == ["DOMAIN", "STATE", "DEVICE", "REGION", "SERVER", "GUEST", "VGPUS", "MEMORY", "PROCESSES",
+                                "CALLS/S", "COPIES"]
+    assert lines[1].split() == ["vm1", "running", "live", "128", "MiB", "10.0.0.1:9960", "-", "3", "5/9", "MiB", "2", "7",
+                                "1.5", "MB/s"]
     assert lines[2].startswith("vm1: metadata:") and lines[3] == "Regions use 128 of 1024 MiB."
     assert json.loads(run("list", "--json").output)["domains"] == [DOMAIN]
 
@@ -70,6 +74,7 @@ def test_list(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
 def test_show(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
     daemon(DOMAINS)
     assert "server address:  10.0.0.1:9960" in run("show", "vm1").output
+    assert "settings:        vgpus=2 (at the next start: none)" in run("show", "vm1").output
     assert run("show", "vm2").exit_code == 3
 
 
@@ -94,6 +99,14 @@ def test_errors(daemon: Callable[[Any], list[dict[str, Any]]], answer: Any, stat
     done = run("attach", "vm1")
     assert done.exit_code == status
     assert done.output.startswith("Error: ") and len(done.output.splitlines()) == 2
+
+
+@pytest.mark.parametrize("words", [
+    ["list"], ["show", "vm1"], ["top", "--once"], ["set", "vm1", "--vgpus", "1"], ["attach", "vm1"], ["save", "vm1"], ["logs", "vm1"]])
+def test_a_daemon_of_another_version(daemon: Callable[[Any], list[dict[str, Any]]], words: list[str]) -> None:
+    daemon({"ok": True, "domains": [{"name": "vm1", "uuid": "u1"}]})
+    done = run(*words)
+    assert done.exit_code == 8 and "systemctl restart oriond" in done.output, done.output
 
 
 def test_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

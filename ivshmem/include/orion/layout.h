@@ -51,6 +51,8 @@ struct oc_header {
     uint32_t snapshot_bytes;   /* of the device snapshot at OC_SNAPSHOT_OFF; 0: none yet */
     uint32_t reserved;
     uint64_t heartbeat;        /* seconds, host's clock, for people: never compared with guest time */
+    uint32_t default_vgpus;    /* where ORION_VGPU is not set; 0: 1. oriond enforces the domain's ceilings by itself */
+    uint32_t default_memory_mib; /* where ORION_GMEM is not set; 0: the snapshot's default_bytes */
 };
 
 /* A store to the register BAR of the device wakes the worker; WELCOME says with which value. */
