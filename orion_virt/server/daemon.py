@@ -11,11 +11,13 @@ import os
 import signal
 import socket
 import uuid as uuids
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orion_virt import config as configs
 from orion_virt import credential, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
+from orion_virt.domain.netlink import Watch
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
 from orion_virt.gpu.inventory import Inventory
@@ -25,6 +27,7 @@ from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
 from orion_virt.server.guests import Guests
+from orion_virt.server.listening import Listening, is_here
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server.usage import Usage
@@ -32,6 +35,7 @@ from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
+LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
 _PAGEABLE_ACCESS = 88  # CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS
 _log = logging.getLogger("orion.daemon")
@@ -78,7 +82,6 @@ class Daemon:
     def __init__(self, config: ServerConfig, inventory: Inventory, secret: str,
                  controller: EmbeddedController | None = None) -> None:
         self.config = config
-        self._controller = controller
         self.inventory = inventory
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
@@ -88,6 +91,8 @@ class Daemon:
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
+        self.listening = Listening(self.guests, controller, self.accounts.renew, self._on_listening)
+        self.network = Watch(self._on_addresses, self._on_links, self._on_neighbour)
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
@@ -117,9 +122,11 @@ class Daemon:
 
     async def start(self) -> None:
         (paths.log() / "session").mkdir(parents=True, exist_ok=True)
-        for ip in self.config.bind_addr or ("127.0.0.1",):
-            self._listen(ip)
+        self.listening.start(self.config.bind_addr or (LOOPBACK,))
+        self.network.start()
         self.regions.restore()
+        for region in self.regions:  # clients may be on their way to what their header says
+            self.listening.want(region.uuid, [ip for ip in _ips(region.server_addrs) if is_here(ip)])
         self.channels_part.start()
         self.pool.warm_up()
         await self.usage.start()
@@ -145,6 +152,8 @@ class Daemon:
         _log.info("stopping")
         await self.control.stop()
         self.hook.stop()
+        self.network.stop()
+        await self.listening.stop()
         await self.guests.stop()
         if self.domains is not None:
             await self.domains.stop()
@@ -168,22 +177,11 @@ class Daemon:
 
     # ---- Host ----
 
-    async def listen_on(self, address: str) -> str:
-        """Also accepts guests at this IP address; see contract.Host."""
-        if self.config.bind_addr:
-            if address not in self.config.bind_addr:
-                raise Unavailable(
-                    f"[server] bind_addr does not list {address}", hint="Add it there, or set bind_addr = auto"
-                )
-        elif self._listen(address):
-            self.accounts.renew()
-        return join_addr(address, self.config.listen_port)
+    def listen_for(self, who: str, addresses: Iterable[str]) -> Mapping[str, OrionError]:
+        return self.listening.want(who, addresses)
 
-    def _listen(self, ip: str) -> bool:
-        is_new = self.guests.listen(ip)
-        if is_new and self._controller is not None:
-            self._controller.also_at(ip)
-        return is_new
+    def listening_problems(self, who: str) -> list[str]:
+        return self.listening.problems(who)
 
     def server_addrs(self) -> list[str]:
         return [join_addr(ip, self.config.listen_port) for ip in self.guests.addresses()]
@@ -257,14 +255,17 @@ class Daemon:
         }
 
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
+        addrs = self.server_addrs()
+        if not addrs:
+            raise Unavailable("oriond does not listen at any address yet", hint="server.log says what it waits for")
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
             raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
         uuid = str(request.get("uuid", ""))
         region = self.regions.create(uuid, self.config.region_bytes(True) if size is None else size * MIB)
         try:
-            addrs = self.server_addrs()
             self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
+            self.listening.want(region.uuid, _ips(addrs))
         except OrionError:
             self.regions.remove(uuid)
             raise
@@ -276,11 +277,36 @@ class Daemon:
         for channel in closing:
             await asyncio.wait_for(channel.ended.wait(), 10)
         self.regions.remove(uuid)
+        self.listening.want(uuid, ())
         return {"uuid": uuid, "channels_closed": len(closing)}
 
     def _on_hook(self, op: str, uuid: str, name: str) -> None:
         if self.domains is not None:
             self.domains.hook(op, uuid, name)
+
+    # ---- what the host's network does ----
+
+    def _on_listening(self, who: str) -> None:
+        if self.domains is not None:
+            self.domains.look_again(who)
+
+    def _on_addresses(self) -> None:
+        self.listening.host_changed()
+        if self.domains is not None:
+            self.domains.addresses_changed()
+
+    def _on_links(self) -> None:
+        if self.domains is not None:
+            self.domains.links_changed()
+
+    def _on_neighbour(self, mac: str) -> None:
+        if self.domains is not None:
+            self.domains.neighbour(mac)
+
+
+def _ips(addrs: Iterable[str]) -> list[str]:
+    """The addresses of "ip:port" ones."""
+    return [pair[0] for addr in addrs if (pair := split_addr(addr, configs.DEFAULT_PORT)) is not None]
 
 
 def _address_towards(addr: str) -> str:

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host's own network devices, addresses and neighbours, read by iproute2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from orion_virt.domain.nic import Device, GuestAddress, Interface
+from orion_virt.errors import Unavailable
+
+_SECONDS = 5
+_NO_NEIGHBOUR = {"FAILED", "INCOMPLETE", "NOARP"}
+
+
+def devices() -> dict[str, Device]:
+    """Every network device of this host by name. Raises Unavailable."""
+    return {device.name: device for device in map(Device.parse, _ip("addr"))}
+
+
+def neighbours(nics: Sequence[Interface]) -> list[GuestAddress]:
+    """What the kernel's neighbour table knows of these NICs, as `virsh domifaddr --source arp` would show it.
+
+    libvirt's own source fails on recent kernels ("wrong nlmsg len"), and knows IPv4 only. Neither knows a prefix: it is
+    shown as 0. Link-local IPv6 addresses, which every NIC has, say nothing and are left out.
+    """
+    if not nics:
+        return []
+    names = {nic.mac: nic.target or nic.mac for nic in nics}
+    return [GuestAddress(names[mac], mac, str(entry["dst"]), 0, "arp") for entry in _ip("neigh")
+            if (mac := str(entry.get("lladdr", "")).lower()) in names and not _NO_NEIGHBOUR & set(entry.get("state", []))
+            and not str(entry["dst"]).startswith("fe80:")]
+
+
+def _ip(what: str) -> list[dict[str, Any]]:
+    try:
+        done = subprocess.run(["ip", "-j", what, "show"], capture_output=True, timeout=_SECONDS, check=False)
+        if done.returncode == 0:
+            return [dict(entry) for entry in json.loads(done.stdout or b"[]") if entry]
+        said = done.stderr.decode("utf-8", "replace").strip()
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        said = str(error)
+    raise Unavailable(f"`ip -j {what}` fails: {said}", hint="Install iproute2 (4.14 or newer)")
