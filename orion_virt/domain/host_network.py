@@ -28,10 +28,15 @@ def neighbours(nics: Sequence[Interface]) -> list[GuestAddress]:
     """
     if not nics:
         return []
-    names = {nic.mac: nic.target or nic.mac for nic in nics}
-    return [GuestAddress(names[mac], mac, str(entry["dst"]), 0, "arp") for entry in _ip("neigh")
-            if (mac := str(entry.get("lladdr", "")).lower()) in names and not _NO_NEIGHBOUR & set(entry.get("state", []))
-            and not str(entry["dst"]).startswith("fe80:")]
+    by_mac = {nic.mac: nic for nic in nics}
+    found = []
+    for entry in _ip("neigh"):
+        nic = by_mac.get(str(entry.get("lladdr", "")).lower())
+        if nic is None or _NO_NEIGHBOUR & set(entry.get("state", [])) or str(entry["dst"]).startswith("fe80:"):
+            continue
+        if nic.bridge in (None, entry.get("dev")):  # not what it had on another bridge before
+            found.append(GuestAddress(nic.target or nic.mac, nic.mac, str(entry["dst"]), 0, "arp"))
+    return found
 
 
 def _ip(what: str) -> list[dict[str, Any]]:

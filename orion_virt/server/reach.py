@@ -15,7 +15,7 @@ from orion_virt.config import ServerConfig, join_addr
 from orion_virt.domain import address, metadata
 from orion_virt.domain.address import Choice
 from orion_virt.domain.connection import Connection, View
-from orion_virt.domain.nic import GuestAddress
+from orion_virt.domain.nic import GuestAddress, Interface
 from orion_virt.server.contract import Host
 
 _log = logging.getLogger("orion.domains")
@@ -27,11 +27,18 @@ class _Known:
 
     id: int
     choice: Choice = Choice()
+    places: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
     seen: dict[str, list[GuestAddress]] = field(default_factory=dict)
     said: str = ""
 
-    def remember(self, rows: list[GuestAddress]) -> list[GuestAddress]:
-        """All that is known of the guest: the kernel forgets neighbours while the guest keeps its addresses."""
+    def remember(self, nics: list[Interface], rows: list[GuestAddress]) -> list[GuestAddress]:
+        """All that is known of the guest: the kernel forgets neighbours while the guest keeps its addresses.
+
+        What a NIC had where it is plugged in no more is forgotten.
+        """
+        places = {nic.mac: (nic.kind, nic.network, nic.bridge, nic.subnet) for nic in nics}
+        self.seen = {mac: known for mac, known in self.seen.items() if self.places.get(mac) == places.get(mac)}
+        self.places = places
         fresh: dict[str, list[GuestAddress]] = {}
         for row in rows:
             if row.address:
@@ -56,7 +63,7 @@ class Reach:
             known = self._known[view.uuid] = _Known(view.id)
         nics = address.interfaces(view.live)
         rows = await asyncio.to_thread(conn.guest_addresses, view.live, len(nics) > 1)
-        facts = await asyncio.to_thread(conn.facts, view.live, known.remember(rows))
+        facts = await asyncio.to_thread(conn.facts, view.live, known.remember(nics, rows))
         named = metadata.read(view.live).gateway
         known.choice = address.choose(nics, facts, self._config.bind_addr, named)
         troubles = self._host.listen_for(view.uuid, [g.listen for g in known.choice.gateways])

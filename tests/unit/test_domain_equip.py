@@ -326,6 +326,10 @@ def test_what_was_known_of_the_guest_is_kept_for_this_run(kit: Kit) -> None:
     conn.rows = []
     drive(kit.equipper.run, conn)
     assert region.server_addrs == ("10.8.0.1:9960",) and reach.in_doubt() == []
+    conn.live = xml(BRIDGE + second.replace("br1", "br0") + shmem.device_xml(UUID, 4 * MIB))  # plugged in elsewhere
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.9.0.1:9960", "[fd00:9::1]:9960")
+    conn.live = xml(BRIDGE + second + shmem.device_xml(UUID, 4 * MIB))
     conn.number = 2
     drive(kit.equipper.run, conn)
     assert len(kit.regions.get(UUID).server_addrs) == 3
