@@ -165,7 +165,9 @@ class Connection:
             known = {row.mac for row in found}
             found += [row for row in told if row.mac not in known]
         known = {row.mac for row in found if row.address}
-        return found + host_network.neighbours([nic for nic in nics if nic.mac not in known])
+        with contextlib.suppress(Unavailable):  # `facts` needs the same tool and says what is wrong with it
+            found += host_network.neighbours([nic for nic in nics if nic.mac not in known])
+        return found
 
     def _interface_addresses(self, live: etree._Element, source: str, number: int) -> list[GuestAddress]:
         """Of one of libvirt's own sources; none where it has none to give."""

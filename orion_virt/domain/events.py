@@ -52,7 +52,8 @@ def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callab
         changed(domain.UUIDString())
 
     for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED):
+                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+                  libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
         connection.domainEventRegisterAny(None, event, on_event, None)
     with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
         connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)

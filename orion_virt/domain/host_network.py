@@ -20,6 +20,15 @@ def devices() -> dict[str, Device]:
     return {device.name: device for device in map(Device.parse, _ip("addr"))}
 
 
+def every_address() -> list[str]:
+    """This host's addresses, loopback last; none where they cannot be read."""
+    try:
+        found = [str(address.ip) for device in devices().values() for address in device.addresses]
+    except Unavailable:
+        found = []
+    return [*found, "127.0.0.1", "::1"]
+
+
 def neighbours(nics: Sequence[Interface]) -> list[GuestAddress]:
     """What the kernel's neighbour table knows of these NICs, as `virsh domifaddr --source arp` would show it.
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import credential, paths
+from orion_virt import credential, layout, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
+from orion_virt.domain import host_network
 from orion_virt.domain.netlink import Watch
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
@@ -104,6 +105,7 @@ class Daemon:
         self.hook = HookSocket(paths.hook_socket(), self._on_hook)
         self._stop = asyncio.Event()
         self._own_name = ""
+        self._every: list[str] = []  # this host's addresses, asked for when they are needed
         self._beat: asyncio.Task[None] | None = None
         user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
 
@@ -186,6 +188,15 @@ class Daemon:
     def server_addrs(self) -> list[str]:
         return [join_addr(ip, self.config.listen_port) for ip in self.guests.addresses()]
 
+    def _dialled(self) -> list[str]:
+        """IP addresses at which we can be reached; a wildcard is none, but stands for all of its family."""
+        listening = self.guests.addresses()
+        wildcards = {6 if ip == "::" else 4 for ip in listening if ip in _WILDCARDS}
+        if wildcards and not self._every:
+            self._every = host_network.every_address()
+        further = [ip for ip in self._every if (6 if ":" in ip else 4) in wildcards]
+        return [ip for ip in listening if ip not in _WILDCARDS] + further
+
     def controller_addr(self, server_addr: str) -> str:
         """A local controller is reached where the server is; another one where it was configured."""
         pair = split_addr(self.config.controller_addr, configs.DEFAULT_CONTROLLER_PORT)
@@ -208,7 +219,7 @@ class Daemon:
             "name": self._name(),
             "boot": self.boot_id.hex(),
             "port": self.config.listen_port,
-            "addresses": self.guests.addresses(),
+            "addresses": self._dialled(),
             "gpus": [
                 {
                     "index": gpu.index,
@@ -226,7 +237,8 @@ class Daemon:
         """The address under which the controller knows us; the same for as long as we live."""
         if not self._own_name:
             towards = _address_towards(self.config.controller_addr)
-            self._own_name = self.config.bind_addr[0] if self.config.bind_addr else towards
+            named = [ip for ip in self.config.bind_addr if ip not in _WILDCARDS]
+            self._own_name = named[0] if named else towards
         return self._own_name
 
     # ---- commands ----
@@ -255,7 +267,7 @@ class Daemon:
         }
 
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
-        addrs = self.server_addrs()
+        addrs = [join_addr(ip, self.config.listen_port) for ip in self._dialled()][: layout.MAX_ADDRS]
         if not addrs:
             raise Unavailable("oriond does not listen at any address yet", hint="server.log says what it waits for")
         size = request.get("size_mib")
@@ -291,6 +303,7 @@ class Daemon:
             self.domains.look_again(who)
 
     def _on_addresses(self) -> None:
+        self._every = []
         self.listening.host_changed()
         if self.domains is not None:
             self.domains.addresses_changed()

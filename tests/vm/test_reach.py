@@ -145,6 +145,24 @@ esac
 """
 
 
+AGENT_CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+# As much of QEMU's guest agent as libvirt needs for addresses.
+AGENT = """\
+#!/run/harness/busybox sh
+bb=/run/harness/busybox
+for name in /sys/class/virtio-ports/*/name; do
+    [ "$(cat $name)" = org.qemu.guest_agent.0 ] && port=/dev/$($bb basename $($bb dirname $name))
+done
+exec 3<>$port
+while read -r line <&3; do
+    case $line in
+        *guest-sync*) echo "{\\"return\\": $(echo "$line" | $bb sed 's/.*"id": *\\([0-9]*\\).*/\\1/')}" >&3 ;;
+        *guest-network-get-interfaces*) $bb cat /tmp/interfaces >&3; echo >&3 ;;
+    esac
+done
+"""
+
+
 @pytest.fixture(scope="module")
 def stage(setup: Setup) -> Iterator[Stage]:
     if not (paths.lib() / "install-client").exists():
@@ -158,7 +176,9 @@ def stage(setup: Setup) -> Iterator[Stage]:
         setup.libvirt.virsh("net-start", name)
     client = setup.libvirt.open_directory("reach")
     shutil.copy(paths.lib() / "install-client", client)
-    config = GuestConfig("reach", root=guest_root(CACHE), memory_mib=640, network=False, shares=(Share(client, "/client"),))
+    (client / "agent").write_text(AGENT)
+    config = GuestConfig("reach", root=guest_root(CACHE), memory_mib=640, network=False, shares=(Share(client, "/client"),),
+                         devices=AGENT_CHANNEL)
     guest = Guest(setup.libvirt, config, CACHE)
     try:
         guest.define()
@@ -216,6 +236,25 @@ def test_user_mode(stage: Stage, subnet: str, ip: str) -> None:
         stage.compute()
         assert stage.listens() == set()  # loopback alone
         assert f"in which {ip} is this host's 127.0.0.1" in stage.show()
+
+
+def test_what_the_guests_agent_says(stage: Stage) -> None:
+    """A static address on the second NIC, of which this host has heard nothing: its agent decides, and is shown as virsh does."""
+    interfaces = {"return": [
+        {"name": "lo", "ip-addresses": [{"ip-address-type": "ipv4", "ip-address": "127.0.0.1", "prefix": 8}]},
+        {"name": "eth1", "hardware-address": OTHER_MAC, "ip-addresses": [
+            {"ip-address-type": "ipv4", "ip-address": "10.213.82.9", "prefix": 24},
+            {"ip-address-type": "ipv6", "ip-address": "fe80::5054:ff:feaa:2", "prefix": 64}]},
+        {"name": "eth0", "hardware-address": MAC}]}
+    stage.guest.run(f"echo '{json.dumps(interfaces)}' >/tmp/interfaces", user="root")
+    with stage.plugged(nic("nat")), stage.plugged(nic("routed", mac=OTHER_MAC), OTHER_MAC):
+        stage.await_header("10.213.78.1", "10.213.82.1")
+        stage.guest.run("/run/harness/busybox sh /client/agent </dev/null >/tmp/agent.out 2>&1 & echo $! >/tmp/agent.pid", user="root")
+        stage.await_header("10.213.82.1")
+        assert "the guest's 10.213.82.9 (agent) is in the same subnet" in stage.show()
+        rows = stage.setup.host.run(["virsh", "domifaddr", "reach", "--source", "agent"]).stdout.rstrip()
+        assert "eth1" in rows and rows in stage.show(), stage.show()
+        stage.guest.run("kill $(cat /tmp/agent.pid)", user="root")
 
 
 def test_no_address_on_the_network(stage: Stage) -> None:
