@@ -155,10 +155,10 @@ class Daemon:
         await self.control.stop()
         self.hook.stop()
         self.network.stop()
-        await self.listening.stop()
-        await self.guests.stop()
         if self.domains is not None:
             await self.domains.stop()
+        await self.listening.stop()
+        await self.guests.stop()
         await self.channels_part.stop("oriond is stopping")
         await self.pool.stop()
         await self.usage.stop()

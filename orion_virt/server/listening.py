@@ -126,7 +126,7 @@ class Listening:
             self._door.listen(ip)
         except Unavailable as error:
             if str(self._troubles.get(ip)) != str(error):
-                _log.warning("%s; it is tried again by itself", error)
+                _log.warning("%s", error)
             self._troubles[ip] = error
             return
         self._troubles.pop(ip, None)

@@ -18,6 +18,7 @@ from orion_virt.domain.connection import Connection, View
 from orion_virt.domain.nic import GuestAddress, Interface
 from orion_virt.server.contract import Host
 
+_ON_DEVICES = ("network", "bridge", "ethernet")  # kinds of NICs behind which is a device of this host
 _log = logging.getLogger("orion.domains")
 
 
@@ -101,8 +102,9 @@ class Reach:
                 and any(mac == nic for nic in known.choice.macs)]
 
     def in_doubt(self) -> list[str]:
-        """Domains that something keeps from us, or may."""
-        return [uuid for uuid, known in self._known.items() if known.choice.doubt or not known.choice.gateways]
+        """Domains that a device of this host keeps from us, or may."""
+        return [uuid for uuid, known in self._known.items() if known.choice.doubt or not known.choice.gateways
+                and any(kind in _ON_DEVICES for kind, *_ in known.places.values())]
 
     # ---- for people ----
 
