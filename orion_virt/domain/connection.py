@@ -22,6 +22,7 @@ _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_NETWORK)
 _DOWN = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INVALID_CONN,
          libvirt.VIR_ERR_INTERNAL_ERROR)
 
+_MOST_ROWS = 256  # what an agent or a neighbour says is the guest's word
 _CONNECTED_AGENT = "devices/channel/target[@name='org.qemu.guest_agent.0'][@state='connected']"
 
 
@@ -167,7 +168,7 @@ class Connection:
         known = {row.mac for row in found if row.address}
         with contextlib.suppress(Unavailable):  # `facts` needs the same tool and says what is wrong with it
             found += host_network.neighbours([nic for nic in nics if nic.mac not in known])
-        return found
+        return found[:_MOST_ROWS]
 
     def _interface_addresses(self, live: etree._Element, source: str, number: int) -> list[GuestAddress]:
         """Of one of libvirt's own sources; none where it has none to give."""
@@ -175,12 +176,9 @@ class Connection:
             listed = self._raw.lookupByUUIDString(live.findtext("uuid", "")).interfaceAddresses(number)
         except libvirt.libvirtError:
             return []  # no leases of this kind of NIC, an agent that does not answer: the next source is asked
-        rows = []
-        for name, entry in listed.items():
-            addresses = entry["addrs"] or [{"addr": "", "prefix": 0}]
-            mac = str(entry.get("hwaddr") or "").lower()
-            rows += [GuestAddress(name, mac, str(a["addr"]), int(a["prefix"]), source) for a in addresses]
-        return rows
+        rows = [GuestAddress.checked(name, entry.get("hwaddr"), a["addr"], a["prefix"], source)
+                for name, entry in listed.items() for a in entry["addrs"] or [{"addr": "", "prefix": 0}]]
+        return [row for row in rows if row is not None]
 
     def facts(self, live: etree._Element, guests: Sequence[GuestAddress]) -> address.Facts:
         """What the choice of the gateway rests on: libvirt's networks and this host's own devices."""

@@ -12,6 +12,7 @@ from lxml import etree
 
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LONGEST_NAME = 64  # characters of what a guest calls its interface
 _UNFIT = ("temporary", "deprecated", "tentative", "dadfailed")  # of an address: passing, or not usable yet
 
 
@@ -24,6 +25,17 @@ class GuestAddress:
     address: str
     prefix: int
     source: str
+
+    @classmethod
+    def checked(cls, name: object, mac: object, address: object, prefix: object, source: str) -> GuestAddress | None:
+        """Of what a guest's agent may have made up: None where it is no address; nothing unprintable reaches a terminal."""
+        text = str(address or "")
+        try:
+            bits = ipaddress.ip_address(text).max_prefixlen if text else 0
+        except ValueError:
+            return None
+        width = prefix if isinstance(prefix, int) and 0 <= prefix <= bits else 0
+        return cls(_printable(name), _printable(mac).lower(), text, width, source)
 
     @property
     def protocol(self) -> str:
@@ -97,6 +109,10 @@ class Device:
         infos = [a for a in link.get("addr_info", []) if a.get("scope") == "global" and not any(a.get(w) for w in _UNFIT)]
         found = [a for info in infos if (a := _interface(info.get("local"), info.get("prefixlen")))]
         return cls(str(link.get("ifname", "")), tuple(_usable(found)), link.get("master"))
+
+
+def _printable(text: object) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(text or ""))[:_LONGEST_NAME]
 
 
 def _interface(address: Any, prefix: Any) -> IpInterface | None:

@@ -197,3 +197,14 @@ def test_the_neighbour_table(monkeypatch: pytest.MonkeyPatch) -> None:
         GuestAddress("vnet7", "52:54:00:00:00:07", "10.213.81.57", 0, "arp"),
         GuestAddress("vnet7", "52:54:00:00:00:07", "2001:db8:81::57", 0, "arp")]
     assert host_network.neighbours([]) == []
+
+
+@pytest.mark.parametrize(("said", "row"), [
+    (("eth0", "52:54:00:AA:00:01", "10.0.0.9", 24), ("eth0", "52:54:00:aa:00:01", "10.0.0.9", 24)),
+    (("eth0\x1b[2J" + "x" * 99, None, "", 0), ("eth0?[2J" + "x" * 56, "", "", 0)),
+    (("lo", "", "fe80::1%eth0", 64), ("lo", "", "fe80::1%eth0", 64)),
+    (("eth0", "", "10.0.0.9", 99), ("eth0", "", "10.0.0.9", 0)), (("eth0", "", "10.0.0.9\n", 24), None),
+    (("eth0", "", "<script>", 24), None)])
+def test_what_an_agent_may_make_up(said: tuple[str, str, str, int], row: tuple[str, str, str, int] | None) -> None:
+    found = GuestAddress.checked(*said, "agent")
+    assert found == (None if row is None else GuestAddress(*row, "agent"))
