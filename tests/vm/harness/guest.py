@@ -44,7 +44,6 @@ class GuestConfig:
     root: Path | None = None
     shares: tuple[Share, ...] = ()
     network: bool = True
-    addresses: tuple[str, ...] = ()  # "eth1=10.0.0.2/24" or "eth1=none" (IPv6 autoconfiguration only); DHCP otherwise
     domain_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     metadata: str = ""
     devices: str = ""
@@ -164,8 +163,6 @@ class Guest:
         words = ["console=ttyS0", "quiet", "panic=-1", f"orion.name={config.name}"]
         if config.root:
             words.append("orion.root=9p")
-        if config.addresses:
-            words.append("orion.addresses=" + ",".join(config.addresses))
         if shares:
             listed = (f"{tag}:{s.target}:{'rw' if s.writable else 'ro'}" for tag, s in shares)
             words.append("orion.shares=" + ",".join(listed))

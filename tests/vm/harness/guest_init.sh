@@ -63,15 +63,7 @@ ip link set lo up
 for nic in /sys/class/net/eth*; do
     [ -e "$nic" ] || continue
     nic=${nic##*/}
-    given=
-    for entry in $(option addresses | tr , ' '); do # NIC=ADDRESS/PREFIX, or NIC=none: then only what the network announces
-        [ "${entry%%=*}" = "$nic" ] && given=${entry#*=}
-    done
     ip link set "$nic" up
-    case $given in
-        none) continue ;;
-        ?*) ip addr add "$given" dev "$nic"; continue ;;
-    esac
     udhcpc -i "$nic" -n -q -t 10 -T 1 -s /bin/dhcp >/dev/null 2>&1 || echo "orion-guest: no address for $nic"
 done
 
