@@ -154,7 +154,8 @@ for name in /sys/class/virtio-ports/*/name; do
     [ "$(cat $name)" = org.qemu.guest_agent.0 ] && port=/dev/$($bb basename $($bb dirname $name))
 done
 exec 3<>$port
-while read -r line <&3; do
+while :; do
+    read -r line <&3 || { $bb usleep 100000; continue; } # libvirt connects only once the port is open
     case $line in
         *guest-sync*) echo "{\\"return\\": $(echo "$line" | $bb sed 's/.*"id": *\\([0-9]*\\).*/\\1/')}" >&3 ;;
         *guest-network-get-interfaces*) $bb cat /tmp/interfaces >&3; echo >&3 ;;
