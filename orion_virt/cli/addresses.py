@@ -35,9 +35,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [f" {'Name':<10} {'MAC address':<20} {'Protocol':<8}     Address", RULE]
     named = ("", "")
     for row in rows:
-        who = (row["name"], row["mac"] or "N/A")
+        who = (row["name"], row["mac"])
         if not row["address"]:
-            lines.append(f" {who[0]:<10} {who[1]:<17}    {'N/A':<12} N/A")
+            lines.append(f" {who[0]:<10} {who[1] or 'N/A':<17}    {'N/A':<12} N/A")
             continue
         shown = ("-", "-") if who == named and row["source"] != "arp" else who
         named = who

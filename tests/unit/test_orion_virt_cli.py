@@ -88,11 +88,12 @@ def test_show(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
 def test_several_addresses_of_one_interface_and_none() -> None:
     row = DOMAIN["domifaddr"][0]  # type: ignore[index]
     rows = [row, row | {"address": "fd00::9", "protocol": "ipv6", "prefix": 64},
-            row | {"name": "eth1", "mac": "", "address": ""}]
+            row | {"name": "eth1", "mac": "", "address": ""}, row | {"name": "lo", "mac": "", "address": "127.0.0.1", "prefix": 8}]
     assert addresses.table(rows)[2:] == [
         " vnet0      52:54:00:00:00:01    ipv4         10.0.0.9/24",
         " -          -                    ipv6         fd00::9/64",
-        " eth1       N/A                  N/A          N/A"]
+        " eth1       N/A                  N/A          N/A",
+        " lo                              ipv4         127.0.0.1/8"]
 
 
 def test_behind_user_mode_networking() -> None:
