@@ -78,7 +78,8 @@ def choose(nics: Sequence[Interface], facts: Facts, bind: Sequence[str] = (), na
 
     ``bind``: `[server] bind_addr`, which wins; ``named``: gateway= of the domain's metadata, which comes next. Then the
     NICs decide: those in whose subnet the guest was seen first, then networks that libvirt puts the host on, then the
-    host's address on a bridge, then user-mode networking. All addresses of equally good NICs are taken.
+    host's address on a bridge, then user-mode networking. All addresses of equally good NICs are taken, and of every NIC
+    in whose subnet the guest was seen.
     """
     found, unusable = _by_nic(nics, facts)
     if bind:
@@ -107,9 +108,13 @@ def _quality(gateways: Sequence[Gateway]) -> tuple[int, int]:
 
 
 def _best(found: Sequence[Sequence[Gateway]]) -> list[Gateway]:
+    """Of every NIC that the guest is seen to use (a lease may outlive its use), else of those that are equally good."""
     if not found:
         return []
     best = min(_quality(gateways) for gateways in found)
+    if best[0] == 0:
+        used = sorted((gs for gs in found if _quality(gs)[0] == 0), key=_quality)
+        return [g for gateways in used for g in gateways]
     return [g for gateways in found if _quality(gateways) == best for g in gateways]
 
 

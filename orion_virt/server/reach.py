@@ -35,7 +35,7 @@ class _Known:
     def remember(self, nics: list[Interface], rows: list[GuestAddress]) -> list[GuestAddress]:
         """All that is known of the guest: the kernel forgets neighbours while the guest keeps its addresses.
 
-        What a NIC had where it is plugged in no more is forgotten.
+        A lease that has ended, and what a NIC had where it is plugged in no more, is forgotten.
         """
         places = {nic.mac: (nic.kind, nic.network, nic.bridge, nic.subnet) for nic in nics}
         self.seen = {mac: known for mac, known in self.seen.items() if self.places.get(mac) == places.get(mac)}
@@ -44,7 +44,7 @@ class _Known:
         for row in rows:
             if row.address:
                 fresh.setdefault(row.mac, []).append(row)
-        self.seen.update(fresh)
+        self.seen = {mac: known for mac, known in self.seen.items() if known[0].source != "lease"} | fresh
         return [row for listed in self.seen.values() for row in listed]
 
 

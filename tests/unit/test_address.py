@@ -122,7 +122,8 @@ def test_the_guests_own_address_picks_the_nic() -> None:
     assert dialled(choice) == ["10.213.81.1", "2001:db8:81::1"] and choice.gateways[0].confirmed
     assert choice.gateways[0].why.endswith("; the guest's 10.213.81.57 (arp) is in the same subnet") and choice.open_question
     both = choose(BRIDGE, NAT, facts=knowing(seen(BRIDGE, "10.213.81.57", "arp"), seen(NAT, "10.213.78.9")))
-    assert dialled(both) == ["10.213.78.1"]
+    assert dialled(both) == ["10.213.78.1", "10.213.81.1", "2001:db8:81::1"]
+    assert dialled(choose(BRIDGE, NAT, facts=knowing(seen(NAT, "10.213.78.9")))) == ["10.213.78.1"]
     six = choose(DUAL, facts=knowing(seen(DUAL, "fd00:213:83::10")))
     assert dialled(six) == ["fd00:213:83::1", "10.213.83.1"] and not six.open_question
     assert dialled(choose(USER, facts=knowing(seen(USER, "10.0.2.15", "agent")))) == ["10.0.2.2"]

@@ -330,6 +330,14 @@ def test_what_was_known_of_the_guest_is_kept_for_this_run(kit: Kit) -> None:
     drive(kit.equipper.run, conn)
     assert region.server_addrs == ("10.9.0.1:9960", "[fd00:9::1]:9960")
     conn.live = xml(BRIDGE + second + shmem.device_xml(UUID, 4 * MIB))
+    for row in (GuestAddress("vnet1", "52:54:00:00:00:08", "10.8.0.9", 0, "arp"),
+                GuestAddress("vnet0", "52:54:00:00:00:07", "10.9.0.9", 24, "lease")):
+        conn.rows = [row]
+        drive(kit.equipper.run, conn)
+    assert region.server_addrs[0] == "10.9.0.1:9960" and len(region.server_addrs) == 3
+    conn.rows = []  # the lease has ended
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",)
     conn.number = 2
     drive(kit.equipper.run, conn)
     assert len(kit.regions.get(UUID).server_addrs) == 3

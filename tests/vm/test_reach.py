@@ -43,6 +43,7 @@ NETWORKS = {
 }
 MAC = "52:54:00:aa:00:01"
 OTHER_MAC = "52:54:00:aa:00:02"
+UNUSED_MAC = "52:54:00:aa:00:03"  # never had a lease
 
 
 def nic(kind: str, more: str = "", mac: str = MAC) -> str:
@@ -246,16 +247,18 @@ def test_what_the_guests_agent_says(stage: Stage) -> None:
         {"name": "eth1", "hardware-address": OTHER_MAC, "ip-addresses": [
             {"ip-address-type": "ipv4", "ip-address": "10.213.82.9", "prefix": 24},
             {"ip-address-type": "ipv6", "ip-address": "fe80::5054:ff:feaa:2", "prefix": 64}]},
-        {"name": "eth0", "hardware-address": MAC}]}
+        {"name": "eth0", "hardware-address": UNUSED_MAC}]}
     stage.guest.run(f"echo '{json.dumps(interfaces)}' >/tmp/interfaces", user="root")
-    with stage.plugged(nic("nat")), stage.plugged(nic("routed", mac=OTHER_MAC), OTHER_MAC):
+    with stage.plugged(nic("nat", mac=UNUSED_MAC), UNUSED_MAC), stage.plugged(nic("routed", mac=OTHER_MAC), OTHER_MAC):
         stage.await_header("10.213.78.1", "10.213.82.1")
-        stage.guest.run("/run/harness/busybox sh /client/agent </dev/null >/tmp/agent.out 2>&1 & echo $! >/tmp/agent.pid", user="root")
-        stage.await_header("10.213.82.1")
-        assert "the guest's 10.213.82.9 (agent) is in the same subnet" in stage.show()
-        rows = stage.setup.host.run(["virsh", "domifaddr", "reach", "--source", "agent"]).stdout.rstrip()
-        assert "eth1" in rows and rows in stage.show(), stage.show()
-        stage.guest.run("kill $(cat /tmp/agent.pid)", user="root")
+        stage.guest.run(f"{BUSYBOX} sh /client/agent </dev/null >/tmp/agent.out 2>&1 & echo $! >/tmp/agent.pid", user="root")
+        try:
+            stage.await_header("10.213.82.1")
+            assert "the guest's 10.213.82.9 (agent) is in the same subnet" in stage.show()
+            rows = stage.setup.host.run(["virsh", "domifaddr", "reach", "--source", "agent"]).stdout.rstrip()
+            assert "eth1" in rows and rows in stage.show(), stage.show()
+        finally:
+            stage.guest.run("kill $(cat /tmp/agent.pid)", user="root")
 
 
 def test_no_address_on_the_network(stage: Stage) -> None:
@@ -276,7 +279,7 @@ def test_no_address_on_the_network(stage: Stage) -> None:
 
 def test_the_nic_that_the_guest_uses_wins(stage: Stage) -> None:
     """Without that knowledge the NAT network comes first; then the guest talks on the bridge only."""
-    with stage.plugged(nic("nat")), stage.plugged(nic("bridge", mac=OTHER_MAC), OTHER_MAC):
+    with stage.plugged(nic("nat", mac=UNUSED_MAC), UNUSED_MAC), stage.plugged(nic("bridge", mac=OTHER_MAC), OTHER_MAC):
         stage.await_header("10.213.78.1")
         stage.configure(OTHER_MAC, "10.213.81.9/24")
         assert stage.guest.run(f"{BUSYBOX} ping -c 1 -W 5 10.213.81.1", user="root").status == 0
