@@ -143,6 +143,8 @@ def _addresses(entry: Entry) -> tuple[str, ...]:
         found = ()
     if not found:
         raise entry.bad("auto, or IP addresses separated by commas")
+    if any((ip := ipaddress.ip_address(name)).is_multicast or ip.version == 6 and ip.is_link_local for name in found):
+        raise entry.bad("addresses that a guest can dial: no multicast, no link-local IPv6 (give the network a ULA, fd00::/8)")
     return found
 
 

@@ -12,17 +12,41 @@
 #define TIMEOUT_MS 5000
 #define DEFAULT_ADDR "127.0.0.1:9123"
 
+static size_t host_bytes(const char *addr)
+{
+    const char *colon = strrchr(addr, ':');
+
+    return colon ? (size_t)(colon - addr) : strlen(addr);
+}
+
+/* A controller on the host of the first server address is on that of the others too, which are ways to the same host. */
+static void beside_the_server(const char *addr, struct og_addrs *to)
+{
+    size_t host = host_bytes(addr);
+    struct og_addrs servers;
+
+    og_server_addrs(NULL, &servers);
+    if (*og_settings.server || host_bytes(servers.addr[0]) != host || strncmp(addr, servers.addr[0], host))
+        return;
+    for (to->count = 0; to->count < servers.count; to->count++)
+        snprintf(to->addr[to->count], OG_ADDR_BYTES, "%.*s%.8s", (int)host_bytes(servers.addr[to->count]),
+                 servers.addr[to->count], addr + host);
+}
+
 /* Environment and client.conf win, then what the region's header says. */
-static void controller_addr(char to[OG_ADDR_BYTES])
+static void controller_addrs(struct og_addrs *to)
 {
     char header[OC_ADDR_BYTES + 1] = "";
 
+    to->count = 1;
     if (og_shared_region.base)
         memcpy(header, og_shared_region.header.controller_addr, OC_ADDR_BYTES);
     if (*og_settings.controller)
-        snprintf(to, OG_ADDR_BYTES, "%s", og_settings.controller);
-    else if (!*header || !og_parse_addr(header, 9123, to))
-        snprintf(to, OG_ADDR_BYTES, "%s", DEFAULT_ADDR);
+        snprintf(to->addr[0], OG_ADDR_BYTES, "%s", og_settings.controller);
+    else if (*header && og_parse_addr(header, 9123, to->addr[0]))
+        beside_the_server(to->addr[0], to);
+    else
+        snprintf(to->addr[0], OG_ADDR_BYTES, "%s", DEFAULT_ADDR);
 }
 
 static bool send_request(int fd, const char *addr)
@@ -114,19 +138,20 @@ static CUresult ask(int fd, const char *addr, struct og_allocation *a)
 
 CUresult og_allocate(struct og_allocation *a)
 {
-    char addr[OG_ADDR_BYTES];
+    struct og_addrs addrs;
     struct og_why why;
+    unsigned which = 0;
     CUresult r;
     int fd;
 
-    controller_addr(addr);
-    fd = og_dial(addr, TIMEOUT_MS, &why);
+    controller_addrs(&addrs);
+    fd = og_dial_any(&addrs, TIMEOUT_MS, &which, &why);
     if (fd < 0) {
         og_say("no vGPU: the controller cannot be reached (%s). Check that orion-controller runs, that the firewall "
                "lets the port pass, and ORION_CONTROLLER or controller_addr in /etc/orion/client.conf", why.text);
         return CUDA_ERROR_NO_DEVICE;
     }
-    r = ask(fd, addr, a);
+    r = ask(fd, addrs.addr[which], a);
     close(fd);
     if (r == CUDA_SUCCESS)
         og_log("allocation %s of %d vGPU on %s", a->id, og_nr_devices(), a->server);

@@ -143,7 +143,9 @@ struct og_addrs { /* where the server may be, in the order to try */
 void og_server_addrs(const struct og_allocation *a, struct og_addrs *to);
 /* Is the server there? Over TCP also fetches the snapshot. Reports its failure. */
 OG_MUST_CHECK CUresult og_probe_server(void);
-/* A connection to the first address that takes one, or -1 with all reasons. */
+/* A connection to one of the addresses, and to which, or -1 with all reasons. */
+int og_dial_any(const struct og_addrs *addrs, unsigned timeout_ms, unsigned *which, struct og_why *why);
+/* The same for oriond; the address that answered is the first to be tried from then on. */
 int og_dial_server(const struct og_addrs *addrs, struct og_why *why);
 CUresult og_no_server(const struct og_why *why); /* the line for people, and what it means */
 bool og_region_snapshot(void);

@@ -51,22 +51,39 @@ void og_server_addrs(const struct og_allocation *a, struct og_addrs *to)
         add_controllers_host(to);
 }
 
-int og_dial_server(const struct og_addrs *addrs, struct og_why *why)
+/* Of several addresses the one that answered last: an attempt at one that leads nowhere takes until its timeout. */
+static _Atomic unsigned answered;
+
+int og_dial_any(const struct og_addrs *addrs, unsigned timeout_ms, unsigned *which, struct og_why *why)
 {
+    unsigned first = answered;
     size_t at = 0;
 
     why->text[0] = '\0';
-    for (unsigned i = 0; i < addrs->count; i++) {
+    for (unsigned tried = 0; tried < addrs->count; tried++) {
+        unsigned i = (first + tried) % addrs->count;
         struct og_why one;
-        int fd = og_dial(addrs->addr[i], INFO_TIMEOUT_MS, &one), n;
+        int fd = og_dial(addrs->addr[i], timeout_ms, &one), n;
 
-        if (fd >= 0)
+        if (fd >= 0) {
+            *which = i;
             return fd;
+        }
         n = snprintf(why->text + at, sizeof(why->text) - at, "%s%s", at ? "; " : "", one.text);
         if (n > 0 && (size_t)n < sizeof(why->text) - at)
             at += (size_t)n;
     }
     return -1;
+}
+
+int og_dial_server(const struct og_addrs *addrs, struct og_why *why)
+{
+    unsigned which = 0;
+    int fd = og_dial_any(addrs, INFO_TIMEOUT_MS, &which, why);
+
+    if (fd >= 0)
+        answered = which;
+    return fd;
 }
 
 CUresult og_no_server(const struct og_why *why)

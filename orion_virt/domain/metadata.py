@@ -129,9 +129,11 @@ def _number(low: int, high: int) -> Callable[[str], int | None]:
 
 def _address(text: str) -> str | None:
     try:
-        return None if "%" in text else str(ipaddress.ip_address(text))
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    beyond_reach = found.is_loopback or found.is_unspecified or found.is_multicast or found.version == 6 and found.is_link_local
+    return None if beyond_reach else str(found)
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
@@ -141,7 +143,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 _ACCEPTED = {
     "enabled": "yes or no", "required": "yes or no", "vgpus": "1 to 32", "memory": "MiB, 1 to 16777216",
-    "total": "1 to 1600", "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576",
-    "gateway": "an IP address of this host", "doorbell": "yes or no",
+    "total": "1 to 1600", "compute": "percent, 1 to 100", "region": "MiB, 2 to 1048576", "doorbell": "yes or no",
+    "gateway": "an IP address of this host that the guest can dial, so no loopback and no link-local IPv6",
 }
 NAMES = tuple(_READERS)

@@ -87,6 +87,17 @@ def write(
     _pwrite(fd, _MAGIC_BYTES, 0)
 
 
+def write_addrs(fd: int, server_addrs: list[str], controller_addr: str) -> None:
+    """Only the addresses of a header that is valid and stays so: clients may be reading it.
+
+    One that reads half of the old and half of the new dials an address that does not answer, and then the next.
+    """
+    width, nr = layout.ADDR_BYTES, layout.MAX_ADDRS
+    slots = [_addr(addr).ljust(width, b"\0") for addr in server_addrs[:nr]]
+    _pwrite(fd, b"".join(slots).ljust(width * nr, b"\0"), layout.Header.server_addr.offset)
+    _pwrite(fd, _addr(controller_addr).ljust(width, b"\0"), layout.Header.controller_addr.offset)
+
+
 def beat(fd: int) -> None:
     """Writes the time, for people."""
     _pwrite(fd, int(time.time()).to_bytes(8, "little"), layout.Header.heartbeat.offset)

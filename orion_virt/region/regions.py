@@ -126,6 +126,15 @@ class Regions:
             region.identity = header.fresh_identity()
         self._write_header(region)
 
+    def change_addresses(self, uuid: str, server_addrs: list[str], controller_addr: str) -> None:
+        """The same for a header that is valid and whose clients shall not notice. Raises Unavailable."""
+        region = self.get(uuid)
+        region.server_addrs, region.controller_addr = tuple(server_addrs), controller_addr
+        try:
+            header.write_addrs(region.fd, server_addrs, controller_addr)
+        except OSError as error:
+            raise Unavailable(f"{region.path} cannot be written: {error.strerror}", hint="Check /dev/shm") from error
+
     def new_generation(self, uuid: str) -> int:
         """New token and generation: whoever shook hands before is a stranger now. The caller ends channels."""
         region = self.get(uuid)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from orion_virt.errors import OrionError
 from orion_virt.server.ceilings import Ceilings
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -19,11 +20,15 @@ class Host(Protocol):
     ceilings: Ceilings
     """What processes of running domains may have; see ceilings.Ceilings."""
 
-    async def listen_on(self, address: str) -> str:
-        """Also accepts guests at this IP address; idempotent. Returns "ip:port" for the header.
+    def listen_for(self, who: str, addresses: Iterable[str]) -> Mapping[str, OrionError]:
+        """From now on guests are accepted at these IP addresses on behalf of `who` (a domain), and at no others of its.
 
-        Raises Unavailable when the address is not this machine's or its port is taken.
+        Returns those that cannot be had now, and why: they are tried again, and `look_again(who)` says when that changed.
         """
+        ...
+
+    def listening_problems(self, who: str) -> list[str]:
+        """What of that which `who` asked for fails now, with the remedy."""
         ...
 
     def server_addrs(self) -> list[str]:
@@ -69,4 +74,20 @@ class DomainsPart(Protocol):
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         """A datagram of the hook: only a hint."""
+        ...
+
+    def look_again(self, uuid: str) -> None:
+        """Something that concerns this domain has changed."""
+        ...
+
+    def addresses_changed(self) -> None:
+        """This host has got or lost an address."""
+        ...
+
+    def links_changed(self) -> None:
+        """A network device of this host has changed."""
+        ...
+
+    def neighbour(self, mac: str) -> None:
+        """This host has heard of a neighbour."""
         ...

@@ -11,12 +11,14 @@ import os
 import signal
 import socket
 import uuid as uuids
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import credential, libvirt_uri, paths
+from orion_virt import credential, layout, libvirt_uri, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
-from orion_virt.domain import metadata
+from orion_virt.domain import host_network, metadata
+from orion_virt.domain.netlink import Watch
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
 from orion_virt.gpu.inventory import Inventory
@@ -27,6 +29,7 @@ from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
 from orion_virt.server.guests import Guests
+from orion_virt.server.listening import Listening, is_here
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server import usage
@@ -35,6 +38,7 @@ from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
+LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
 _PAGEABLE_ACCESS = 88  # CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS
 _log = logging.getLogger("orion.daemon")
@@ -81,7 +85,6 @@ class Daemon:
     def __init__(self, config: ServerConfig, inventory: Inventory, secret: str,
                  controller: EmbeddedController | None = None) -> None:
         self.config = config
-        self._controller = controller
         self.inventory = inventory
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
@@ -93,6 +96,8 @@ class Daemon:
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, sessions, self.ceilings)
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
+        self.listening = Listening(self.guests, controller, self.accounts.renew, self._on_listening)
+        self.network = Watch(self._on_addresses, self._on_links, self._on_neighbour)
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
@@ -106,6 +111,7 @@ class Daemon:
         self._build = paths.build_id()  # as it was when we started
         self._stop = asyncio.Event()
         self._own_name = ""
+        self._every: list[str] = []  # this host's addresses, asked for when they are needed
         self._beat: asyncio.Task[None] | None = None
         libvirt_uri.chosen(config.libvirt_uri)  # a variable that cannot be served is said now
         user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
@@ -125,9 +131,11 @@ class Daemon:
 
     async def start(self) -> None:
         (paths.log() / "session").mkdir(parents=True, exist_ok=True)
-        for ip in self.config.bind_addr or ("127.0.0.1",):
-            self._listen(ip)
+        self.listening.start(self.config.bind_addr or (LOOPBACK,))
+        self.network.start()
         self.regions.restore()
+        for region in self.regions:  # clients may be on their way to what their header says
+            self.listening.want(region.uuid, [ip for ip in _ips(region.server_addrs) if is_here(ip)])
         self.channels_part.start()
         self.pool.warm_up()
         await self.usage.start()
@@ -153,9 +161,11 @@ class Daemon:
         _log.info("stopping")
         await self.control.stop()
         self.hook.stop()
-        await self.guests.stop()
+        self.network.stop()
         if self.domains is not None:
             await self.domains.stop()
+        await self.listening.stop()
+        await self.guests.stop()
         await self.channels_part.stop("oriond is stopping")
         await self.pool.stop()
         await self.usage.stop()
@@ -176,25 +186,23 @@ class Daemon:
 
     # ---- Host ----
 
-    async def listen_on(self, address: str) -> str:
-        """Also accepts guests at this IP address; see contract.Host."""
-        if self.config.bind_addr:
-            if address not in self.config.bind_addr:
-                raise Unavailable(
-                    f"[server] bind_addr does not list {address}", hint="Add it there, or set bind_addr = auto"
-                )
-        elif self._listen(address):
-            self.accounts.renew()
-        return join_addr(address, self.config.listen_port)
+    def listen_for(self, who: str, addresses: Iterable[str]) -> Mapping[str, OrionError]:
+        return self.listening.want(who, addresses)
 
-    def _listen(self, ip: str) -> bool:
-        is_new = self.guests.listen(ip)
-        if is_new and self._controller is not None:
-            self._controller.also_at(ip)
-        return is_new
+    def listening_problems(self, who: str) -> list[str]:
+        return self.listening.problems(who)
 
     def server_addrs(self) -> list[str]:
         return [join_addr(ip, self.config.listen_port) for ip in self.guests.addresses()]
+
+    def _dialled(self) -> list[str]:
+        """IP addresses at which we can be reached; a wildcard is none, but stands for all of its family."""
+        listening = self.guests.addresses()
+        wildcards = {6 if ip == "::" else 4 for ip in listening if ip in _WILDCARDS}
+        if wildcards and not self._every:
+            self._every = host_network.every_address()
+        further = [ip for ip in self._every if (6 if ":" in ip else 4) in wildcards]
+        return [ip for ip in listening if ip not in _WILDCARDS] + further
 
     def controller_addr(self, server_addr: str) -> str:
         """A local controller is reached where the server is; another one where it was configured."""
@@ -231,7 +239,7 @@ class Daemon:
             "name": self._name(),
             "boot": self.boot_id.hex(),
             "port": self.config.listen_port,
-            "addresses": self.guests.addresses(),
+            "addresses": self._dialled(),
             "gpus": [
                 {
                     "index": gpu.index,
@@ -249,7 +257,8 @@ class Daemon:
         """The address under which the controller knows us; the same for as long as we live."""
         if not self._own_name:
             towards = _address_towards(self.config.controller_addr)
-            self._own_name = self.config.bind_addr[0] if self.config.bind_addr else towards
+            named = [ip for ip in self.config.bind_addr if ip not in _WILDCARDS]
+            self._own_name = named[0] if named else towards
         return self._own_name
 
     # ---- commands ----
@@ -286,6 +295,9 @@ class Daemon:
         return {"processes": found, "total": usage.total(found), "gpus": gpus, "vgpu_count": self.config.vgpu_count}
 
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
+        addrs = [join_addr(ip, self.config.listen_port) for ip in self._dialled()][: layout.MAX_ADDRS]
+        if not addrs:
+            raise Unavailable("oriond does not listen at any address yet", hint="server.log says what it waits for")
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
             raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
@@ -294,8 +306,8 @@ class Daemon:
         uuid = region.uuid
         try:
             region.defaults = self._limit(uuid, request)
-            addrs = self.server_addrs()
             self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
+            self.listening.want(region.uuid, _ips(addrs))
         except OrionError:
             self.regions.remove(uuid)
             self.ceilings.drop(uuid)
@@ -317,11 +329,37 @@ class Daemon:
             await asyncio.wait_for(channel.ended.wait(), 10)
         self.regions.remove(uuid)
         self.ceilings.drop(uuid)
+        self.listening.want(uuid, ())
         return {"uuid": uuid, "channels_closed": len(closing)}
 
     def _on_hook(self, op: str, uuid: str, name: str) -> None:
         if self.domains is not None:
             self.domains.hook(op, uuid, name)
+
+    # ---- what the host's network does ----
+
+    def _on_listening(self, who: str) -> None:
+        if self.domains is not None:
+            self.domains.look_again(who)
+
+    def _on_addresses(self) -> None:
+        self._every = []
+        self.listening.host_changed()
+        if self.domains is not None:
+            self.domains.addresses_changed()
+
+    def _on_links(self) -> None:
+        if self.domains is not None:
+            self.domains.links_changed()
+
+    def _on_neighbour(self, mac: str) -> None:
+        if self.domains is not None:
+            self.domains.neighbour(mac)
+
+
+def _ips(addrs: Iterable[str]) -> list[str]:
+    """The addresses of "ip:port" ones."""
+    return [pair[0] for addr in addrs if (pair := split_addr(addr, configs.DEFAULT_PORT)) is not None]
 
 
 def _address_towards(addr: str) -> str:

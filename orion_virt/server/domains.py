@@ -21,6 +21,7 @@ from orion_virt.region.regions import Regions
 from orion_virt.server import settings
 from orion_virt.server.contract import Command, Host
 from orion_virt.server.equip import Equipper, call, silent, text_of
+from orion_virt.server.reach import guest_rows, people_addresses
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB, power_of_two_at_least
 
@@ -74,6 +75,21 @@ class Domains:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
         self._look_at(uuid)
 
+    def look_again(self, uuid: str) -> None:
+        self._look_at(uuid)
+
+    def addresses_changed(self) -> None:
+        for uuid in self._equipper.memory.lives:
+            self._look_at(uuid)
+
+    def links_changed(self) -> None:
+        for uuid in self._equipper.reach.in_doubt():
+            self._look_at(uuid)
+
+    def neighbour(self, mac: str) -> None:
+        for uuid in self._equipper.reach.concerned_by(mac):
+            self._look_at(uuid)
+
     # ---- following ----
 
     def _look_at(self, uuid: str) -> None:
@@ -90,6 +106,7 @@ class Domains:
             try:
                 self._conn = await call(Connection.open, self._uri,
                                         lambda uuid: loop.call_soon_threadsafe(self._look_at, uuid),
+                                        lambda: loop.call_soon_threadsafe(self.addresses_changed),
                                         lambda: loop.call_soon_threadsafe(self._lost.set))
                 listed = await call(self._conn.uuids)
             except OrionError as error:
@@ -193,13 +210,14 @@ class Domains:
         config = None if view.config is None else shmem.find_own(view.config)
         live = None if view.live is None else shmem.find_own(view.live)
         decision = self._equipper.decide(view.xml)
+        rows = await guest_rows(conn, view.live) if view.live is not None else []
         return {
             "name": view.name, "uuid": view.uuid, "state": "running" if view.active else "shut off",
             "device": "live" if live else "defined" if config else "none",
             "size_mib": (live or config).size_bytes // MIB if (live or config) else 0,  # type: ignore[union-attr]
             "server_addrs": list(region.server_addrs) if region else [],
             "controller_addr": region.controller_addr if region else "",
-            "addresses": await call(conn.guest_addresses, view.uuid) if view.active else [],
+            "addresses": people_addresses(rows), "domifaddr": rows, **self._equipper.reach.describe(view.uuid),
             "channels": len(self._host.channels(view.uuid)), "usage": self._host.usage_of(view.uuid),
             "wanted": decision.wanted, "reason": decision.reason,
             "doorbell": bool((live or config) and (live or config).server),  # type: ignore[union-attr]
@@ -209,7 +227,8 @@ class Domains:
     async def _problems(self, view: View) -> list[str]:
         devices = [None if xml is None else shmem.find_own(xml) for xml in (view.live, view.config)]
         errors = {e: "" for xml in (view.live, view.config) if xml is not None for e in metadata.read(xml).errors}
-        return [p for p in (await silent(*devices) or self._equipper.problems.get(view.uuid), *errors) if p]
+        known = await silent(*devices) or self._equipper.problems.get(view.uuid)
+        return [p for p in (known, *self._equipper.reach.problems(view.uuid), *errors) if p]
 
     @staticmethod
     def _settings(view: View) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from orion_virt.errors import Conflict, NotFound, OrionError, QuotaExceeded
 from orion_virt.region import doorbell, header
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.contract import Host
+from orion_virt.server.reach import Reach
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB
 
@@ -48,6 +49,7 @@ class Equipper:
         self.memory = memory
         self.problems: dict[str, str] = {}
         self._said: dict[str, str] = {}
+        self.reach = Reach(config, host)
 
     # ---- decisions ----
 
@@ -201,10 +203,10 @@ class Equipper:
         self.memory.save()
 
     async def _fill_header(self, conn: Connection, view: View, region: Region) -> None:
-        addresses = await self._server_addrs(conn, view)
-        if not addresses:
-            self.problem(view.uuid, view.name, "no network of it reaches this host; give it a NIC on a libvirt network "
-                         "or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
+        addresses = await self.reach.update(conn, view)
+        if not addresses and not self.reach.problems(view.uuid):
+            self.problem(view.uuid, view.name, f"no network of it reaches this host: {self.reach.no_way(view.uuid)}. Give it a "
+                         "NIC on a libvirt network or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         bell = await self._doorbell(view)
         wanted = (tuple(addresses), controller, bell)
@@ -216,7 +218,10 @@ class Equipper:
         ours = found is not None and (header.identity(found), header.defaults(found)) == should
         if ours and (region.server_addrs, region.controller_addr, region.doorbell) == wanted:
             return
-        self._regions.prepare_header(view.uuid, addresses, controller, bell)
+        if ours and region.doorbell == bell:
+            self._regions.change_addresses(view.uuid, addresses, controller)
+        else:
+            self._regions.prepare_header(view.uuid, addresses, controller, bell)
         _log.info("domain %s: region of %d MiB ready, server %s, controller %s%s", view.name, region.size_bytes // MIB,
                   ", ".join(addresses) or "-", controller or "-", ", doorbell" if bell else "")
 
@@ -228,17 +233,6 @@ class Equipper:
         if why:
             self.problem(view.uuid, view.name, why)
         return doorbell.control_of(own.server) if own is not None and own.server and not why else ""
-
-    async def _server_addrs(self, conn: Connection, view: View) -> list[str]:
-        """"ip:port" for the header: what is configured, else the gateway of the guest's network."""
-        assert view.live is not None
-        if self._config.bind_addr:
-            return self._host.server_addrs()
-        found = await call(conn.gateway, view.live, metadata.read(view.live).gateway)
-        if found is None:
-            return []
-        listened = await self._host.listen_on(found.listen)
-        return [listened.replace(found.listen, found.address) if found.listen != found.address else listened]
 
     async def plug(self, conn: Connection, view: View, wanted_bytes: int) -> int:
         """Hot-plugs the device; returns the bytes it got, 0 where the domain needs a power cycle."""
@@ -292,6 +286,7 @@ class Equipper:
 
     async def end(self, uuid: str, name: str, why: str) -> None:
         """The domain runs no more, or without its device: its workers, region and file go."""
+        self.reach.forget(uuid)
         if self.memory.lives.pop(uuid, None) is None:
             return
         closed = await self._close_channels(uuid, f"the domain has {why}")

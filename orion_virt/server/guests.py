@@ -62,10 +62,18 @@ class Guests:
         _log.info("listening on %s", join_addr(ip, self._port))
         return True
 
+    def silence(self, ip: str) -> None:
+        """Accepts no more at this address. Connections that were accepted go on, handshakes too."""
+        sock, task = self._listeners.pop(ip)
+        asyncio.get_running_loop().remove_reader(sock.fileno())  # before its number can be another file's
+        task.cancel()
+        sock.close()
+
     def _cannot(self, ip: str, error: OSError) -> Unavailable:
         hints = {
             errno.EADDRINUSE: "Is another oriond running? Choose another [server] listen_port",
-            errno.EADDRNOTAVAIL: "It is none of this machine's addresses: correct [server] bind_addr",
+            errno.EADDRNOTAVAIL: "This host does not have the address (now): start its network, or correct who names it "
+            "([server] bind_addr, gateway= in a domain's metadata)",
         }
         return Unavailable(
             f"cannot listen on {join_addr(ip, self._port)}: {os.strerror(error.errno or 0)}",

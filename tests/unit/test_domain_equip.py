@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from orion_virt import layout
 from orion_virt.config import ServerConfig
 from orion_virt.domain import address, definition, metadata, shmem
 from orion_virt.domain.connection import LIVE, View
-from orion_virt.errors import Conflict, NotFound
+from orion_virt.domain.nic import Device, GuestAddress
+from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
 from orion_virt.region import doorbell, header
 from orion_virt.region.regions import Regions
 from orion_virt.server import equip
@@ -40,6 +42,8 @@ class FakeConnection:
     def __init__(self, config: etree._Element | None, live: etree._Element | None, number: int = 1) -> None:
         self.config, self.live, self.number = config, live, number
         self.calls: list[str] = []
+        self.rows: list[GuestAddress] = []
+        self.known = address.Facts()
 
     def view(self, uuid: str) -> View:
         return View(UUID, "vm1", self.number, self.live, self.config)
@@ -59,17 +63,28 @@ class FakeConnection:
         for element in self._document(flags).findall(f"devices/shmem[@name='{name}']"):
             element.getparent().remove(element)  # type: ignore[union-attr]
 
-    def gateway(self, domain: etree._Element, explicit: str | None) -> address.Gateway | None:
-        return address.gateway(address.interfaces(domain), {}, {}, explicit)
+    def guest_addresses(self, live: etree._Element, ask_agent: bool = True) -> list[GuestAddress]:
+        return list(self.rows)
+
+    def facts(self, live: etree._Element, guests: list[GuestAddress]) -> address.Facts:
+        return replace(self.known, guests=guests)
 
 
 class FakeHost:
-    """Listens everywhere, has no channels."""
+    """Listens everywhere but at `missing`, has no channels."""
 
     closed = 0
 
-    async def listen_on(self, ip: str) -> str:
-        return f"{ip}:9960"
+    def __init__(self) -> None:
+        self.wanted: dict[str, list[str]] = {}
+        self.missing: dict[str, OrionError] = {}
+
+    def listen_for(self, who: str, ips: Iterable[str]) -> dict[str, OrionError]:
+        self.wanted[who] = list(ips)
+        return {ip: self.missing[ip] for ip in self.wanted[who] if ip in self.missing}
+
+    def listening_problems(self, who: str) -> list[str]:
+        return [str(self.missing[ip]) for ip in self.wanted.get(who, []) if ip in self.missing]
 
     def server_addrs(self) -> list[str]:
         return ["192.0.2.1:9960"]
@@ -369,3 +384,78 @@ def test_a_doorbell_that_rings_is_offered(kit: Kit, hooked: Path, monkeypatch: p
     drive(kit.equipper.run, conn)
     found = header.read(region.fd)
     assert found is not None and (found.features, region.doorbell) == (0, "")
+BRIDGE = "<interface type='bridge'><mac address='52:54:00:00:00:07'/><source bridge='br0'/></interface>"
+BR0 = Device("br0", (ipaddress.ip_interface("10.9.0.1/24"), ipaddress.ip_interface("fd00:9::1/64")))
+
+
+def connection(*devices: Device, nics: str = BRIDGE) -> FakeConnection:
+    """A domain that runs with its device."""
+    conn = FakeConnection(None, xml(nics + shmem.device_xml(UUID, 4 * MIB)))
+    conn.known = address.Facts(devices={d.name: d for d in devices})
+    return conn
+
+
+def test_addresses_follow_the_host_under_a_running_domain(kit: Kit) -> None:
+    """The header stays valid all the while, and keeps its secret."""
+    conn = connection(BR0)
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    before = header.read(region.fd)
+    assert region.server_addrs == ("10.9.0.1:9960", "[fd00:9::1]:9960") and kit.host.wanted[UUID] == ["10.9.0.1", "fd00:9::1"]
+    conn.known = address.Facts(devices={"br0": replace(BR0, addresses=())})
+    drive(kit.equipper.run, conn)
+    gone = header.read(region.fd)
+    assert kit.host.wanted[UUID] == [] and "this host has no address" in kit.equipper.problems[UUID]
+    assert before and gone and bytes(gone.token) == bytes(before.token) and not any(gone.server_addr[i].value for i in range(4))
+    conn.known = address.Facts(devices={"br0": BR0})
+    drive(kit.equipper.run, conn)
+    back = header.read(region.fd)
+    assert back and back.server_addr[0].value == b"10.9.0.1:9960" and back.server_addr[1].value == b"[fd00:9::1]:9960"
+    assert back.controller_addr == b"10.9.0.1:9123" and bytes(back.boot_id) == b"b" * 16
+    asyncio.run(kit.equipper.end(UUID, "vm1", "stopped"))
+    assert kit.host.wanted[UUID] == [] and kit.equipper.reach.describe(UUID)["gateways"] == []
+
+
+def test_addresses_that_cannot_be_listened_on_are_not_in_the_header(kit: Kit) -> None:
+    conn = connection(BR0)
+    kit.regions.create(UUID, 4 * MIB)
+    kit.host.missing["10.9.0.1"] = Unavailable("cannot listen on 10.9.0.1:9960", hint="Is another oriond running?")
+    drive(kit.equipper.run, conn)
+    assert kit.regions.get(UUID).server_addrs == ("[fd00:9::1]:9960",)
+    kit.host.missing["fd00:9::1"] = Unavailable("cannot listen on [fd00:9::1]:9960", hint="Is another oriond running?")
+    drive(kit.equipper.run, conn)
+    assert kit.regions.get(UUID).server_addrs == () and UUID not in kit.equipper.problems
+    assert kit.equipper.reach.problems(UUID) == [str(kit.host.missing[ip]) for ip in ("10.9.0.1", "fd00:9::1")]
+
+
+def test_what_was_known_of_the_guest_is_kept_for_this_run(kit: Kit) -> None:
+    """The kernel forgets neighbours; the guest has its address all the same."""
+    second = "<interface type='bridge'><mac address='52:54:00:00:00:08'/><source bridge='br1'/></interface>"
+    conn = connection(BR0, replace(BR0, name="br1", addresses=(ipaddress.ip_interface("10.8.0.1/24"),)), nics=BRIDGE + second)
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    reach, region = kit.equipper.reach, kit.regions.get(UUID)
+    assert len(region.server_addrs) == 3
+    assert reach.concerned_by("52:54:00:00:00:08") == [UUID] and reach.concerned_by("52:54:00:00:00:99") == []
+    conn.rows = [GuestAddress("vnet1", "52:54:00:00:00:08", "10.8.0.9", 0, "arp")]
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",) and reach.concerned_by("52:54:00:00:00:08") == []
+    conn.rows = []
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",) and reach.in_doubt() == []
+    conn.live = xml(BRIDGE + second.replace("br1", "br0") + shmem.device_xml(UUID, 4 * MIB))  # plugged in elsewhere
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.9.0.1:9960", "[fd00:9::1]:9960")
+    conn.live = xml(BRIDGE + second + shmem.device_xml(UUID, 4 * MIB))
+    for row in (GuestAddress("vnet1", "52:54:00:00:00:08", "10.8.0.9", 0, "arp"),
+                GuestAddress("vnet0", "52:54:00:00:00:07", "10.9.0.9", 24, "lease")):
+        conn.rows = [row]
+        drive(kit.equipper.run, conn)
+    assert region.server_addrs[0] == "10.9.0.1:9960" and len(region.server_addrs) == 3
+    conn.rows = []  # the lease has ended
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",)
+    conn.number = 2
+    drive(kit.equipper.run, conn)
+    assert len(kit.regions.get(UUID).server_addrs) == 3

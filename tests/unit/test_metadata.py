@@ -29,7 +29,8 @@ def test_all() -> None:
 
 @pytest.mark.parametrize("attribute", [
     "enabled='true'", "required='1'", "vgpus='0'", "vgpus='33'", "memory='12G'", "memory='-1'", "compute='101'",
-    "doorbell='on'", "region='1'", "region='²'", "gateway='host'", "vgpus=''"])
+    "doorbell='on'", "region='1'", "region='²'", "gateway='host'", "gateway='fe80::1'", "gateway='127.0.0.1'", "gateway='0.0.0.0'",
+    "vgpus=''"])
 def test_a_bad_value_is_the_default_and_said(attribute: str) -> None:
     found = metadata.parse(element(attribute))
     assert len(found.errors) == 1 and "accepted: " in found.errors[0]

@@ -41,6 +41,12 @@ class FakeHost:
     def server_addrs(self) -> list[str]:
         return []
 
+    def listen_for(self, who: str, addresses: object) -> dict[str, object]:
+        return {}
+
+    def listening_problems(self, who: str) -> list[str]:
+        return []
+
 
 class Kit:
     """oriond's libvirt part on the test driver."""
@@ -56,7 +62,7 @@ class Kit:
         self.host = FakeHost(directory)
         self.domains = Domains(config, Regions(config, b"b" * 16, b"", None), self.host)  # type: ignore[arg-type]
         (directory / "node.xml").write_text(NODE)
-        self.conn = Connection.open(f"test://{directory}/node.xml", lambda _: None, lambda: None)
+        self.conn = Connection.open(f"test://{directory}/node.xml", lambda _: None, lambda: None, lambda: None)
         self.domains._conn = self.conn
         self.raw = self.conn._raw.lookupByName(NAME)
 

@@ -46,8 +46,8 @@ struct oc_header {
     uint8_t token[16];         /* secret: keys the handshake HMAC, never sent */
     uint64_t generation;       /* new at every domain start, restore and detach */
     uint64_t features;         /* OC_FEATURE_* */
-    char server_addr[OC_MAX_ADDRS][OC_ADDR_BYTES];
-    char controller_addr[OC_ADDR_BYTES];
+    char server_addr[OC_MAX_ADDRS][OC_ADDR_BYTES]; /* ways to the same host, in the order to try */
+    char controller_addr[OC_ADDR_BYTES]; /* with the host of the first of them: at each of them */
     uint32_t snapshot_bytes;   /* of the device snapshot at OC_SNAPSHOT_OFF; 0: none yet */
     uint32_t reserved;
     uint64_t heartbeat;        /* seconds, host's clock, for people: never compared with guest time */
