@@ -12,17 +12,36 @@
 #define TIMEOUT_MS 5000
 #define DEFAULT_ADDR "127.0.0.1:9123"
 
-/* Environment and client.conf win, then what the region's header says. */
-static void controller_addr(char to[OG_ADDR_BYTES])
+#define BY_MAILBOX "the host, asked through the region"
+
+/* Environment and client.conf win, then what the region's header says, then the mailbox: oriond asks its controller. */
+static int dial_controller(char addr[OG_ADDR_BYTES], struct og_why *why)
 {
     char header[OC_ADDR_BYTES + 1] = "";
+    bool mailbox = !*og_settings.controller && !*og_settings.server && og_mailbox_there();
+    struct og_why first = { "" };
+    int fd = -1;
 
     if (og_shared_region.base)
         memcpy(header, og_shared_region.header.controller_addr, OC_ADDR_BYTES);
     if (*og_settings.controller)
-        snprintf(to, OG_ADDR_BYTES, "%s", og_settings.controller);
-    else if (!*header || !og_parse_addr(header, 9123, to))
-        snprintf(to, OG_ADDR_BYTES, "%s", DEFAULT_ADDR);
+        snprintf(addr, OG_ADDR_BYTES, "%s", og_settings.controller);
+    else if (!*header || !og_parse_addr(header, 9123, addr))
+        snprintf(addr, OG_ADDR_BYTES, "%s", mailbox ? "" : DEFAULT_ADDR);
+    if (*addr && !(mailbox && atomic_load(&og_by_mailbox)))
+        fd = og_dial(addr, TIMEOUT_MS, &first);
+    if (fd >= 0 || !mailbox) {
+        *why = first;
+        return fd;
+    }
+    snprintf(addr, OG_ADDR_BYTES, "%s", BY_MAILBOX);
+    fd = og_mailbox_dial(OC_MAIL_CONTROLLER, TIMEOUT_MS, why);
+    if (fd < 0 && *first.text) {
+        struct og_why second = *why;
+
+        og_because(why, "%.190s; %.190s", first.text, second.text);
+    }
+    return fd;
 }
 
 static bool send_request(int fd, const char *addr)
@@ -34,7 +53,7 @@ static bool send_request(int fd, const char *addr)
         snprintf(memory, sizeof(memory), "&memory=%llu", (unsigned long long)(og_settings.gmem_bytes >> 20));
     /* only what CUDA_VISIBLE_DEVICES leaves visible is taken; HTTP/1.0: the answer ends with the connection */
     n = snprintf(request, sizeof(request), "GET /service?nvidia_vgpu=%d%s HTTP/1.0\r\nHost: %s\r\n\r\n",
-                 og_nr_devices(), memory, addr);
+                 og_nr_devices(), memory, strchr(addr, ' ') ? "orion" : addr);
     return n < (int)sizeof(request) && og_send_all(fd, request, (size_t)n);
 }
 
@@ -116,8 +135,7 @@ CUresult og_allocate(struct og_allocation *a)
     CUresult r;
     int fd;
 
-    controller_addr(addr);
-    fd = og_dial(addr, TIMEOUT_MS, &why);
+    fd = dial_controller(addr, &why);
     if (fd < 0) {
         og_say("no vGPU: the controller cannot be reached (%s). Check that orion-controller runs, that the firewall "
                "lets the port pass, and ORION_CONTROLLER or controller_addr in /etc/orion/client.conf", why.text);

@@ -12,9 +12,9 @@
 void og_shm_wake(void)
 {
     static const uint8_t byte = WAKE;
-    ssize_t n = send(og_link.fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-    (void)n;
+    if (!og_link.polled)
+        (void)!send(og_link.fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void og_shm_drain(void)

@@ -31,7 +31,7 @@ struct oh_config {
     int socket_fd;           /* the client's connection: wake-ups, liveness (frames over TCP) */
     int region_fd;           /* -1 over TCP */
     int control_fd;          /* SOCK_SEQPACKET to the daemon: struct oh_control */
-    int warm;                /* reserved */
+    int polled;              /* the client cannot be woken and cannot wake: each side looks */
     uint64_t base, region_bytes, block_off;
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];

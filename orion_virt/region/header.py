@@ -58,6 +58,7 @@ def write(
         version=layout.LAYOUT_VERSION,
         header_bytes=layout.HEADER_BYTES,
         region_bytes=region_bytes,
+        features=layout.FEATURE_MAILBOX,
         generation=who.generation,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),

@@ -281,6 +281,7 @@ class Channel:
             "channel": self.id,
             "domain": self.domain,
             "transport": "shm" if self.hello.shared else "tcp",
+            "mailbox": self.hello.polled,
             "pid": self.hello.pid,
             "comm": self.hello.comm,
             "peer": self.peer,

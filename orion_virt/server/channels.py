@@ -105,7 +105,7 @@ class Channels:
             channel.hello.comm,
             channel.hello.pid,
             channel.domain or channel.peer,
-            "shared memory" if channel.hello.shared else "TCP",
+            "shared memory alone" if channel.hello.polled else "shared memory" if channel.hello.shared else "TCP",
             channel.allocation["uuid"],
             channel.worker.pid,
         )
@@ -117,6 +117,7 @@ class Channels:
             "channel": channel.id,
             "domain": channel.domain,
             "transport": "shm" if channel.hello.shared else "tcp",
+            "polled": channel.hello.polled,
             "base": channel.hello.base,
             "block": memory.block if memory else 0,
             "region_bytes": memory.region.size_bytes if memory else layout.CHANNEL_BYTES,

@@ -14,7 +14,7 @@ import uuid as uuids
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import credential, paths
+from orion_virt import credential, layout, paths
 from orion_virt.config import ServerConfig, join_addr, split_addr
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
@@ -24,7 +24,9 @@ from orion_virt.server.accounts import Accounts
 from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
+from orion_virt.server.errand import Errands
 from orion_virt.server.guests import Guests
+from orion_virt.server.mailbox import Mailboxes
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server.usage import Usage
@@ -88,6 +90,10 @@ class Daemon:
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
+        self.errands = Errands(config.controller_addr)
+        self.mailboxes = Mailboxes(
+            self.regions, {layout.MAIL_SERVER: self.guests.take, layout.MAIL_CONTROLLER: self.errands.take}
+        )
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
@@ -125,6 +131,8 @@ class Daemon:
         await self.usage.start()
         self.accounts.start()
         self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
+        if self.config.enable_shm:
+            self.mailboxes.start()
         if self.config.libvirt_attach != "off":
             await self._start_domains()
         self.hook.start()
@@ -148,7 +156,9 @@ class Daemon:
         await self.guests.stop()
         if self.domains is not None:
             await self.domains.stop()
+        await self.errands.stop()
         await self.channels_part.stop("oriond is stopping")
+        await self.mailboxes.stop()
         await self.pool.stop()
         await self.usage.stop()
         await self.accounts.stop()
@@ -263,8 +273,8 @@ class Daemon:
         uuid = str(request.get("uuid", ""))
         region = self.regions.create(uuid, self.config.region_bytes(True) if size is None else size * MIB)
         try:
-            addrs = self.server_addrs()
-            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
+            addrs = self.server_addrs() if request.get("network") is not False else []
+            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]) if addrs else "")
         except OrionError:
             self.regions.remove(uuid)
             raise
@@ -275,6 +285,7 @@ class Daemon:
         closing = self.channels_part.close(uuid, "its region is removed")
         for channel in closing:
             await asyncio.wait_for(channel.ended.wait(), 10)
+        self.mailboxes.finish(uuid)
         self.regions.remove(uuid)
         return {"uuid": uuid, "channels_closed": len(closing)}
 

@@ -19,7 +19,7 @@ class Config(ctypes.Structure):
         ("socket_fd", _int),
         ("region_fd", _int),
         ("control_fd", _int),
-        ("warm", _int),
+        ("polled", _int),
         ("base", _u64),
         ("region_bytes", _u64),
         ("block_off", _u64),

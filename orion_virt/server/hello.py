@@ -48,6 +48,7 @@ class Hello:
     raw: bytes
     machine: str = ""  # over TCP: which machine it is on; "" where that is not known
     vgpus: tuple[int, ...] = ()  # which of its machine's vGPUs these are
+    polled: bool = False  # it came through the mailbox: neither side can wake the other
 
 
 @dataclass(frozen=True)

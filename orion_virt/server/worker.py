@@ -64,6 +64,7 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         raise ProtocolError(f"the start message is not complete: {error!r}") from None
     config.socket_fd, config.control_fd = fds[0], control_fd
     config.region_fd = fds[1] if len(fds) > 1 else -1
+    config.polled = int(message.get("polled") is True)
     return config
 
 
