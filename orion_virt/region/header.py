@@ -42,6 +42,11 @@ def identity(header: layout.Header) -> Identity:
     return Identity(bytes(header.token), header.generation)
 
 
+def is_ours(header: layout.Header) -> bool:
+    """False for one that an oriond of another version wrote: it says less, or more, than we keep."""
+    return int(header.features) == layout.FEATURE_MAILBOX
+
+
 def write(
     fd: int,
     *,

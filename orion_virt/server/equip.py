@@ -165,19 +165,16 @@ class Equipper:
 
     async def _fill_header(self, conn: Connection, view: View, region: Region) -> None:
         addresses = await self._server_addrs(conn, view)
-        if not addresses:
-            self.problem(view.uuid, view.name, "no network of it reaches this host; give it a NIC on a libvirt network "
-                         "or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         wanted = (tuple(addresses), controller)
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        ours = found is not None and header.identity(found) == region.identity
+        ours = found is not None and header.identity(found) == region.identity and header.is_ours(found)
         if ours and (region.server_addrs, region.controller_addr) == wanted:
             return
         self._regions.prepare_header(view.uuid, addresses, controller)
         _log.info("domain %s: region of %d MiB ready, server %s, controller %s", view.name, region.size_bytes // MIB,
-                  ", ".join(addresses) or "-", controller or "-")
+                  ", ".join(addresses) or "through the region alone", controller or "through the region alone")
 
     async def _server_addrs(self, conn: Connection, view: View) -> list[str]:
         """"ip:port" for the header: what is configured, else the gateway of the guest's network."""

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 GUEST = ROOT / "guest-agent" / "libcuda"
 HERE = ROOT / "tests" / "loopback" / "guest_core"
-CORE = """lock log maps moved piece settings settings_file hmac reserve region pci snapshot visible connect controller server handshake link
+CORE = """lock log mailbox maps moved piece settings settings_file hmac reserve region pci snapshot visible connect controller server handshake link
 transport_shm transport_tcp wait call thread handles state exit fork""".split()
 WARN = "-Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werror".split()
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
