@@ -45,6 +45,7 @@ class Connection:
     in_seq: int = 0
     out_seq: int = 0
     guest_ended: bool = False
+    deaf: bool = False  # whoever serves it reads no more, but may have said something
 
 
 def _next(seq: int) -> int:
@@ -168,8 +169,8 @@ class Box:
         try:
             came = self._take_in(slot, connection, line)
             return self._put_out(slot, connection, line) or came
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # whoever served it has gone
+        except ConnectionResetError:
+            pass  # whoever served it has gone, and left something unread
         except ValueError as error:
             _log.info("domain %s: mailbox slot %d is closed: %s", self.region.uuid, slot, error)
         self._end(slot)
@@ -188,10 +189,12 @@ class Box:
             raise ValueError("a malformed packet")
         packet = mailbox.data(self.region.fd, slot, line.n_bytes)
         try:
-            if connection.sock.send(packet) != len(packet):
+            if not connection.deaf and connection.sock.send(packet) != len(packet):
                 raise ValueError("more than it may have on the way")
         except BlockingIOError:
             return False  # whoever serves it does not read now
+        except BrokenPipeError:
+            connection.deaf = True
         connection.in_seq = line.seq
         mailbox.acknowledge(self.region.fd, slot, line.seq)
         return True

@@ -41,10 +41,11 @@ static uint64_t free_place(uint64_t base)
     return base;
 }
 
-static void run_worker(int socket, int control, int region, uint64_t base)
+static void run_worker(const struct client *c, int socket, int control, uint64_t base)
 {
+    int region = c->region;
     struct oh_config config = {
-        .socket_fd = socket, .region_fd = region, .control_fd = control, .base = free_place(base),
+        .socket_fd = socket, .region_fd = region, .control_fd = control, .base = free_place(base), .polled = c->polled,
         .region_bytes = HARNESS_REGION, .block_off = region < 0 ? 0 : HARNESS_BLOCK, .channel_id = 5,
         .nr_devices = 2, .limits = { 1 << 20, 1 << 20 },
     };
@@ -66,7 +67,7 @@ static void fork_worker(struct client *c, uint64_t base)
     if (c->worker == 0) {
         close(s[0]);
         close(k[0]);
-        run_worker(s[1], k[1], c->region, base);
+        run_worker(c, s[1], k[1], base);
     }
     close(s[1]);
     close(k[1]);
@@ -75,11 +76,10 @@ static void fork_worker(struct client *c, uint64_t base)
     alarm(60);
 }
 
-void client_start(struct client *c)
+static void start_shared(struct client *c)
 {
     static const uint64_t bases[OC_NR_BASES] = OC_BASES;
 
-    memset(c, 0, sizeof(*c));
     c->region = memfd_create("region", MFD_CLOEXEC);
     CHECK(c->region >= 0 && !ftruncate(c->region, HARNESS_REGION));
     c->memory = mmap(NULL, HARNESS_REGION, PROT_READ | PROT_WRITE, MAP_SHARED, c->region, 0);
@@ -88,6 +88,19 @@ void client_start(struct client *c)
     oc_channel_init(c->channel, 5);
     c->p = (struct oc_producer){ .channel = c->channel, .lines = (uint8_t *)c->channel + OC_RING_OFF };
     fork_worker(c, bases[0]);
+}
+
+void client_start(struct client *c)
+{
+    memset(c, 0, sizeof(*c));
+    start_shared(c);
+}
+
+void client_start_polled(struct client *c)
+{
+    memset(c, 0, sizeof(*c));
+    c->polled = true;
+    start_shared(c);
 }
 
 void client_start_tcp(struct client *c)
@@ -125,7 +138,7 @@ uint64_t client_post(struct client *c, uint32_t thread, uint32_t op, uint64_t va
     memcpy(cmd->payload, &value, 8);
     wake = oc_ring_publish(&c->p, cmd, &seq);
     pthread_mutex_unlock(&lock);
-    if (wake)
+    if (wake && !c->polled)
         client_wake(c);
     return seq;
 }

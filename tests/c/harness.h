@@ -22,6 +22,7 @@ struct client {
     int socket, control; /* our ends */
     int region;          /* memfd, -1 over TCP */
     pid_t worker;
+    bool polled;         /* wakes nobody */
     uint8_t *memory;     /* the region as we map it; over TCP a private block */
     struct oc_channel *channel;
     struct oc_producer p;
@@ -32,6 +33,7 @@ struct client {
 
 void client_start(struct client *c);
 void client_start_tcp(struct client *c);
+void client_start_polled(struct client *c);
 /* Publishes a command with one u64 of payload, thread-safe; its sequence. */
 uint64_t client_post(struct client *c, uint32_t thread, uint32_t op, uint64_t value, uint32_t flags);
 /* Waits for the answer; false after `ms`. */

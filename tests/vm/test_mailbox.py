@@ -55,7 +55,7 @@ def guest(setup: Setup) -> Iterator[Guest]:
     config = GuestConfig(NAME, root=guest_root(CACHE), memory_mib=1024, shares=(Share(directory, "/shared"),), network=False)
     made = Guest(setup.libvirt, config, CACHE)
     try:
-        made.define()
+        setup.libvirt.define(made.xml().replace("<on_reboot>destroy<", "<on_reboot>restart<"))
         eventually(lambda: setup.oriond.domain(NAME).get("device") == "defined", "no device")
         made.start()
         eventually(lambda: feature(setup, made), "no header")
