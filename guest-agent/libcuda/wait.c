@@ -16,7 +16,8 @@
 #define RECHECK_NS 1000000000u /* bounds the delay of a lost wake-up */
 #define NAP_MIN_NS 20000u
 #define NAP_MAX_NS 1000000u
-#define POLLED_MAX_NS 10000000u /* where nobody can wake us */
+#define POLLED_NS 10000000u /* where nobody can wake us: so long a nap is common, */
+#define POLLED_MAX_NS 50000000u /* and after many the longest is this */
 
 static _Atomic uint32_t wakes;    /* futex word of the followers; changes with each wake-up */
 static _Atomic uint32_t sleepers; /* followers in futex wait or about to be */
@@ -123,11 +124,12 @@ static bool channel_ended(void)
            (og_link.polled && atomic_load_explicit(&c->worker, memory_order_relaxed) & OC_OWNER_DIED);
 }
 
-/* Where nobody wakes us a sleep costs at most a sixteenth of the time that the wait has lasted, at most 10 ms. */
+/* Where nobody wakes us a nap lasts at most a sixteenth of the time that the wait has lasted, and from 10 ms on a
+ * thousandth of it. */
 static uint64_t next_nap(uint64_t nap)
 {
     if (og_link.polled)
-        return nap + nap / 16 < POLLED_MAX_NS ? nap + nap / 16 : POLLED_MAX_NS;
+        return nap < POLLED_NS ? nap + nap / 16 : nap < POLLED_MAX_NS ? nap + nap / 1024 : nap;
     return nap * 2 < NAP_MAX_NS ? nap * 2 : NAP_MAX_NS;
 }
 

@@ -13,13 +13,17 @@
 
 #define NAP_MIN_NS 200000u
 #define NAP_MAX_NS 10000000u
-#define PATIENCE 8 /* a nap lasts a PATIENCE-th of the time for which no command has come */
+#define PATIENCE 8 /* a nap lasts a PATIENCE-th of the time for which no command has come; */
+#define QUIET_MAX_NS 50000000u
+#define QUIET 1000 /* and a thousandth is not too long either */
 
 static uint64_t nap_ns(uint64_t since)
 {
-    uint64_t ns = (oh_now_ns() - since) / PATIENCE;
+    uint64_t idle = oh_now_ns() - since, soon = idle / PATIENCE, late = idle / QUIET;
 
-    return ns < NAP_MIN_NS ? NAP_MIN_NS : ns < NAP_MAX_NS ? ns : NAP_MAX_NS;
+    soon = soon < NAP_MIN_NS ? NAP_MIN_NS : soon < NAP_MAX_NS ? soon : NAP_MAX_NS;
+    late = late < QUIET_MAX_NS ? late : QUIET_MAX_NS;
+    return soon > late ? soon : late;
 }
 
 static void nap(uint64_t ns)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from orion_virt import layout
 from orion_virt.errors import Unavailable
 
+FEATURES = layout.FEATURE_MAILBOX
 _MAGIC_BYTES = layout.MAGIC.to_bytes(8, "little")
 
 
@@ -44,7 +45,7 @@ def identity(header: layout.Header) -> Identity:
 
 def is_ours(header: layout.Header) -> bool:
     """False for one that an oriond of another version wrote: it says less, or more, than we keep."""
-    return int(header.features) == layout.FEATURE_MAILBOX
+    return int(header.features) == FEATURES
 
 
 def write(
@@ -63,7 +64,7 @@ def write(
         version=layout.LAYOUT_VERSION,
         header_bytes=layout.HEADER_BYTES,
         region_bytes=region_bytes,
-        features=layout.FEATURE_MAILBOX,
+        features=FEATURES,
         generation=who.generation,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),

@@ -20,9 +20,11 @@ from orion_virt.region import mailbox
 from orion_virt.region.regions import Region, Regions
 
 FASTEST = 0.001  # seconds between two looks while something moves
-SLOWEST_OPEN = 0.05  # a guest's death or exit is noticed in this time
-SLOWEST = 0.1  # with no connection open
-PATIENCE = 16  # the next look comes after a PATIENCE-th of the time for which nothing has moved
+SLOWEST_OPEN = 0.05  # with connections: a guest's death or exit is noticed in this time,
+PATIENCE = 16  # the next look coming after a PATIENCE-th of the time for which nothing has moved;
+SLOWEST_QUIET, PATIENCE_QUIET = 0.2, 600  # and where nothing has for long, in this
+SLOWEST = 0.1  # without connections
+SLOWEST_SPARE = 0.5  # nor need of any: guests of that domain have a network address to try first
 TOGETHER = 0.005  # looks that are due in this time are not worth another wake-up
 
 # What a guest may make us do: looks, openings and new beginnings are paid from a purse that fills with time.
@@ -94,9 +96,15 @@ class Box:
         self._looked_at = now
         if self._step():
             self._moved_at = now
-        slowest = SLOWEST_OPEN if self._open else SLOWEST
-        wait = min(max((now - self._moved_at) / PATIENCE, FASTEST), slowest)
+        wait = self._patience(now - self._moved_at)
         self.due = now + (wait if self._purse > 0 else max(wait, POOR))
+
+    def _patience(self, quiet: float) -> float:
+        """Seconds until the next look, when nothing has moved for `quiet` seconds."""
+        soon = max(quiet / PATIENCE, FASTEST)
+        if self._open:
+            return max(min(soon, SLOWEST_OPEN), min(quiet / PATIENCE_QUIET, SLOWEST_QUIET))
+        return min(soon, SLOWEST_SPARE if self.region.server_addrs else SLOWEST)
 
     def _step(self) -> bool:
         epoch, bell = mailbox.head(self.region.fd)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from orion_virt import layout
 from orion_virt.config import ServerConfig
 from orion_virt.domain import address, definition, shmem
 from orion_virt.domain.connection import LIVE, View
@@ -25,6 +26,7 @@ from orion_virt.units import MIB
 
 UUID = "11111111-2222-3333-4444-555555555555"
 NIC = "<interface type='user'/>"
+MACVTAP = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
 
 
 def xml(devices: str = NIC, machine: str = "pc") -> etree._Element:
@@ -185,10 +187,18 @@ def test_the_file_that_somebody_removed(kit: Kit) -> None:
         drive(kit.equipper.run, FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB))))
 
 
-def test_no_way_to_the_host_is_said(kit: Kit) -> None:
-    drive(kit.equipper.run, FakeConnection(None, xml("")))
-    assert "bind_addr" in kit.equipper.problems[UUID]
-    assert kit.regions.get(UUID).server_addrs == ()
+@pytest.mark.parametrize("devices", ["", MACVTAP], ids=["no NIC", "macvtap"])
+def test_no_network_joins_it_to_the_host(kit: Kit, devices: str) -> None:
+    """Then its region does; a header of an older oriond without the mailbox is written anew."""
+    conn = FakeConnection(None, xml(devices))
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    assert UUID not in kit.equipper.problems and (region.server_addrs, region.controller_addr) == ((), "")
+    at = layout.Header.features.offset
+    assert os.pread(region.fd, 8, at) == layout.FEATURE_MAILBOX.to_bytes(8, "little")
+    os.pwrite(region.fd, bytes(8), at)
+    drive(kit.equipper.run, conn)
+    assert os.pread(region.fd, 8, at) == layout.FEATURE_MAILBOX.to_bytes(8, "little")
 
 
 def test_bind_addr_wins(config: ServerConfig, tmp_path: Path) -> None:

@@ -281,10 +281,15 @@ def test_looks_are_seldom_where_nothing_moves(bench: Bench) -> None:
     for _ in range(100):
         bench.look(0.05)
     assert bench.box.due - bench.now == pytest.approx(served.SLOWEST_OPEN)
+    bench.look(3600)
+    assert bench.box.due - bench.now == pytest.approx(served.SLOWEST_QUIET)
     hand.put("owner", 0)
     for _ in range(100):
         bench.look(0.05)
     assert bench.box.due - bench.now == pytest.approx(served.SLOWEST)
+    bench.region.server_addrs = ("192.0.2.1:9960",)
+    bench.look(3600)
+    assert bench.box.due - bench.now == pytest.approx(served.SLOWEST_SPARE)
 
 
 def test_a_flood_is_served_at_its_own_pace(bench: Bench) -> None:
