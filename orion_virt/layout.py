@@ -32,7 +32,7 @@ CLOSED_WORKER = 3
 CLOSED_SERVER = 4
 CLOSE_WORDS = {0: "open", 1: "closed by the guest", 2: "malformed stream", 3: "worker ended", 4: "closed by the server"}
 
-FEATURE_MAILBOX = 1
+FEATURE_MAILBOX = 2
 MAILBOX_OFF = 32768
 MAIL_SLOTS = 63
 MAIL_DATA = 192

@@ -177,6 +177,19 @@ static bool is_connected(const struct mail *m)
     return epoch_now() == m->epoch && atomic_load_explicit(&m->slot->opened, memory_order_acquire) == m->number;
 }
 
+static void try_claim(struct mail *m, struct og_why *why)
+{
+    m->epoch = epoch_now();
+    if (!m->epoch)
+        return; /* no daemon serves it now */
+    if (claim_any(m)) {
+        announce(m);
+        return;
+    }
+    og_because(why, "through the region: all %u places of its mailbox are taken", OC_MAIL_SLOTS);
+    ring_bell(); /* dead owners' places are free when the daemon has seen them */
+}
+
 /* True when the daemon has taken the connection up; it may begin anew meanwhile. */
 static bool open_slot(struct mail *m, struct og_why *why)
 {
@@ -190,15 +203,8 @@ static bool open_slot(struct mail *m, struct og_why *why)
             release(m);
             m->slot = NULL;
         }
-        m->epoch = epoch_now();
-        if (!m->slot && m->epoch) {
-            if (claim_any(m)) {
-                announce(m);
-            } else {
-                og_because(why, "through the region: all %u places of its mailbox are taken", OC_MAIL_SLOTS);
-                ring_bell(); /* dead owners' places are free when the daemon has seen them */
-            }
-        }
+        if (!m->slot)
+            try_claim(m, why);
         nap(-1, nap_ns(begin));
     }
     if (m->slot)

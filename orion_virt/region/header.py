@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from orion_virt import layout
 from orion_virt.errors import Unavailable
 
-FEATURES = layout.FEATURE_MAILBOX
 _MAGIC_BYTES = layout.MAGIC.to_bytes(8, "little")
 
 
@@ -43,9 +42,9 @@ def identity(header: layout.Header) -> Identity:
     return Identity(bytes(header.token), header.generation)
 
 
-def is_ours(header: layout.Header) -> bool:
-    """False for one that an oriond of another version wrote: it says less, or more, than we keep."""
-    return int(header.features) == FEATURES
+def has_mailbox(header: layout.Header) -> bool:
+    """False for one that an older oriond wrote."""
+    return bool(header.features & layout.FEATURE_MAILBOX)
 
 
 def write(
@@ -64,7 +63,7 @@ def write(
         version=layout.LAYOUT_VERSION,
         header_bytes=layout.HEADER_BYTES,
         region_bytes=region_bytes,
-        features=FEATURES,
+        features=layout.FEATURE_MAILBOX,
         generation=who.generation,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),

@@ -169,7 +169,7 @@ class Equipper:
         wanted = (tuple(addresses), controller)
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        ours = found is not None and header.identity(found) == region.identity and header.is_ours(found)
+        ours = found is not None and header.identity(found) == region.identity and header.has_mailbox(found)
         if ours and (region.server_addrs, region.controller_addr) == wanted:
             return
         self._regions.prepare_header(view.uuid, addresses, controller)

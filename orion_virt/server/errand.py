@@ -13,7 +13,7 @@ from orion_virt import config
 SECONDS = 10.0  # for all of it
 _QUESTION_MAX, _ANSWER_MAX = 1024, 8192
 # Nothing else of the controller's is a guest's business, and nothing of the guest's own headers is passed on.
-_QUESTION = re.compile(rb"GET (/service\?[\w=&]+) HTTP/1\.[01]\r\n")
+_QUESTION = re.compile(rb"GET (/service\?[\w=&.-]+) HTTP/1\.[01]\r\n")
 
 _log = logging.getLogger("orion.mailbox")
 

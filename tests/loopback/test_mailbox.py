@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -262,10 +263,18 @@ def patched(host: Host, **fields: object) -> None:
         file.write(bytes(header))
 
 
-@pytest.fixture
-def unreachable(host: Host) -> Iterator[Host]:
-    with hosts.socket.socket() as taken:  # bound, and nobody listens
+@pytest.fixture(params=["refused", "silent"])
+def unreachable(host: Host, request: pytest.FixtureRequest) -> Iterator[Host]:
+    """The header names an address where nobody listens, or one that drops what comes, as a firewall does."""
+    with contextlib.ExitStack() as open_:
+        taken = open_.enter_context(socket.socket())
         taken.bind(("127.0.0.1", 0))
+        if request.param == "silent":
+            taken.listen(0)
+            for _ in range(2):  # its queue is full
+                waiting = open_.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(taken.getsockname())
         addr = f"127.0.0.1:{taken.getsockname()[1]}".encode()
         patched(host, server=addr, controller_addr=addr)
         yield host

@@ -172,3 +172,14 @@ def test_a_reset_of_the_guest_leaves_no_channel_for_long(setup: Setup, guest: Gu
     must(guest.run("sh /shared/install-client -q --user guest", user="root"))
     assert "PASSED" in must(guest.run(DEMO))
     eventually(lambda: before not in [c["channel"] for c in channels(setup)], "the channel of the boot before is left", 3)
+
+
+def test_a_detached_device(setup: Setup, guest: Guest) -> None:
+    """The thread that looks at the mailbox has stopped before the device's memory goes: no SIGBUS. The last test here."""
+    must(guest.run(f"({DEMO} {PTX} 512; echo status $?) >/tmp/out 2>&1 &"))
+    eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 30)
+    done = setup.oriond.command("detach", NAME)
+    assert done.returncode == 0, done.stderr
+    said = must(guest.run("for i in $(seq 100); do grep -q ^status /tmp/out && break; sleep 0.1; done; cat /tmp/out"))
+    assert "the vGPU is lost: " in said and "status 1" in said, said
+    none_left(setup)

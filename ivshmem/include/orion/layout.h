@@ -74,7 +74,7 @@ struct oc_snapshot {
 /* ---- mailbox: connections of guests that no network joins to the host, in the header's pages behind the snapshot.
  * The guest's processes map it; the daemon reads and writes it with pread and pwrite. Each line has one writer, but
  * for `owner` and `bell`. Numbers that both sides compare fit into a byte, so that no copy of them can be torn. ---- */
-#define OC_FEATURE_MAILBOX 1ull      /* in oc_header.features: the daemon serves the mailbox */
+#define OC_FEATURE_MAILBOX 2ull      /* in oc_header.features: the daemon serves the mailbox */
 #define OC_MAILBOX_OFF 32768u
 #define OC_MAIL_SLOTS 63u
 #define OC_MAIL_DATA 192u            /* bytes of a packet */
