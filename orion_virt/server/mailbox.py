@@ -20,11 +20,12 @@ from orion_virt.region import mailbox
 from orion_virt.region.regions import Region, Regions
 
 FASTEST = 0.001  # seconds between two looks while something moves
-SLOWEST_OPEN = 0.05  # with connections: a guest's death or exit is noticed in this time,
-PATIENCE = 16  # the next look coming after a PATIENCE-th of the time for which nothing has moved;
-SLOWEST_QUIET, PATIENCE_QUIET = 0.2, 600  # and where nothing has for long, in this
-SLOWEST = 0.1  # without connections
-SLOWEST_SPARE = 0.5  # nor need of any: guests of that domain have a network address to try first
+PATIENCE = 16  # the next look comes after a PATIENCE-th of the time for which nothing has moved,
+PATIENCE_QUIET = 600  # and where nothing has for minutes, after such a part of it
+# The longest in both cases. With connections: a guest's death or exit is noticed in this time.
+SLOWEST_OPEN = (0.05, 0.2)
+SLOWEST = (0.1, 0.25)  # without
+SLOWEST_SPARE = (0.5, 0.5)  # nor need of any: guests of that domain have a network address to try first
 TOGETHER = 0.005  # looks that are due in this time are not worth another wake-up
 
 # What a guest may make us do: looks, openings and new beginnings are paid from a purse that fills with time.
@@ -101,10 +102,8 @@ class Box:
 
     def _patience(self, quiet: float) -> float:
         """Seconds until the next look, when nothing has moved for `quiet` seconds."""
-        soon = max(quiet / PATIENCE, FASTEST)
-        if self._open:
-            return max(min(soon, SLOWEST_OPEN), min(quiet / PATIENCE_QUIET, SLOWEST_QUIET))
-        return min(soon, SLOWEST_SPARE if self.region.server_addrs else SLOWEST)
+        soon, late = SLOWEST_OPEN if self._open else SLOWEST_SPARE if self.region.server_addrs else SLOWEST
+        return max(FASTEST, min(quiet / PATIENCE, soon), min(quiet / PATIENCE_QUIET, late))
 
     def _step(self) -> bool:
         epoch, bell = mailbox.head(self.region.fd)
@@ -263,7 +262,7 @@ class Mailboxes:
             self._follow(now)
             for box in [box for box in self._boxes.values() if box.due <= now + TOGETHER]:
                 self._look(box, now)
-            due = min((box.due for box in self._boxes.values()), default=now + SLOWEST)
+            due = min((box.due for box in self._boxes.values()), default=now + SLOWEST[0])
             await asyncio.sleep(max(due - loop.time(), FASTEST))
 
     def _look(self, box: Box, now: float) -> None:
