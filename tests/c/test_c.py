@@ -83,6 +83,8 @@ def test_ring_dump(tmp_path: Path, generated: Path) -> None:
     subprocess.run([writer, region], check=True, timeout=10)
     text = subprocess.run([dump, region, "0x200000"], check=True, capture_output=True, text=True, timeout=10).stdout
     assert "00112233-4455-6677-8899-aabbccddeeff" in text
+    assert "served, epoch 0000000000000abc" in text and text.count("slot ") == 1
+    assert "its owner died, server, opening 0 of 3, packets 0/9 to the host" in text
     assert "channel 5" in text and "orion_ping" in text and "pending: 2" in text
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
