@@ -12,6 +12,8 @@
 #define TIMEOUT_MS 5000
 #define DEFAULT_ADDR "127.0.0.1:9123"
 
+#define BY_MAILBOX "the host, asked through the region"
+
 static size_t host_bytes(const char *addr)
 {
     const char *colon = strrchr(addr, ':');
@@ -26,15 +28,15 @@ static void beside_the_server(const char *addr, struct og_addrs *to)
     struct og_addrs servers;
 
     og_server_addrs(NULL, &servers);
-    if (*og_settings.server || host_bytes(servers.addr[0]) != host || strncmp(addr, servers.addr[0], host))
+    if (*og_settings.server || !servers.count || host_bytes(servers.addr[0]) != host || strncmp(addr, servers.addr[0], host))
         return;
     for (to->count = 0; to->count < servers.count; to->count++)
         snprintf(to->addr[to->count], OG_ADDR_BYTES, "%.*s%.8s", (int)host_bytes(servers.addr[to->count]),
                  servers.addr[to->count], addr + host);
 }
 
-/* Environment and client.conf win, then what the region's header says. */
-static void controller_addrs(struct og_addrs *to)
+/* Environment and client.conf win, then what the region's header says; none where only the mailbox is left. */
+static void controller_addrs(struct og_addrs *to, bool mailbox)
 {
     char header[OC_ADDR_BYTES + 1] = "";
 
@@ -45,8 +47,37 @@ static void controller_addrs(struct og_addrs *to)
         snprintf(to->addr[0], OG_ADDR_BYTES, "%s", og_settings.controller);
     else if (*header && og_parse_addr(header, 9123, to->addr[0]))
         beside_the_server(to->addr[0], to);
+    else if (mailbox)
+        to->count = 0;
     else
         snprintf(to->addr[0], OG_ADDR_BYTES, "%s", DEFAULT_ADDR);
+}
+
+/* The mailbox comes last: oriond asks its controller. */
+static int dial_controller(char addr[OG_ADDR_BYTES], struct og_why *why)
+{
+    bool mailbox = !*og_settings.controller && !*og_settings.server && og_mailbox_there();
+    struct og_why first = { "" };
+    struct og_addrs addrs;
+    unsigned which = 0;
+    int fd = -1;
+
+    controller_addrs(&addrs, mailbox);
+    if (addrs.count && !(mailbox && atomic_load(&og_by_mailbox)))
+        fd = og_dial_any(&addrs, TIMEOUT_MS, &which, &first);
+    if (fd >= 0 || !mailbox) {
+        snprintf(addr, OG_ADDR_BYTES, "%s", addrs.addr[which]);
+        *why = first;
+        return fd;
+    }
+    snprintf(addr, OG_ADDR_BYTES, "%s", BY_MAILBOX);
+    fd = og_mailbox_dial(OC_MAIL_CONTROLLER, TIMEOUT_MS, why);
+    if (fd < 0 && *first.text) {
+        struct og_why second = *why;
+
+        og_because(why, "%.190s; %.190s", first.text, second.text);
+    }
+    return fd;
 }
 
 static bool send_request(int fd, const char *addr)
@@ -58,7 +89,7 @@ static bool send_request(int fd, const char *addr)
         snprintf(memory, sizeof(memory), "&memory=%llu", (unsigned long long)(og_settings.gmem_bytes >> 20));
     /* only what CUDA_VISIBLE_DEVICES leaves visible is taken; HTTP/1.0: the answer ends with the connection */
     n = snprintf(request, sizeof(request), "GET /service?nvidia_vgpu=%d%s HTTP/1.0\r\nHost: %s\r\n\r\n",
-                 og_nr_devices(), memory, addr);
+                 og_nr_devices(), memory, strchr(addr, ' ') ? "orion" : addr);
     return n < (int)sizeof(request) && og_send_all(fd, request, (size_t)n);
 }
 
@@ -138,20 +169,18 @@ static CUresult ask(int fd, const char *addr, struct og_allocation *a)
 
 CUresult og_allocate(struct og_allocation *a)
 {
-    struct og_addrs addrs;
+    char addr[OG_ADDR_BYTES];
     struct og_why why;
-    unsigned which = 0;
     CUresult r;
     int fd;
 
-    controller_addrs(&addrs);
-    fd = og_dial_any(&addrs, TIMEOUT_MS, &which, &why);
+    fd = dial_controller(addr, &why);
     if (fd < 0) {
         og_say("no vGPU: the controller cannot be reached (%s). Check that orion-controller runs, that the firewall "
                "lets the port pass, and ORION_CONTROLLER or controller_addr in /etc/orion/client.conf", why.text);
         return CUDA_ERROR_NO_DEVICE;
     }
-    r = ask(fd, addrs.addr[which], a);
+    r = ask(fd, addr, a);
     close(fd);
     if (r == CUDA_SUCCESS)
         og_log("allocation %s of %d vGPU on %s", a->id, og_nr_devices(), a->server);

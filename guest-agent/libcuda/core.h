@@ -82,6 +82,7 @@ struct og_region {
     uint64_t bytes;
     int fd;                    /* kept open for further mappings; -1: none */
     uint64_t device, inode;    /* as /proc/self/maps shows them for its mappings */
+    char path[512];            /* of the file or BAR that is mapped */
     struct oc_header header;   /* private copy, checked */
     char bar[128];             /* sysfs file of the device's BAR 2; "": it is a file */
     char note[300];            /* why a device that is there was not used; for the line that says nothing works */
@@ -118,6 +119,7 @@ struct og_text {
 };
 void og_text_add(struct og_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int og_dial(const char *addr, unsigned timeout_ms, struct og_why *why); /* descriptor or -1 */
+void og_set_timeout(int fd, unsigned timeout_ms); /* of each read and write */
 bool og_send_all(int fd, const void *bytes, size_t nr_bytes);
 /* Reads up to and including the empty line, not a byte more. False: *why. */
 bool og_read_block(int fd, char *to, size_t room, struct og_why *why);
@@ -127,6 +129,12 @@ uint64_t og_now_ns(void); /* monotonic */
 size_t og_unhex(const char *hex, uint8_t *to, size_t room); /* bytes, or (size_t)-1 */
 void og_hex(const uint8_t *bytes, size_t nr_bytes, char *to);
 void og_uuid_text(const uint8_t uuid[16], char to[37]);
+
+/* ---- mailbox.c: connections through the region ---- */
+bool og_mailbox_there(void);
+/* A descriptor as og_dial's, or -1 after at most 3 s. */
+int og_mailbox_dial(enum oc_mail_service service, unsigned timeout_ms, struct og_why *why);
+void og_mailbox_after_fork(void);
 
 /* ---- controller.c ---- */
 struct og_allocation {
@@ -139,7 +147,10 @@ OG_MUST_CHECK CUresult og_allocate(struct og_allocation *a);
 struct og_addrs { /* where the server may be, in the order to try */
     unsigned count;
     char addr[OC_MAX_ADDRS + 2][OG_ADDR_BYTES];
+    bool mailbox;           /* after all these */
 };
+/* The server was reached through the region's mailbox, and is from then on: nobody can wake the other side. */
+extern _Atomic bool og_by_mailbox;
 void og_server_addrs(const struct og_allocation *a, struct og_addrs *to);
 /* Is the server there? Over TCP also fetches the snapshot. Reports its failure. */
 OG_MUST_CHECK CUresult og_probe_server(void);
@@ -165,6 +176,7 @@ void og_hmac_sha256(const void *key, size_t key_bytes, const void *a, size_t a_b
 struct og_link {
     int fd;
     bool shm;
+    bool polled;                 /* no wake-ups: the connection goes through the mailbox */
     uint64_t block_off;
     uint32_t channel_id;
     struct oc_channel *channel;

@@ -221,6 +221,7 @@ CUresult og_handshake(const struct og_allocation *a)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ HELLO_TIMEOUT_MS / 1000, 0 }, sizeof(struct timeval));
     og_link.fd = fd;
     og_link.shm = og_shared_region.base != NULL;
+    og_link.polled = addrs.mailbox && atomic_load(&og_by_mailbox);
     r = talk(fd, a, hello, block);
     if (r == CUDA_SUCCESS)
         forever(fd);

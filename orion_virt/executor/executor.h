@@ -33,6 +33,7 @@ struct oh_config {
     int control_fd;          /* SOCK_SEQPACKET to the daemon: struct oh_control */
     int turns;               /* 1: compute limits are on, work waits for its turn */
     int doorbell_fd;         /* eventfd that the guest rings, -1: none */
+    int polled;              /* the client cannot be woken and cannot wake: each side looks */
     uint64_t base, region_bytes, block_off;
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];

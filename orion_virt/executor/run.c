@@ -155,7 +155,10 @@ static int start(void)
         return err;
     }
     oh_baton_start(oh_channel, (uint8_t *)oh_channel + OC_RING_OFF);
-    return 0;
+    err = oh_poll_start();
+    if (err)
+        oh_set_error("no thread to watch the ring: %s", strerror(-err));
+    return err;
 }
 
 EXPORT int oh_run(const struct oh_config *config)
@@ -171,7 +174,7 @@ EXPORT int oh_run(const struct oh_config *config)
         oh_log("channel not started: %s", oh_last_error());
         return err;
     }
-    oh_log("channel open, %u device(s), %s", oh_nr_devices, oh_config.region_fd < 0 ? "TCP" : "shared memory");
+    oh_log("channel open, %u device(s), %s", oh_nr_devices, oh_config.region_fd < 0 ? "TCP" : oh_config.polled ? "shared memory, polled" : "shared memory");
     oh_watch_run();
     why = atomic_load(&oh_ending);
     atomic_store(&oh_channel->closed, (uint32_t)why);

@@ -47,6 +47,11 @@ def defaults(header: layout.Header) -> tuple[int, int]:
     return header.default_vgpus, header.default_memory_mib
 
 
+def has_mailbox(header: layout.Header) -> bool:
+    """False for one that an older oriond wrote."""
+    return bool(header.features & layout.FEATURE_MAILBOX)
+
+
 def write(
     fd: int,
     *,
@@ -69,7 +74,7 @@ def write(
         header_bytes=layout.HEADER_BYTES,
         region_bytes=region_bytes,
         generation=who.generation,
-        features=features,
+        features=layout.FEATURE_MAILBOX | features,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),
         default_vgpus=defaults[0],

@@ -314,6 +314,7 @@ class Channel:
             "domain": self.domain or self.owner,
             "transport": "shm" if self.hello.shared else "tcp",
             "doorbell": self.bell is not None,
+            "mailbox": self.hello.polled,
             "pid": self.hello.pid,
             "comm": self.hello.comm,
             "build": self.hello.build,

@@ -149,7 +149,7 @@ class Channels:
             channel.hello.comm,
             channel.hello.pid,
             channel.owner or channel.domain or channel.peer,
-            ("shared memory with a doorbell" if channel.bell else "shared memory") if channel.hello.shared else "TCP",
+            _way(channel),
             channel.allocation["uuid"],
             channel.worker.pid,
         )
@@ -162,6 +162,7 @@ class Channels:
             "domain": channel.domain,
             "transport": "shm" if channel.hello.shared else "tcp",
             "doorbell": channel.bell is not None,
+            "polled": channel.hello.polled,
             "base": channel.hello.base,
             "block": memory.block if memory else 0,
             "region_bytes": memory.region.size_bytes if memory else layout.CHANNEL_BYTES,
@@ -254,3 +255,12 @@ class Channels:
     def allocations(self) -> list[dict[str, Any]]:
         """Live ones, as the controller gave them."""
         return [c.allocation for c in self._live.values()]
+
+
+def _way(channel: Channel) -> str:
+    """How its commands travel, for the log."""
+    if channel.hello.polled:
+        return "shared memory alone"
+    if channel.bell:
+        return "shared memory with a doorbell"
+    return "shared memory" if channel.hello.shared else "TCP"

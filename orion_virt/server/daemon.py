@@ -28,8 +28,10 @@ from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
+from orion_virt.server.errand import Errands
 from orion_virt.server.guests import Guests
 from orion_virt.server.listening import Listening, is_here
+from orion_virt.server.mailbox import Mailboxes
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server import usage
@@ -98,6 +100,10 @@ class Daemon:
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
         self.listening = Listening(self.guests, controller, self.accounts.renew, self._on_listening)
         self.network = Watch(self._on_addresses, self._on_links, self._on_neighbour)
+        self.errands = Errands(config.controller_addr)
+        self.mailboxes = Mailboxes(
+            self.regions, {layout.MAIL_SERVER: self.guests.take, layout.MAIL_CONTROLLER: self.errands.take}
+        )
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
@@ -141,6 +147,8 @@ class Daemon:
         await self.usage.start()
         self.accounts.start()
         self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
+        if self.config.enable_shm:
+            self.mailboxes.start()
         if self.config.libvirt_attach != "off":
             await self._start_domains()
         self.hook.start()
@@ -166,7 +174,9 @@ class Daemon:
             await self.domains.stop()
         await self.listening.stop()
         await self.guests.stop()
+        await self.errands.stop()
         await self.channels_part.stop("oriond is stopping")
+        await self.mailboxes.stop()
         await self.pool.stop()
         await self.usage.stop()
         await self.accounts.stop()
@@ -295,8 +305,9 @@ class Daemon:
         return {"processes": found, "total": usage.total(found), "gpus": gpus, "vgpu_count": self.config.vgpu_count}
 
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
-        addrs = [join_addr(ip, self.config.listen_port) for ip in self._dialled()][: layout.MAX_ADDRS]
-        if not addrs:
+        networked = request.get("network") is not False
+        addrs = [join_addr(ip, self.config.listen_port) for ip in self._dialled()][: layout.MAX_ADDRS] if networked else []
+        if networked and not addrs:
             raise Unavailable("oriond does not listen at any address yet", hint="server.log says what it waits for")
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
@@ -306,7 +317,7 @@ class Daemon:
         uuid = region.uuid
         try:
             region.defaults = self._limit(uuid, request)
-            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
+            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]) if addrs else "")
             self.listening.want(region.uuid, _ips(addrs))
         except OrionError:
             self.regions.remove(uuid)
@@ -327,6 +338,7 @@ class Daemon:
         closing = self.channels_part.close(uuid, "its region is removed")
         for channel in closing:
             await asyncio.wait_for(channel.ended.wait(), 10)
+        self.mailboxes.finish(uuid)
         self.regions.remove(uuid)
         self.ceilings.drop(uuid)
         self.listening.want(uuid, ())

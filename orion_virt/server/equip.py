@@ -204,9 +204,6 @@ class Equipper:
 
     async def _fill_header(self, conn: Connection, view: View, region: Region) -> None:
         addresses = await self.reach.update(conn, view)
-        if not addresses and not self.reach.problems(view.uuid):
-            self.problem(view.uuid, view.name, f"no network of it reaches this host: {self.reach.no_way(view.uuid)}. Give it a "
-                         "NIC on a libvirt network or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
         bell = await self._doorbell(view)
         wanted = (tuple(addresses), controller, bell)
@@ -214,8 +211,8 @@ class Equipper:
         region.defaults = metadata.defaults(metadata.read(view.live))
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        should = (region.identity, region.defaults)
-        ours = found is not None and (header.identity(found), header.defaults(found)) == should
+        should = (region.identity, region.defaults, True)
+        ours = found is not None and (header.identity(found), header.defaults(found), header.has_mailbox(found)) == should
         if ours and (region.server_addrs, region.controller_addr, region.doorbell) == wanted:
             return
         if ours and region.doorbell == bell:
@@ -223,7 +220,8 @@ class Equipper:
         else:
             self._regions.prepare_header(view.uuid, addresses, controller, bell)
         _log.info("domain %s: region of %d MiB ready, server %s, controller %s%s", view.name, region.size_bytes // MIB,
-                  ", ".join(addresses) or "-", controller or "-", ", doorbell" if bell else "")
+                  ", ".join(addresses) or "through the region alone", controller or "through the region alone",
+                  ", doorbell" if bell else "")
 
     async def _doorbell(self, view: View) -> str:
         """Where the server behind the running device's doorbell answers; "" where there is none, or it does not ring."""

@@ -21,6 +21,7 @@ class Config(ctypes.Structure):
         ("control_fd", _int),
         ("turns", _int),
         ("doorbell_fd", _int),
+        ("polled", _int),
         ("base", _u64),
         ("region_bytes", _u64),
         ("block_off", _u64),

@@ -50,6 +50,7 @@ class Hello:
     rings: bool = False  # it has mapped the device's doorbell
     vgpus: tuple[int, ...] = ()  # which of its machine's vGPUs these are
     ratio: int = 0  # percent of a card's time for each vGPU; 0: not said
+    polled: bool = False  # it came through the mailbox: neither side can wake the other
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
     shm = message.get("transport") != "tcp"
     config.region_fd = fds[1] if shm else -1
     config.doorbell_fd = fds[2] if shm and message.get("doorbell") else -1
+    config.polled = int(message.get("polled") is True)
     return config
 
 
