@@ -13,8 +13,8 @@ static const struct mnemonic mnemonics[] = {
     { "add", "DAB", ptx_add, ptx_fadd, 0, 0, 0 }, { "sub", "DAB", ptx_sub, ptx_fsub, 0, 0, 0 },
     { "mul", "DAB", ptx_mul, ptx_fmul, 0, 0, 0 }, { "mad", "DABC", ptx_mad, ptx_fma, 0, 0, 0 },
     { "fma", "DABC", NULL, ptx_fma, 0, 0, 0 }, { "div", "DAB", ptx_div, ptx_fdiv, 0, 0, 0 },
-    { "rem", "DAB", ptx_rem, NULL, 0, 0, 0 }, { "min", "DAB", ptx_min, ptx_fmin, 0, 0, 0 },
-    { "max", "DAB", ptx_max, ptx_fmax, 0, 0, 0 }, { "neg", "DA", ptx_neg, ptx_fneg, 0, 0, 0 },
+    { "rem", "DAB", ptx_rem, NULL, 0, 0, 0 }, { "min", "DAB", ptx_min, ptx_fextreme, 0, 0, M_MIN },
+    { "max", "DAB", ptx_max, ptx_fextreme, 0, 0, M_MAX }, { "neg", "DA", ptx_neg, ptx_fneg, 0, 0, 0 },
     { "abs", "DA", ptx_abs, ptx_fabs, 0, 0, 0 }, { "addc", "DAB", ptx_carry, NULL, F_CARRY, 0, M_ADD },
     { "subc", "DAB", ptx_carry, NULL, F_CARRY, 0, M_DEC }, { "madc", "DABC", ptx_madc, NULL, F_CARRY, 0, 0 },
     { "mul24", "DAB", ptx_mul24, NULL, 0, 0, 0 }, { "mad24", "DABC", ptx_mad24, NULL, 0, 0, 0 },
@@ -27,6 +27,8 @@ static const struct mnemonic mnemonics[] = {
     { "brev", "DA", ptx_brev, NULL, 0, 0, 0 }, { "bfe", "DABC", ptx_bfe, NULL, 0, 0, 0 },
     { "bfi", "DABCE", ptx_bfi, NULL, 0, 0, 0 }, { "prmt", "DABC", ptx_prmt, NULL, 0, 0, 0 },
     { "lop3", "DABCE", ptx_lop3, NULL, 0, 0, 0 }, { "dp4a", "DABC", ptx_dp4a, NULL, 0, 0, 0 },
+    { "dp2a", "DABC", ptx_dp2a, NULL, 0, 0, 0 }, { "szext", "DAB", ptx_szext, NULL, 0, 0, 0 },
+    { "bmsk", "DAB", ptx_bmsk, NULL, 0, 0, 0 }, { "fns", "DABC", ptx_fns, NULL, 0, 0, 0 },
     { "rcp", "DA", NULL, ptx_rcp, 0, 0, 0 }, { "sqrt", "DA", NULL, ptx_sqrt, 0, 0, 0 },
     { "rsqrt", "DA", NULL, ptx_rsqrt, 0, 0, 0 }, { "sin", "DA", NULL, ptx_sin, 0, 0, 0 },
     { "cos", "DA", NULL, ptx_cos, 0, 0, 0 }, { "lg2", "DA", NULL, ptx_lg2, 0, 0, 0 },
@@ -34,7 +36,7 @@ static const struct mnemonic mnemonics[] = {
     { "copysign", "DAB", NULL, ptx_copysign, 0, 0, 0 }, { "testp", "DA", NULL, ptx_testp, 0, 0, 0 },
     { "mov", "DA", ptx_mov, ptx_mov, 0, 0, 0 }, { "selp", "DABC", ptx_selp, ptx_selp, 0, 0, 0 },
     { "slct", "DABC", ptx_slct, ptx_slct, 0, 0, 0 }, { "setp", "DdABP", ptx_setp, ptx_setp, 0, 0, 0 },
-    { "set", "DABP", ptx_set, ptx_set, 0, 0, 0 }, { "cvt", "DAP", ptx_cvt, ptx_cvt, 0, 0, 0 },
+    { "set", "DABP", ptx_set, ptx_set, 0, 0, 0 }, { "cvt", "DACE", ptx_cvt, ptx_cvt, 0, 0, 0 },
     { "cvta", "DA", ptx_cvta, NULL, 0, 0, 0 }, { "isspacep", "DA", ptx_isspacep, NULL, 0, 0, 0 },
     { "activemask", "D", ptx_activemask, NULL, 0, 0, 0 }, { "shfl", "DdABCE", ptx_shfl, NULL, 0, OP_WARPSYNC, 0 },
     { "vote", "DAB", ptx_vote, NULL, 0, OP_WARPSYNC, 0 }, { "match", "DdAB", ptx_match, NULL, 0, OP_WARPSYNC, 0 },
@@ -59,7 +61,7 @@ struct decoded {
 static const struct { const char *name; uint8_t value; } rounds[] = {
     { "rn", R_RN }, { "rz", R_RZ }, { "rm", R_RM }, { "rp", R_RP }, { "rni", R_RNI }, { "rzi", R_RZI },
     { "rmi", R_RMI }, { "rpi", R_RPI }, { "rna", R_RNA },
-}, compares[] = {
+}, comparisons[] = {
     { "eq", C_EQ }, { "ne", C_NE }, { "lt", C_LT }, { "le", C_LE }, { "gt", C_GT }, { "ge", C_GE }, { "ls", C_LE },
     { "hs", C_GE }, { "equ", C_EQU }, { "neu", C_NEU }, { "ltu", C_LTU }, { "leu", C_LEU }, { "gtu", C_GTU },
     { "geu", C_GEU }, { "num", C_NUM }, { "nan", C_NAN },
@@ -67,7 +69,9 @@ static const struct { const char *name; uint8_t value; } rounds[] = {
     { "and", M_AND }, { "or", M_OR }, { "xor", M_XOR }, { "add", M_ADD }, { "min", M_MIN }, { "max", M_MAX },
     { "inc", M_INC }, { "dec", M_DEC }, { "cas", M_CAS }, { "exch", M_EXCH }, { "popc", M_POPC }, { "up", M_UP },
     { "down", M_DOWN }, { "bfly", M_BFLY }, { "idx", M_IDX }, { "all", M_ALL }, { "any", M_ANY }, { "uni", M_UNI },
-    { "ballot", M_BALLOT },
+    { "ballot", M_BALLOT }, { "finite", M_FINITE }, { "infinite", M_INFINITE }, { "number", M_NUMBER },
+    { "notanumber", M_NOTANUMBER }, { "normal", M_NORMAL }, { "subnormal", M_SUBNORMAL }, { "f4e", M_F4E },
+    { "b4e", M_B4E }, { "rc8", M_RC8 }, { "ecl", M_ECL }, { "ecr", M_ECR }, { "rc16", M_RC16 },
 }, shapes[] = {
     { "1d", G_1D }, { "2d", G_2D }, { "3d", G_3D }, { "a1d", G_A1D }, { "a2d", G_A2D }, { "cube", G_CUBE },
     { "acube", G_ACUBE },
@@ -79,13 +83,14 @@ static const struct { const char *name; uint32_t flag; } flags[] = {
     { "ftz", F_FTZ }, { "sat", F_SAT }, { "hi", F_HI }, { "wide", F_WIDE }, { "cc", F_CC }, { "to", F_TO },
     { "NaN", F_NAN }, { "sync", F_SYNC }, { "clamp", F_CLAMP }, { "shiftamt", F_SHIFTAMT }, { "arrive", F_ARRIVE },
     { "red", F_RED }, { "warp", F_WARP }, { "l", F_LEFT }, { "abs", F_ABS }, { "zero", F_ZERO },
+    { "relu", F_RELU }, { "xorsign", F_XORSIGN }, { "pack", F_PACK },
 };
 /* Accuracy, memory order, scope and cache words that change nothing where everything is exact and coherent. */
 static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
-    "base", "level", "b", "trap",
+    "base", "level", "b", "trap", "satfinite",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \
@@ -107,7 +112,7 @@ static bool modifier(const char *word, size_t len, struct decoded *d)
         return true;
     }
     FIND(rounds, value, d->round =)
-    FIND(compares, value, d->cmp =)
+    FIND(comparisons, value, d->cmp =)
     FIND(spaces, value, d->space =)
     FIND(modes, value, d->mode =)
     FIND(shapes, value, d->geometry =)
@@ -125,13 +130,16 @@ static size_t split(struct ptx_parser *p, struct decoded *d)
 {
     const char *text = p->insn_text, *end = text + p->insn_len, *dot = memchr(text, '.', p->insn_len);
     size_t name = dot ? (size_t)(dot - text) : p->insn_len;
+    bool compares = name >= 3 && !memcmp(text, "set", 3);
 
     memset(d, 0, sizeof(*d));
     d->space = -1;
     while (dot && dot < end) {
         const char *next = memchr(dot + 1, '.', (size_t)(end - dot - 1));
         size_t len = (size_t)((next ? next : end) - dot - 1);
-        if (!modifier(dot + 1, len, d)) {
+        if (compares && len == 2 && (!memcmp(dot + 1, "lo", 2) || !memcmp(dot + 1, "hi", 2))) {
+            d->cmp = dot[1] == 'l' ? C_LT : C_GT; /* of unsigned numbers; elsewhere they are halves of a product */
+        } else if (!modifier(dot + 1, len, d)) {
             ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU (modifier .%.*s)", (int)p->insn_len,
                      text, (int)len, dot + 1);
             return 0;
@@ -201,13 +209,14 @@ static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, 
     if (at < nr)
         ptx_fail(p, "too many operands for '%.*s'", (int)p->insn_len, p->insn_text);
     else if (*form && *form != 'P' && *form != 'd' && i->op != OP_NOP && !(form[0] == 'B' && i->exec == ptx_vote) &&
-             !(form[0] == 'E' && i->exec == ptx_shfl))
+             !(form[0] == 'E' && i->exec == ptx_shfl) && !(i->exec == ptx_cvt || i->exec == ptx_cvt2 || i->exec == ptx_cvt8 ||
+                                                           i->exec == ptx_cvtpack))
         ptx_fail(p, "'%.*s' lacks operands", (int)p->insn_len, p->insn_text);
 }
 
 static bool is_float(enum ptx_type t)
 {
-    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16 || t == T_F16X2;
+    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16 || t == T_F16X2 || t == T_BF16X2 || t == T_TF32;
 }
 
 static void memory(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, struct ptx_operand *o, bool load)
@@ -289,6 +298,40 @@ static void barrier(struct ptx_insn *i, const struct ptx_operand *o, unsigned nr
     i->b = nr > 1 ? o[1].slot : -1;
 }
 
+/* vadd, vadd2, vadd4 and so on: dTYPE.aTYPE.bTYPE, [.sat] [.add], without selectors of bytes. */
+static bool video(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
+                  const struct ptx_operand *o, unsigned nr)
+{
+    static const struct { const char *name; uint8_t mode; } words[] = {
+        { "vadd", M_ADD }, { "vsub", M_DEC }, { "vmin", M_MIN }, { "vmax", M_MAX }, { "vabsdiff", M_ABSDIFF },
+        { "vavrg", M_AVERAGE }, { "vset", M_NONE },
+    };
+    char last = p->insn_text[len - 1];
+    size_t stem = last == '2' || last == '4' ? len - 1 : len;
+
+    for (size_t k = 0; k < sizeof(words) / sizeof(words[0]); k++) {
+        if (!name_is(p, stem, words[k].name))
+            continue;
+        bool set = words[k].mode == M_NONE;
+        if (nr < 3 || d->nr_types != (set ? 2u : 3u) || (stem == len && nr > 3))
+            break;
+        i->exec = ptx_video;
+        if (d->mode == M_ADD)
+            i->flags |= F_SUM;
+        i->mode = words[k].mode;
+        i->nr = (uint8_t)(stem == len ? 1 : last - '0');
+        i->type = (uint8_t)(set ? T_U32 : d->types[0]);
+        i->type2 = (uint8_t)d->types[!set];
+        i->geometry = (uint8_t)d->types[set ? 1 : 2];
+        i->d = o[0].slot;
+        i->a = o[1].slot;
+        i->b = o[2].slot;
+        i->c = nr > 3 ? o[3].slot : -1;
+        return true;
+    }
+    return false;
+}
+
 /* Forms that the table cannot say; false: an ordinary one. */
 static bool irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
                       struct ptx_operand *o, unsigned nr)
@@ -317,7 +360,7 @@ static bool irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, cons
         i->d = out ? -1 : o[0].slot;
         i->a = out ? o[1].slot : -1;
     } else {
-        return false;
+        return p->insn_text[0] == 'v' && video(p, i, len, d, o, nr);
     }
     return true;
 }
@@ -341,6 +384,16 @@ static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
     return false;
 }
 
+/* Conversions of two or more sources, or of packed ones. */
+static ptx_exec *conversion(const struct ptx_insn *i, unsigned nr)
+{
+    if (i->flags & F_PACK)
+        return ptx_cvtpack;
+    if (i->type2 == T_E4M3X2 || i->type2 == T_E5M2X2)
+        return ptx_cvt8;
+    return nr == 3 ? ptx_cvt2 : ptx_cvt;
+}
+
 static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
                      const struct ptx_operand *o, unsigned nr)
 {
@@ -359,6 +412,10 @@ static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const
         }
         if ((i->flags & F_CC) && i->exec == ptx_mad)
             i->exec = ptx_madc;
+        if (d->types[0] == T_U16X2 || d->types[0] == T_S16X2)
+            i->exec = i->exec == ptx_min || i->exec == ptx_max || (i->exec == ptx_add && (i->mode = M_ADD)) ? ptx_packed : NULL;
+        if (i->exec == ptx_cvt)
+            i->exec = conversion(i, nr);
         if (is_float(d->types[0]) && !n->fexec && n->exec)
             break;
         if (!i->exec && (i->op == OP_EXEC || i->op == OP_WARPSYNC))

@@ -18,7 +18,7 @@
 
 enum ptx_type {
     T_NONE, T_U8, T_U16, T_U32, T_U64, T_S8, T_S16, T_S32, T_S64, T_B8, T_B16, T_B32, T_B64, T_B128,
-    T_F16, T_BF16, T_F16X2, T_F32, T_F64, T_PRED,
+    T_F16, T_BF16, T_F16X2, T_BF16X2, T_F32, T_F64, T_PRED, T_U16X2, T_S16X2, T_TF32, T_E4M3X2, T_E5M2X2,
 };
 enum ptx_space { S_GENERIC, S_GLOBAL, S_SHARED, S_LOCAL, S_PARAM, S_CONST };
 enum ptx_round { R_NONE, R_RN, R_RZ, R_RM, R_RP, R_RNI, R_RZI, R_RMI, R_RPI, R_RNA };
@@ -29,11 +29,14 @@ enum ptx_cmp {
 enum ptx_mode {
     M_NONE, M_AND, M_OR, M_XOR, M_ADD, M_MIN, M_MAX, M_INC, M_DEC, M_CAS, M_EXCH, M_POPC,
     M_UP, M_DOWN, M_BFLY, M_IDX, M_ALL, M_ANY, M_UNI, M_BALLOT,
+    M_ABSDIFF, M_AVERAGE, M_FINITE, M_INFINITE, M_NUMBER, M_NOTANUMBER, M_NORMAL, M_SUBNORMAL, /* video, testp */
+    M_F4E, M_B4E, M_RC8, M_ECL, M_ECR, M_RC16, /* prmt */
 };
 enum ptx_flag {
     F_FTZ = 1, F_SAT = 2, F_HI = 4, F_WIDE = 8, F_CC = 16, F_NEG_C = 32, F_TO = 64, F_NAN = 128, F_SYNC = 256,
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
     F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18, F_REFERENCE = 1 << 19,
+    F_RELU = 1 << 20, F_XORSIGN = 1 << 21, F_PACK = 1 << 22, F_SUM = 1 << 23,
 };
 enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
 union ptx_value {
@@ -239,8 +242,9 @@ PTX_EXEC(add); PTX_EXEC(sub); PTX_EXEC(mul); PTX_EXEC(mad); PTX_EXEC(div); PTX_E
 PTX_EXEC(neg); PTX_EXEC(abs); PTX_EXEC(and); PTX_EXEC(or); PTX_EXEC(xor); PTX_EXEC(not); PTX_EXEC(cnot); PTX_EXEC(shl);
 PTX_EXEC(shr); PTX_EXEC(popc); PTX_EXEC(clz); PTX_EXEC(bfind); PTX_EXEC(brev); PTX_EXEC(bfe); PTX_EXEC(bfi);
 PTX_EXEC(prmt); PTX_EXEC(lop3); PTX_EXEC(shf); PTX_EXEC(sad); PTX_EXEC(mul24); PTX_EXEC(mad24); PTX_EXEC(dp4a);
-PTX_EXEC(carry); PTX_EXEC(madc);
-PTX_EXEC(fadd); PTX_EXEC(fsub); PTX_EXEC(fmul); PTX_EXEC(fdiv); PTX_EXEC(fma); PTX_EXEC(fmin); PTX_EXEC(fmax);
+PTX_EXEC(carry); PTX_EXEC(madc); PTX_EXEC(video); PTX_EXEC(packed); PTX_EXEC(dp2a); PTX_EXEC(szext); PTX_EXEC(bmsk);
+PTX_EXEC(fns); PTX_EXEC(cvt2); PTX_EXEC(cvt8); PTX_EXEC(cvtpack);
+PTX_EXEC(fadd); PTX_EXEC(fsub); PTX_EXEC(fmul); PTX_EXEC(fdiv); PTX_EXEC(fma); PTX_EXEC(fextreme);
 PTX_EXEC(fneg); PTX_EXEC(fabs); PTX_EXEC(rcp); PTX_EXEC(sqrt); PTX_EXEC(rsqrt); PTX_EXEC(sin); PTX_EXEC(cos);
 PTX_EXEC(lg2); PTX_EXEC(ex2); PTX_EXEC(tanh); PTX_EXEC(copysign); PTX_EXEC(testp);
 PTX_EXEC(mov); PTX_EXEC(pack); PTX_EXEC(unpack); PTX_EXEC(selp); PTX_EXEC(slct); PTX_EXEC(setp); PTX_EXEC(set);
@@ -256,7 +260,15 @@ static inline float ptx_f32(uint64_t v) { uint32_t u = (uint32_t)v; float f; mem
 static inline uint64_t ptx_u32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 static inline double ptx_f64(uint64_t v) { double f; memcpy(&f, &v, 8); return f; }
 static inline uint64_t ptx_u64(double f) { uint64_t u; memcpy(&u, &f, 8); return u; }
+
+/* ---- ptx_small.c ---- */
+typedef double ptx_combine(double x, double y, double z, const struct ptx_insn *i);
 PTX_HIDDEN float ptx_from_half(uint16_t h);
 PTX_HIDDEN uint16_t ptx_to_half(double v, enum ptx_round round);
+PTX_HIDDEN bool ptx_is_small(unsigned type);
+PTX_HIDDEN double ptx_from_small(uint64_t v, unsigned type); /* its low element */
+PTX_HIDDEN uint32_t ptx_to_small(double v, unsigned type, unsigned round);
+PTX_HIDDEN double ptx_add_odd(double x, double y);
+PTX_HIDDEN void ptx_small(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, ptx_combine *f);
 
 #endif

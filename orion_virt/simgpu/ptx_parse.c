@@ -57,6 +57,8 @@ static const struct { const char *name; enum ptx_type type; uint8_t bytes; } typ
     { "s16", T_S16, 2 }, { "s32", T_S32, 4 }, { "s64", T_S64, 8 }, { "b8", T_B8, 1 }, { "b16", T_B16, 2 },
     { "b32", T_B32, 4 }, { "b64", T_B64, 8 }, { "b128", T_B128, 16 }, { "f16", T_F16, 2 }, { "bf16", T_BF16, 2 },
     { "f16x2", T_F16X2, 4 }, { "f32", T_F32, 4 }, { "f64", T_F64, 8 }, { "pred", T_PRED, 1 },
+    { "bf16x2", T_BF16X2, 4 }, { "u16x2", T_U16X2, 4 },
+    { "s16x2", T_S16X2, 4 }, { "tf32", T_TF32, 4 }, { "e4m3x2", T_E4M3X2, 2 }, { "e5m2x2", T_E5M2X2, 2 },
     { "texref", T_B64, 8 },
 };
 
