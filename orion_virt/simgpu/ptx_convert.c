@@ -338,13 +338,23 @@ void ptx_cvta(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     EACH d[l] = i->flags & F_TO ? a[l] - window : a[l] + window;
 }
 
+static bool in_constants(const struct ptx_module *m, uint64_t address)
+{
+    for (unsigned k = 0; k < m->nr_variables; k++)
+        if (m->variables[k].space == S_CONST && address - m->variables[k].address < m->variables[k].bytes)
+            return true;
+    return false;
+}
+
 void ptx_isspacep(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     uint64_t *d = REG(i->d), *a = REG(i->a);
 
     EACH {
         uint64_t top = a[l] >> 56;
-        d[l] = i->space == S_SHARED ? top == 1 : i->space == S_LOCAL ? top == 2 : i->space == S_PARAM ? top == 3 : top == 0;
+        bool constant = top == 0 && (i->space == S_GLOBAL || i->space == S_CONST) && in_constants(w->kernel->module, a[l]);
+        d[l] = i->space == S_SHARED ? top == 1 : i->space == S_LOCAL ? top == 2 : i->space == S_PARAM ? top == 3
+               : i->space == S_CONST ? constant : top == 0 && !constant;
     }
 }
 
@@ -354,7 +364,7 @@ void ptx_clock(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    EACH d[l] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    EACH d[l] = ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) >> (i->mode == M_MAX ? 32 : 0);
 }
 
 void ptx_activemask(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)

@@ -44,20 +44,13 @@ static const struct mnemonic mnemonics[] = {
     { "ret", "", NULL, NULL, 0, OP_RET, 0 }, { "exit", "", NULL, NULL, 0, OP_EXIT, 0 },
     { "trap", "", NULL, NULL, 0, OP_TRAP, 0 }, { "brkpt", "", NULL, NULL, 0, OP_TRAP, 0 },
     { "membar", "", NULL, NULL, 0, OP_NOP, 0 }, { "fence", "", NULL, NULL, 0, OP_NOP, 0 },
-    { "nanosleep", "A", NULL, NULL, 0, OP_NOP, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
+    { "alloca", "DAB", ptx_alloca, NULL, 0, 0, 0 }, { "stacksave", "D", ptx_stacksave, NULL, 0, 0, 0 },
+    { "stackrestore", "A", ptx_stackrestore, NULL, 0, 0, 0 }, { "mapa", "DAB", ptx_mov, NULL, 0, 0, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "prefetchu", "A", NULL, NULL, 0, OP_NOP, 0 }, { "pmevent", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "griddepcontrol", "", NULL, NULL, 0, OP_NOP, 0 }, { "setmaxnreg", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "applypriority", "AB", NULL, NULL, 0, OP_NOP, 0 }, { "discard", "AB", NULL, NULL, 0, OP_NOP, 0 },
 };
 
-struct decoded {
-    enum ptx_type types[4];
-    unsigned nr_types;
-    uint8_t round, cmp, mode, vector, geometry;
-    int space;
-    uint32_t flags;
-    bool wait, lo;
-};
 static const struct { const char *name; uint8_t value; } rounds[] = {
     { "rn", R_RN }, { "rz", R_RZ }, { "rm", R_RM }, { "rp", R_RP }, { "rni", R_RNI }, { "rzi", R_RZI },
     { "rmi", R_RMI }, { "rpi", R_RPI }, { "rna", R_RNA },
@@ -76,7 +69,7 @@ static const struct { const char *name; uint8_t value; } rounds[] = {
     { "1d", G_1D }, { "2d", G_2D }, { "3d", G_3D }, { "a1d", G_A1D }, { "a2d", G_A2D }, { "cube", G_CUBE },
     { "acube", G_ACUBE },
 }, spaces[] = {
-    { "global", S_GLOBAL }, { "shared", S_SHARED }, { "shared::cta", S_SHARED }, { "local", S_LOCAL },
+    { "global", S_GLOBAL }, { "shared", S_SHARED }, { "shared::cta", S_SHARED }, { "shared::cluster", S_SHARED }, { "local", S_LOCAL },
     { "param", S_PARAM }, { "param::entry", S_PARAM }, { "param::func", S_PARAM }, { "const", S_CONST },
 };
 static const struct { const char *name; uint32_t flag; } flags[] = {
@@ -99,7 +92,7 @@ static const char *const harmless[] = {
             return true; \
         }
 
-static bool modifier(const char *word, size_t len, struct decoded *d)
+static bool modifier(const char *word, size_t len, struct ptx_decoded *d)
 {
     enum ptx_type type;
 
@@ -126,10 +119,11 @@ static bool modifier(const char *word, size_t len, struct decoded *d)
 }
 
 /* Splits "setp.lt.s32"; the name's length, 0 when a modifier is not known. */
-static size_t split(struct ptx_parser *p, struct decoded *d)
+static size_t split(struct ptx_parser *p, struct ptx_decoded *d)
 {
     const char *text = p->insn_text, *end = text + p->insn_len, *dot = memchr(text, '.', p->insn_len);
     size_t name = dot ? (size_t)(dot - text) : p->insn_len;
+    bool own = (name == 2 && !memcmp(text, "cp", 2)) || (name == 8 && !memcmp(text, "mbarrier", 8));
     bool compares = name >= 3 && !memcmp(text, "set", 3);
 
     memset(d, 0, sizeof(*d));
@@ -139,6 +133,8 @@ static size_t split(struct ptx_parser *p, struct decoded *d)
         size_t len = (size_t)((next ? next : end) - dot - 1);
         if (compares && len == 2 && (!memcmp(dot + 1, "lo", 2) || !memcmp(dot + 1, "hi", 2))) {
             d->cmp = dot[1] == 'l' ? C_LT : C_GT; /* of unsigned numbers; elsewhere they are halves of a product */
+        } else if (own) {
+            modifier(dot + 1, len, d); /* words of their own: ptx_forms.c knows them */
         } else if (!modifier(dot + 1, len, d)) {
             ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU (modifier .%.*s)", (int)p->insn_len,
                      text, (int)len, dot + 1);
@@ -154,7 +150,7 @@ static bool name_is(struct ptx_parser *p, size_t len, const char *name)
     return strlen(name) == len && !memcmp(p->insn_text, name, len);
 }
 
-static void fill(struct ptx_insn *i, const struct decoded *d)
+static void fill(struct ptx_insn *i, const struct ptx_decoded *d)
 {
     i->type = (uint8_t)d->types[0];
     i->type2 = (uint8_t)(d->nr_types > 1 ? d->types[1] : d->types[0]);
@@ -214,157 +210,6 @@ static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, 
         ptx_fail(p, "'%.*s' lacks operands", (int)p->insn_len, p->insn_text);
 }
 
-static bool is_float(enum ptx_type t)
-{
-    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16 || t == T_F16X2 || t == T_BF16X2 || t == T_TF32;
-}
-
-static void memory(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, struct ptx_operand *o, bool load)
-{
-    const struct ptx_operand *address = load ? &o[1] : &o[0], *value = load ? &o[0] : &o[1];
-
-    if (address->kind != O_ADDRESS)
-        return ptx_fail(p, "'%.*s' without an address", (int)p->insn_len, p->insn_text);
-    i->exec = load ? ptx_ld : ptx_st;
-    i->a = address->slot;
-    i->off = address->off;
-    if (address->space >= 0 && (d->space < 0 || d->space == S_PARAM))
-        i->space = (uint8_t)address->space; /* a named variable says more than the instruction */
-    i->nr = value->kind == O_VECTOR ? value->nr : 1;
-    i->list = value->list;
-    i->d = value->slot;
-}
-
-static void atomic(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr, bool returns)
-{
-    const struct ptx_operand *address = &o[returns];
-
-    if (nr < 2u + returns || address->kind != O_ADDRESS)
-        return ptx_fail(p, "'%.*s' without an address", (int)p->insn_len, p->insn_text);
-    i->exec = ptx_atom;
-    i->d = returns ? o[0].slot : -1;
-    i->a = address->slot;
-    i->off = address->off;
-    if (address->space >= 0 && i->space == S_GENERIC)
-        i->space = (uint8_t)address->space;
-    i->b = o[1 + returns].slot;
-    i->c = nr > 2u + returns ? o[2 + returns].slot : -1;
-    if (i->mode == M_NONE || is_float(i->type) > (i->mode == M_ADD || i->mode == M_EXCH || i->mode == M_MIN ||
-                                                 i->mode == M_MAX))
-        ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
-}
-
-/* Data and coordinates are adjacent in the module's lists, in the order of the text. */
-static void texture(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, const struct ptx_operand *o,
-                    unsigned nr)
-{
-    bool fetch = p->insn_text[0] == 't', store = !fetch && p->insn_text[2] == 's';
-    const struct ptx_operand *at = &o[!store], *data = &o[store];
-
-    if (nr < 2 || at->kind != O_ADDRESS || at->at_list < 0 || data->kind != O_VECTOR || d->geometry == G_NONE ||
-        at->at_nr < ptx_coordinates(d->geometry) || (fetch && data->nr != 4) || (!fetch && ptx_bytes(i->type) > 8))
-        return ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
-    i->exec = fetch ? ptx_tex : store ? ptx_sust : ptx_suld;
-    i->geometry = d->geometry;
-    i->a = at->slot;
-    if (at->space >= 0) /* a variable, not a register that holds the object */
-        i->flags |= F_REFERENCE;
-    i->b = nr > 2 ? o[2].slot : -1;
-    i->list = store ? at->at_list : data->list;
-    i->nr = (uint8_t)(data->nr + at->at_nr);
-    i->mode = data->nr;
-    if (!fetch)
-        i->type2 = T_S32; /* coordinates */
-}
-
-static void barrier(struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
-{
-    if (i->flags & F_WARP) {
-        i->op = OP_WARPSYNC;
-        i->a = o[0].slot;
-        return;
-    }
-    i->op = OP_BAR;
-    if (i->flags & F_RED) { /* dest, barrier [, count], predicate */
-        i->d = o[0].slot;
-        i->a = o[1].slot;
-        i->b = nr > 3 ? o[2].slot : -1;
-        i->c = o[nr - 1].slot;
-        if (o[nr - 1].negated)
-            i->flags |= F_NEG_C;
-        return;
-    }
-    i->a = nr ? o[0].slot : -1;
-    i->b = nr > 1 ? o[1].slot : -1;
-}
-
-/* vadd, vadd2, vadd4 and so on: dTYPE.aTYPE.bTYPE, [.sat] [.add], without selectors of bytes. */
-static bool video(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
-                  const struct ptx_operand *o, unsigned nr)
-{
-    static const struct { const char *name; uint8_t mode; } words[] = {
-        { "vadd", M_ADD }, { "vsub", M_DEC }, { "vmin", M_MIN }, { "vmax", M_MAX }, { "vabsdiff", M_ABSDIFF },
-        { "vavrg", M_AVERAGE }, { "vset", M_NONE },
-    };
-    char last = p->insn_text[len - 1];
-    size_t stem = last == '2' || last == '4' ? len - 1 : len;
-
-    for (size_t k = 0; k < sizeof(words) / sizeof(words[0]); k++) {
-        if (!name_is(p, stem, words[k].name))
-            continue;
-        bool set = words[k].mode == M_NONE;
-        if (nr < 3 || d->nr_types != (set ? 2u : 3u) || (stem == len && nr > 3))
-            break;
-        i->exec = ptx_video;
-        if (d->mode == M_ADD)
-            i->flags |= F_SUM;
-        i->mode = words[k].mode;
-        i->nr = (uint8_t)(stem == len ? 1 : last - '0');
-        i->type = (uint8_t)(set ? T_U32 : d->types[0]);
-        i->type2 = (uint8_t)d->types[!set];
-        i->geometry = (uint8_t)d->types[set ? 1 : 2];
-        i->d = o[0].slot;
-        i->a = o[1].slot;
-        i->b = o[2].slot;
-        i->c = nr > 3 ? o[3].slot : -1;
-        return true;
-    }
-    return false;
-}
-
-/* Forms that the table cannot say; false: an ordinary one. */
-static bool irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
-                      struct ptx_operand *o, unsigned nr)
-{
-    if (name_is(p, len, "bra") || name_is(p, len, "brx")) {
-        bool indexed = name_is(p, len, "brx");
-        i->op = indexed ? OP_BRX : OP_BRA;
-        i->a = indexed ? o[0].slot : -1;
-        if (nr != 1u + indexed || o[indexed].kind != O_NAME)
-            ptx_fail(p, "'%.*s' without a label", (int)p->insn_len, p->insn_text);
-        else
-            i->target = (uint32_t)(ptx_label(p, o[indexed].name, o[indexed].len) - p->labels);
-    } else if ((name_is(p, len, "ld") || name_is(p, len, "ldu") || name_is(p, len, "st")) && nr >= 2) {
-        memory(p, i, d, o, p->insn_text[0] == 'l');
-    } else if (name_is(p, len, "atom") || name_is(p, len, "red")) {
-        atomic(p, i, o, nr, name_is(p, len, "atom"));
-    } else if (name_is(p, len, "tex") || name_is(p, len, "suld") || name_is(p, len, "sust")) {
-        texture(p, i, d, o, nr);
-    } else if (name_is(p, len, "bar") || name_is(p, len, "barrier")) {
-        barrier(i, o, nr);
-    } else if (name_is(p, len, "mov") && nr == 2 && (o[0].kind == O_VECTOR || o[1].kind == O_VECTOR)) {
-        bool out = o[0].kind == O_VECTOR;
-        i->exec = out ? ptx_unpack : ptx_pack;
-        i->list = out ? o[0].list : o[1].list;
-        i->nr = out ? o[0].nr : o[1].nr;
-        i->d = out ? -1 : o[0].slot;
-        i->a = out ? o[1].slot : -1;
-    } else {
-        return p->insn_text[0] == 'v' && video(p, i, len, d, o, nr);
-    }
-    return true;
-}
-
 static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
 {
     struct ptx_lexer saved = p->lex;
@@ -373,9 +218,10 @@ static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
     ptx_operand(p, &d, T_U64);
     if (!p->failed && ptx_accept(p, ",") &&
         (ptx_is(&p->lex, "%clock") || ptx_is(&p->lex, "%clock64") || ptx_is(&p->lex, "%clock_hi") ||
-         ptx_is(&p->lex, "%globaltimer") || ptx_is(&p->lex, "%globaltimer_lo"))) {
+         ptx_is(&p->lex, "%globaltimer") || ptx_is(&p->lex, "%globaltimer_lo") || ptx_is(&p->lex, "%globaltimer_hi"))) {
         i->exec = ptx_clock;
         i->d = d.slot;
+        i->mode = p->lex.text[p->lex.len - 1] == 'i' ? M_MAX : M_MIN; /* the high word, or as much as fits */
         ptx_next(&p->lex);
         ptx_expect(p, ";");
         return true;
@@ -394,14 +240,14 @@ static ptx_exec *conversion(const struct ptx_insn *i, unsigned nr)
     return nr == 3 ? ptx_cvt2 : ptx_cvt;
 }
 
-static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
+static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct ptx_decoded *d,
                      const struct ptx_operand *o, unsigned nr)
 {
     for (size_t k = 0; k < sizeof(mnemonics) / sizeof(mnemonics[0]); k++) {
         const struct mnemonic *n = &mnemonics[k];
         if (!name_is(p, len, n->name))
             continue;
-        i->exec = is_float(d->types[0]) && n->fexec ? n->fexec : n->exec;
+        i->exec = ptx_is_float(d->types[0]) && n->fexec ? n->fexec : n->exec;
         i->op = n->op;
         i->flags |= n->flags;
         if (n->mode)
@@ -416,13 +262,17 @@ static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const
             i->exec = i->exec == ptx_min || i->exec == ptx_max || (i->exec == ptx_add && (i->mode = M_ADD)) ? ptx_packed : NULL;
         if (i->exec == ptx_cvt)
             i->exec = conversion(i, nr);
-        if (is_float(d->types[0]) && !n->fexec && n->exec)
+        if (i->exec == ptx_alloca) { /* gives its memory back when the function returns */
+            p->module->needs_stack = true;
+            p->f->framed = !p->f->entry;
+        }
+        if (ptx_is_float(d->types[0]) && !n->fexec && n->exec)
             break;
         if (!i->exec && (i->op == OP_EXEC || i->op == OP_WARPSYNC))
             break;
         return by_form(p, i, n->form, o, nr);
     }
-    ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
+    ptx_unsupported(p);
 }
 
 static void guard(struct ptx_parser *p, int32_t *pred, bool *negated)
@@ -438,12 +288,24 @@ static void guard(struct ptx_parser *p, int32_t *pred, bool *negated)
     *negated = o.negated;
 }
 
+/* mov of a variable's address plus an offset */
+static void offset_move(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o)
+{
+    i->exec = ptx_add;
+    i->type = T_U64;
+    i->d = o[0].slot;
+    i->a = o[1].slot;
+    i->b = ptx_constant_slot(p, FILL_VALUE, (uint64_t)o[1].off);
+    *ptx_emit(p) = *i;
+    p->insn_line = 0;
+}
+
 void ptx_instruction(struct ptx_parser *p)
 {
     struct ptx_operand o[6];
     struct ptx_insn insn = { .line = p->lex.line, .pred = -1, .d = -1, .d2 = -1, .a = -1, .b = -1, .c = -1, .e = -1,
                              .list = -1 };
-    struct decoded d;
+    struct ptx_decoded d;
     size_t len;
 
     guard(p, &insn.pred, &insn.pred_neg);
@@ -464,7 +326,9 @@ void ptx_instruction(struct ptx_parser *p)
     if (!(name_is(p, len, "mov") && clock_read(p, &insn))) {
         unsigned nr = operands(p, o, 6, name_is(p, len, "slct") || name_is(p, len, "set") ? d.types[0]
                                         : name_is(p, len, "cvt") ? insn.type2 : d.types[0]);
-        if (!p->failed && !irregular(p, &insn, len, &d, o, nr))
+        if (!p->failed && nr == 2 && o[1].kind == O_SLOT && o[1].off)
+            return offset_move(p, &insn, o);
+        if (!p->failed && !ptx_irregular(p, &insn, len, &d, o, nr))
             ordinary(p, &insn, len, &d, o, nr);
     }
     if (!p->failed)

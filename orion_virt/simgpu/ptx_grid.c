@@ -34,6 +34,12 @@ static uint64_t fill_value(const struct ptx_warp *w, unsigned lane, const struct
     }
 }
 
+/* Of local memory: what functions and the kernel declare; the stack follows. */
+static unsigned static_bytes(const struct ptx_kernel *k)
+{
+    return (k->module->local_bytes + k->local_bytes + 31u) & ~15u;
+}
+
 static void fill_constants(struct ptx_warp *w, const struct ptx_kernel *f)
 {
     for (unsigned k = 0; k < f->nr_constants; k++)
@@ -51,6 +57,7 @@ static void start_warp(struct ptx_warp *w)
     w->rotate = false;
     for (unsigned l = 0; l < PTX_LANES; l++) {
         w->pc[l] = w->kernel->first;
+        w->sp[l] = w->fp[l] = static_bytes(w->kernel);
         w->state[l] = first + l < w->block->threads ? L_RUN : L_EXIT;
         w->alive |= (uint32_t)(w->state[l] == L_RUN) << l;
     }
@@ -92,7 +99,7 @@ static bool block_init(struct ptx_block *b, const struct ptx_kernel *k, const st
         w->block = b;
         w->kernel = k;
         w->index = n;
-        w->local_bytes = (k->module->local_bytes + k->local_bytes + 31u) & ~15u;
+        w->local_bytes = static_bytes(k) + (k->module->needs_stack ? PTX_STACK_BYTES : 0);
         w->regs = calloc((size_t)k->slots * PTX_LANES + 1, sizeof(*w->regs));
         w->local = calloc(PTX_LANES, w->local_bytes);
         if (!w->regs || !w->local)

@@ -38,23 +38,36 @@ static uint32_t lanes_in(const struct ptx_warp *w, enum ptx_lane state)
     return m;
 }
 
-/* The lanes at the lowest instruction (or the highest, in turn): the others wait for them to come by. */
+/* Where the next group stands: at the lowest instruction, so that the others wait for it to come by; when one ran for
+ * long, at the lowest behind it, in turn, since what it waits for may be theirs to do. */
+static uint32_t next_pc(struct ptx_warp *w, uint32_t ready)
+{
+    uint32_t lowest = UINT32_MAX, behind = UINT32_MAX;
+
+    for (unsigned l = 0; l < PTX_LANES; l++) {
+        if (!(ready >> l & 1))
+            continue;
+        if (w->pc[l] < lowest)
+            lowest = w->pc[l];
+        if (w->pc[l] > w->last && w->pc[l] < behind)
+            behind = w->pc[l];
+    }
+    return w->rotate && behind != UINT32_MAX ? behind : lowest;
+}
+
 static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
 {
     uint32_t ready = lanes_in(w, L_RUN), m = 0;
-    bool high = w->rotate;
 
     if (!ready && (ready = lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
         for (unsigned l = 0; l < PTX_LANES; l++)
             if (w->state[l] == L_SYNC)
                 w->state[l] = L_RUN;
-    w->rotate = false;
     if (!ready)
         return 0;
-    *pc = high ? 0 : UINT32_MAX;
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        if (ready >> l & 1 && (high ? w->pc[l] >= *pc : w->pc[l] <= *pc))
-            *pc = w->pc[l];
+    *pc = next_pc(w, ready);
+    w->rotate = false;
+    w->last = *pc;
     for (unsigned l = 0; l < PTX_LANES; l++)
         m |= (uint32_t)(ready >> l & 1 && w->pc[l] == *pc) << l;
     return m;
@@ -86,36 +99,6 @@ static void end_lanes(struct ptx_warp *w, uint32_t m)
 {
     set_state(w, m, L_EXIT);
     w->alive &= ~m;
-}
-
-/* To the return addresses, which may differ between lanes; a kernel's return ends them. */
-static void leave(struct ptx_warp *w, uint32_t m, uint32_t pc)
-{
-    const struct ptx_module *module = w->kernel->module;
-
-    for (unsigned k = 0; k < module->nr_functions; k++) {
-        const struct ptx_kernel *f = module->functions[k];
-        if (f->entry || !f->defined || pc < f->first || pc >= f->end)
-            continue;
-        uint64_t *address = REG(f->return_slot);
-        EACH w->pc[l] = (uint32_t)address[l];
-        return;
-    }
-    end_lanes(w, m);
-}
-
-static void enter(struct ptx_warp *w, uint32_t m, uint32_t pc, uint32_t target)
-{
-    const struct ptx_module *module = w->kernel->module;
-
-    for (unsigned k = 0; k < module->nr_functions; k++) {
-        const struct ptx_kernel *f = module->functions[k];
-        if (f->entry || !f->defined || f->first != target)
-            continue;
-        uint64_t *address = REG(f->return_slot);
-        EACH address[l] = pc + 1;
-    }
-    set_pc(w, m, target);
 }
 
 /* Lanes that execute an instruction of the whole warp wait until all that its mask names are there. */
@@ -190,8 +173,18 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
     }
     set_pc(w, *m, *pc + 1);
     switch (i->op) {
-    case OP_CALL: enter(w, taken, *pc, i->target); break;
-    case OP_RET: leave(w, taken, *pc); break;
+    case OP_CALL: ptx_enter(w, i, taken, *pc); break;
+    case OP_YIELD:
+        if (i->exec)
+            i->exec(w, i, taken);
+        w->rotate = true;
+        break;
+    case OP_RET:
+        if (w->kernel->module->functions[i->target]->entry)
+            end_lanes(w, taken);
+        else
+            ptx_leave(w, i, taken);
+        break;
     case OP_EXIT: end_lanes(w, taken); break;
     case OP_BAR: wait_at_barrier(w, i, taken, *pc); break;
     case OP_TRAP: ptx_fault(w, (unsigned)__builtin_ctz(taken), PTX_TRAP, "trap"); break;
@@ -243,7 +236,9 @@ static void run_group(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *bud
         pc++;
     }
     set_pc(w, m, pc);
-    w->rotate = !*budget;
+    if (!*budget)
+        w->rotate = true;
+    w->last = pc;
 }
 
 bool ptx_run_warp(struct ptx_warp *w)
