@@ -38,6 +38,8 @@ struct ptx_memory {
     void (*free)(void *arg, void *p);
     /* What one call of printf printed (fd 1), or the message of a failed assertion (fd 2). */
     void (*print)(void *arg, int fd, const char *text, size_t bytes);
+    /* A line for whoever looks after the machine. */
+    void (*say)(const char *text);
     /* False: `object` is no live texture (or surface) object. */
     bool (*texture)(void *arg, uint64_t object, bool surface, struct ptx_texture *out);
     void *arg;

@@ -54,7 +54,7 @@ static int set_rounding(const struct ptx_insn *i)
                 volatile double x = ptx_f64(a[l]), y = ptx_f64(b[l]), z = ptx_f64(c[l]); \
                 volatile double r = whole; \
                 (void)y; (void)z; \
-                d[l] = ptx_u64(r); \
+                d[l] = isnan(r) ? PTX_NAN64 : ptx_u64(r); \
             } \
         } \
         if (changed) \

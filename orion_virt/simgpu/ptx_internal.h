@@ -11,6 +11,7 @@
 
 #define PTX_HIDDEN __attribute__((visibility("hidden")))
 #define PTX_LANES 32u
+#define PTX_NAN64 0x7fffffffffffffffull  /* what a double operation gives for NaN, as the card does for float */
 /* Generic addresses of the memories that are not the host's: beyond what a host address can be. */
 #define PTX_SHARED_WINDOW (1ull << 56)
 #define PTX_LOCAL_WINDOW (2ull << 56)
@@ -106,6 +107,7 @@ struct ptx_kernel {                  /* an entry or a function */
     int32_t return_slot;
     struct ptx_constant *constants;
     unsigned nr_constants;
+    struct ptx_translation *translation;
     int32_t first_list, end_list;
     unsigned *calls, nr_calls;       /* indexes of functions, PTX_ANY_FUNCTION: through a pointer */
     struct ptx_kernel *alias;        /* runs instead */
@@ -237,8 +239,10 @@ struct ptx_warp {
     uint32_t active;                 /* lanes of the group that runs */
     uint32_t alive;
     unsigned index, local_bytes;
+    bool yielded;                    /* asked for others to run */
     bool rotate;                     /* next time run another group, lest one spins for ever */
     uint32_t last;                   /* where the group was that ran until then */
+    struct n_warp *native;           /* where translated code runs */
     uint32_t sp[PTX_LANES], fp[PTX_LANES]; /* in local memory: end of the stack, start of the newest frame */
 };
 struct ptx_block {
@@ -253,6 +257,8 @@ struct ptx_block {
     uint64_t workspace;              /* of a cooperative grid: u32 bytes, u32 barrier */
     struct { uint64_t start, bytes; } seen[4]; /* memory that was found accessible */
     unsigned seen_next;
+    const struct ptx_native *native; /* NULL: interpreted */
+    uint64_t executed;               /* instructions of warps since it was last told */
     enum ptx_status status;
     char *error;
     size_t error_bytes;
@@ -262,6 +268,18 @@ PTX_HIDDEN void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, 
     __attribute__((format(printf, 4, 5)));
 PTX_HIDDEN bool ptx_run_warp(struct ptx_warp *w); /* false: every lane waits or has ended */
 PTX_HIDDEN void ptx_release_barriers(struct ptx_block *b);
+
+PTX_HIDDEN uint32_t ptx_next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc);
+
+/* ---- ptx_native.c ---- */
+PTX_HIDDEN void ptx_native_begin(struct ptx_kernel *k);
+PTX_HIDDEN void ptx_native_end(struct ptx_kernel *k);
+PTX_HIDDEN void ptx_native_consider(struct ptx_kernel *k, uint64_t instructions);
+PTX_HIDDEN void ptx_native_adopt(struct ptx_block *b, bool fresh); /* fresh: its warps are at their start */
+PTX_HIDDEN void ptx_native_release(struct ptx_warp *w);
+PTX_HIDDEN void ptx_native_results(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m);
+/* Runs a group of lanes until they part or wait. True: an instruction must be interpreted first, for the lanes in *mask. */
+PTX_HIDDEN bool ptx_native_run(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget, uint32_t *at, uint32_t *mask);
 
 /* ---- ptx_call.c ---- */
 PTX_HIDDEN void ptx_enter(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc);

@@ -390,8 +390,10 @@ static void link_module(struct ptx_parser *p)
                 m->code[i].target = k;
     }
     for (unsigned i = 0; i < m->nr_functions && !p->failed; i++)
-        if (m->functions[i]->entry)
+        if (m->functions[i]->entry) {
             move_kernel(m, m->functions[i]);
+            ptx_native_begin(m->functions[i]);
+        }
 }
 
 enum ptx_status ptx_load(const char *text, size_t bytes, const struct ptx_memory *memory,
@@ -436,6 +438,7 @@ void ptx_unload(struct ptx_module *m)
     ptx_heap_drop(m);
     for (unsigned i = 0; i < m->nr_functions; i++) {
         struct ptx_kernel *f = m->functions[i];
+        ptx_native_end(f);
         free_variables(f->params, f->nr_params);
         free_variables(f->results, f->nr_results);
         free(f->constants);

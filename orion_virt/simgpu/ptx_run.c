@@ -175,9 +175,11 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
     switch (i->op) {
     case OP_CALL: ptx_enter(w, i, taken, *pc); break;
     case OP_YIELD:
-        if (i->exec)
+        if (i->exec) {
             i->exec(w, i, taken);
-        w->rotate = true;
+            ptx_native_results(w, i, taken);
+        }
+        w->rotate = w->yielded = true;
         break;
     case OP_RET:
         if (w->kernel->module->functions[i->target]->entry)
@@ -190,8 +192,10 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
     case OP_TRAP: ptx_fault(w, (unsigned)__builtin_ctz(taken), PTX_TRAP, "trap"); break;
     default: /* OP_WARPSYNC */
         all = gather(w, i, taken, *pc);
-        if (all && i->exec)
+        if (all && i->exec) {
             i->exec(w, i, all);
+            ptx_native_results(w, i, all);
+        }
         if (all)
             set_pc(w, all, *pc + 1);
     }
@@ -199,7 +203,7 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
 }
 
 /* The lowest instruction at which other lanes wait: a group that gets there is joined with them. */
-static uint32_t next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
+uint32_t ptx_next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
 {
     uint32_t at = UINT32_MAX;
 
@@ -209,23 +213,26 @@ static uint32_t next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
     return at;
 }
 
+/* Instructions until the lanes part, wait or meet others; the budget is looked at where translated code may take over. */
 static void run_group(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget)
 {
     const struct ptx_insn *code = w->kernel->module->code;
-    uint32_t meeting = next_meeting(w, m, pc), start = pc;
-    bool first = true;
+    uint32_t meeting = ptx_next_meeting(w, m, pc), start = pc;
 
-    for (; *budget; --*budget, first = false) {
+    for (bool first = true;; first = false) {
         const struct ptx_insn *i = &code[pc];
         if (!first && (pc == meeting || (meeting != UINT32_MAX && pc > meeting && start < meeting)))
             break;
         w->at = pc;
+        *budget -= *budget != 0;
         if (i->op != OP_EXEC) {
             uint32_t before = pc;
             if (control(w, i, &m, &pc))
                 return;
             if (pc < before) /* backwards: what is met next may be nearer */
-                meeting = next_meeting(w, m, start = pc);
+                meeting = ptx_next_meeting(w, m, start = pc);
+            if (!*budget)
+                break;
             continue;
         }
         uint32_t on = guarded(w, i, m);
@@ -241,6 +248,17 @@ static void run_group(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *bud
     w->last = pc;
 }
 
+static void run_translated(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget)
+{
+    uint32_t at, mask;
+
+    if (!ptx_native_run(w, m, pc, budget, &at, &mask))
+        return;
+    w->at = at;
+    if (!control(w, &w->kernel->module->code[at], &mask, &at))
+        set_pc(w, mask, at);
+}
+
 bool ptx_run_warp(struct ptx_warp *w)
 {
     unsigned budget = BUDGET;
@@ -248,10 +266,18 @@ bool ptx_run_warp(struct ptx_warp *w)
     bool ran = false;
 
     while (budget && !w->block->status && (m = choose(w, &pc))) {
-        run_group(w, m, pc, &budget);
+        if (w->block->native)
+            run_translated(w, m, pc, &budget);
+        else
+            run_group(w, m, pc, &budget);
         budget -= budget != 0;
         ran = true;
+        if (w->rotate && w->yielded) { /* what it waits for may be another warp's to do */
+            w->yielded = false;
+            break;
+        }
     }
+    w->block->executed += BUDGET - budget;
     return ran;
 }
 
@@ -293,23 +319,39 @@ static void release(struct ptx_block *b, unsigned id, const struct ptx_insn *i)
             struct ptx_warp *w = &b->warps[k];
             if (w->state[l] != L_BARRIER || w->barrier[l] != id)
                 continue;
-            if (i->flags & F_RED)
+            if (i->flags & F_RED) {
                 REG(i->d)[l] = result;
+                ptx_native_results(w, i, 1u << l);
+            }
             w->state[l] = L_RUN;
             w->pc[l]++;
         }
     b->arrived[id] = 0;
 }
 
-void ptx_release_barriers(struct ptx_block *b)
+/* A lane that waits at barrier `id`; false: none does. */
+static bool waiting(struct ptx_block *b, unsigned id, struct ptx_warp **warp, unsigned *lane)
 {
     for (unsigned k = 0; k < b->nr_warps; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++) {
-            struct ptx_warp *w = &b->warps[k];
-            if (w->state[l] != L_BARRIER)
-                continue;
-            const struct ptx_insn *i = &w->kernel->module->code[w->pc[l]];
-            if (b->arrived[w->barrier[l]] >= expected(b, w, l, i))
-                release(b, w->barrier[l], i);
-        }
+        for (unsigned l = 0; l < PTX_LANES; l++)
+            if (b->warps[k].state[l] == L_BARRIER && b->warps[k].barrier[l] == id) {
+                *warp = &b->warps[k];
+                *lane = l;
+                return true;
+            }
+    return false;
+}
+
+void ptx_release_barriers(struct ptx_block *b)
+{
+    struct ptx_warp *w;
+    unsigned lane;
+
+    for (unsigned id = 0; id < 16; id++) {
+        if (!b->arrived[id] || !waiting(b, id, &w, &lane))
+            continue;
+        const struct ptx_insn *i = &w->kernel->module->code[w->pc[lane]];
+        if (b->arrived[id] >= expected(b, w, lane, i))
+            release(b, id, i);
+    }
 }

@@ -480,5 +480,10 @@ static void ptx_print(void *arg, int fd, const char *text, size_t bytes)
     sim_output_put(arg, fd, text, bytes);
 }
 
-const struct ptx_memory sim_ptx_memory = { .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
+static void ptx_say(const char *text)
+{
+    sim_say("%s", text);
+}
+
+const struct ptx_memory sim_ptx_memory = { .say = ptx_say, .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
                                            .print = ptx_print, .texture = sim_texture_view };
