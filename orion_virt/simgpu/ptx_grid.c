@@ -45,10 +45,11 @@ static unsigned static_bytes(const struct ptx_kernel *k)
     return (k->module->local_bytes + k->local_bytes + 31u) & ~15u;
 }
 
+/* In a warp's next blocks only the block's number is another. */
 static void fill_constants(struct ptx_warp *w, const struct ptx_kernel *f)
 {
     for (unsigned k = 0; k < f->nr_constants; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++)
+        for (unsigned l = 0; l < PTX_LANES && (!w->filled || f->constants[k].fill == FILL_CTAID); l++)
             REG(f->constants[k].slot)[l] = fill_value(w, l, &f->constants[k]);
 }
 
@@ -70,6 +71,7 @@ static void start_warp(struct ptx_warp *w)
     for (unsigned k = 0; k < m->nr_functions; k++)
         if (!m->functions[k]->entry && m->functions[k]->defined)
             fill_constants(w, m->functions[k]);
+    w->filled = true;
 }
 
 static void block_free(struct ptx_block *b)

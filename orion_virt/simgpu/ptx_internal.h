@@ -239,6 +239,7 @@ struct ptx_warp {
     uint32_t active;                 /* lanes of the group that runs */
     uint32_t alive;
     unsigned index, local_bytes;
+    bool filled;                     /* its constants */
     bool yielded;                    /* asked for others to run */
     bool rotate;                     /* next time run another group, lest one spins for ever */
     uint32_t last;                   /* where the group was that ran until then */
@@ -269,6 +270,7 @@ PTX_HIDDEN void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, 
 PTX_HIDDEN bool ptx_run_warp(struct ptx_warp *w); /* false: every lane waits or has ended */
 PTX_HIDDEN void ptx_release_barriers(struct ptx_block *b);
 
+PTX_HIDDEN uint32_t ptx_lanes_in(const struct ptx_warp *w, enum ptx_lane state);
 PTX_HIDDEN uint32_t ptx_next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc);
 
 /* ---- ptx_native.c ---- */

@@ -265,9 +265,10 @@ void ptx_native_adopt(struct ptx_block *b, bool fresh)
         return;
     for (unsigned k = 0; k < b->nr_warps; k++) {
         struct ptx_warp *w = &b->warps[k];
-        if (!w->native && !prepare(w, n))
+        bool first = !w->native;
+        if (first && !prepare(w, n))
             return; /* without memory for it: interpret */
-        for (unsigned f = 0; f < n->nr_frame; f++)
+        for (unsigned f = 0; f < n->nr_frame && (first || !fresh); f++)
             if (!fresh || n->t.slots[n->frame[f]].constant)
                 get(n, w, n->frame[f], ~0u);
     }
@@ -278,10 +279,8 @@ bool ptx_native_run(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budge
 {
     struct n_warp *nw = w->native;
     long left = *budget;
-    uint32_t ready = 0;
+    uint32_t ready = ptx_lanes_in(w, L_RUN);
 
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        ready |= (uint32_t)(w->state[l] == L_RUN) << l;
     nw->exhausted = 0;
     int why = w->block->native->run(nw, m, pc, ready & ~m ? ptx_next_meeting(w, m, pc) : UINT32_MAX, (ready & ~m) != 0, &left);
     *budget = left > 0 ? (unsigned)left : 0;

@@ -125,100 +125,120 @@ IN n_u8 *place(struct n_warp *w, n_u32 space, n_u64 address, n_u32 bytes, n_u32 
     return p ? p : w->find(w, at, l, space, address, bytes);
 }
 
-/* The lanes' addresses, those that take no part like the first that does: their lowest, highest and all their bits. */
-struct n_spread {
-    n_u64 low, high, bits;
+/* The addresses in a register, once for all accesses by it: lanes that take no part have the first one's that does. */
+struct n_addresses {
+    n_u64 b[N_LANES] __attribute__((aligned(64)));
+    n_u64 low, high, bits;                 /* the lowest, the highest, all bits of all */
+    n_u64 step[2];                         /* from lane to lane within each half of the warp, ~0: irregular */
 };
-IN struct n_spread spread(n_u32 m, const n_u64 *a, n_u64 *b, n_u32 step)
+IN void extremes(struct n_addresses *x)
 {
-    n_u64 first = a[__builtin_ctz(m)], low = ~0ull, high = 0, all = 0;
+    n_u64 low = ~0ull, high = 0, all = 0;
 
     for (n_u32 l = 0; l < N_LANES; l++) {
-        n_u64 v = m >> l & 1 ? a[l] : first;
-        b[l] = v + l * step;
-        low = v < low ? v : low;
-        high = v > high ? v : high;
-        all |= v;
+        low = x->b[l] < low ? x->b[l] : low;
+        high = x->b[l] > high ? x->b[l] : high;
+        all |= x->b[l];
     }
-    return (struct n_spread){ low, high, all };
+    x->low = low;
+    x->high = high;
+    x->bits = all;
 }
 
-/* The memory that all lanes access, if it is one piece; b[l] - s.low are the places in it. */
-IN n_u8 *together(struct n_warp *w, n_u32 space, n_u32 m, const n_u64 *a, n_u64 *b, struct n_spread *s, n_u32 bytes, n_u32 site)
+static void analyse(n_u32 m, struct n_addresses *x) /* b holds the register */
 {
-    *s = spread(m, a, b, space == N_LOCAL ? (n_u32)w->local_bytes : 0);
-    if (s->bits & (bytes - 1))
+    n_u64 first = x->b[__builtin_ctz(m)], ends[4] = { x->b[0], x->b[15], x->b[16], x->b[31] }, off[2] = { 0, 0 }, step[2];
+
+    for (n_u32 l = 0; m != ~0u && l < N_LANES; l++)
+        x->b[l] = m >> l & 1 ? x->b[l] : first;
+    for (n_u32 h = 0; h < 2; h++) {
+        const n_u64 *b = x->b + 16 * h;
+        step[h] = b[1] - b[0];
+        for (n_u32 l = 0; l < 16; l++)
+            off[h] |= b[l] ^ (b[0] + l * step[h]);
+        x->step[h] = off[h] ? ~0ull : step[h];
+    }
+    if (m != ~0u || off[0] | off[1] || step[0] + (1ull << 31) >> 32 || step[1] + (1ull << 31) >> 32)
+        return extremes(x);
+    /* regular: the ends of the halves are the extremes, and what is aligned at their start and by step is everywhere */
+    x->low = x->high = ends[0];
+    for (n_u32 k = 1; k < 4; k++) {
+        x->low = ends[k] < x->low ? ends[k] : x->low;
+        x->high = ends[k] > x->high ? ends[k] : x->high;
+    }
+    x->bits = ends[0] | ends[2] | step[0] | step[1];
+}
+
+/* The memory that all lanes access, if it is one piece: where the lowest address is. */
+IN n_u8 *together(struct n_warp *w, n_u32 space, const struct n_addresses *x, n_u64 off, n_u32 bytes, n_u32 site)
+{
+    if ((x->bits | off) & (bytes - 1) || x->low + off > x->high + off)
         return 0;
     if (space == N_LOCAL)
-        return s->high < w->local_bytes && w->local_bytes - s->high >= bytes ? w->local + s->low : 0;
-    return piece(w, space, s->low, s->high - s->low + bytes, site);
+        return x->high + off < w->local_bytes && w->local_bytes - (x->high + off) >= bytes ? w->local + x->low + off : 0;
+    return piece(w, space, x->low + off, x->high - x->low + bytes, site);
 }
 
-/* Half a warp's addresses: all one, one behind the other, or neither. */
-enum { N_ONE, N_ROW, N_ANY };
-IN int pattern(const n_u64 *b, n_u64 step)
-{
-    n_u64 one = 0, row = 0;
-
-    for (n_u32 l = 0; l < 16; l++) {
-        one |= b[l] ^ b[0];
-        row |= b[l] ^ (b[0] + l * step);
-    }
-    return !one ? N_ONE : !row ? N_ROW : N_ANY;
-}
-
+/* One of two by a mask's lowest bit, without the masked stores that a conditional store becomes: those are slow. */
+#define BLEND(T, bit, yes, no) (T)(((T)(yes) & ((T)0 - ((T)(bit) & 1))) | ((T)(no) & ~((T)0 - ((T)(bit) & 1))))
 #define LOAD(name, T, R, W) \
-    IN void name##_half(const n_u8 *p, n_u64 low, n_u32 m, const n_u64 *b, R *d) \
+    IN void name##_half(const n_u8 *p, n_u64 step, n_u32 m, const n_u64 *b, n_u64 low, R *d) \
     { \
-        int how = pattern(b, sizeof(T)); \
         const T *q = (const T *)(p + (b[0] - low)); \
-        if (how == N_ONE) { \
+        if (step == 0) { \
             R v = (R)(W)*q; \
-            for (n_u32 l = 0; l < 16; l++) d[l] = m >> l & 1 ? v : d[l]; \
-        } else if (how == N_ROW) { \
-            for (n_u32 l = 0; l < 16; l++) d[l] = m >> l & 1 ? (R)(W)q[l] : d[l]; \
+            if ((m & 0xffff) == 0xffff) for (n_u32 l = 0; l < 16; l++) d[l] = v; \
+            else for (n_u32 l = 0; l < 16; l++) d[l] = BLEND(R, m >> l, v, d[l]); \
+        } else if (step == sizeof(T)) { \
+            if ((m & 0xffff) == 0xffff) for (n_u32 l = 0; l < 16; l++) d[l] = (R)(W)q[l]; \
+            else for (n_u32 l = 0; l < 16; l++) d[l] = BLEND(R, m >> l, (R)(W)q[l], d[l]); \
         } else { \
-            for (n_u32 l = 0; l < 16; l++) { R v = (R)(W)*(const T *)(p + (b[l] - low)); d[l] = m >> l & 1 ? v : d[l]; } \
+            for (n_u32 l = 0; l < 16; l++) { R v = (R)(W)*(const T *)(p + (b[l] - low)); d[l] = BLEND(R, m >> l, v, d[l]); } \
         } \
     } \
-    static int name(struct n_warp *w, n_u32 space, n_u32 m, const n_u64 *a, R *d, n_u32 site, n_u32 at) \
+    static int name(struct n_warp *w, n_u32 space, n_u32 m, const struct n_addresses *x, n_u64 off, R *d, n_u32 site, n_u32 at) \
     { \
-        n_u64 b[N_LANES] __attribute__((aligned(64))); \
-        struct n_spread s; \
         n_u8 *p; \
         if (!m) return 1; \
-        if ((p = together(w, space, m, a, b, &s, sizeof(T), site))) { \
-            name##_half(p, s.low, m, b, d); \
-            name##_half(p, s.low, m >> 16, b + 16, d + 16); \
+        if ((p = together(w, space, x, off, sizeof(T), site))) { \
+            if (space != N_LOCAL) { \
+                name##_half(p, x->step[0], m, x->b, x->low, d); \
+                name##_half(p, x->step[1], m >> 16, x->b + 16, x->low, d + 16); \
+                return 1; \
+            } \
+            for (n_u32 l = 0; l < N_LANES; l++) { \
+                R v = (R)(W)*(const T *)(p + (x->b[l] - x->low) + l * w->local_bytes); \
+                d[l] = BLEND(R, m >> l, v, d[l]); \
+            } \
             return 1; \
         } \
         for (n_u32 l = 0; l < N_LANES; l++) { \
             if (!(m >> l & 1)) continue; \
-            if (!(p = place(w, space, a[l], sizeof(T), l, site, at))) return 0; \
+            if (!(p = place(w, space, x->b[l] + off, sizeof(T), l, site, at))) return 0; \
             d[l] = (R)(W)*(volatile T *)p; \
         } \
         return 1; \
     }
 #define STORE(name, T, R) \
-    static int name(struct n_warp *w, n_u32 space, n_u32 m, const n_u64 *a, const R *v, n_u32 site, n_u32 at) \
+    static int name(struct n_warp *w, n_u32 space, n_u32 m, const struct n_addresses *x, n_u64 off, const R *v, n_u32 site, n_u32 at) \
     { \
-        n_u64 b[N_LANES] __attribute__((aligned(64))); \
-        struct n_spread s; \
         n_u8 *p; \
         if (!m) return 1; \
-        if ((p = together(w, space, m, a, b, &s, sizeof(T), site))) { \
-            if (m == ~0u && s.high - s.low == 31 * sizeof(T) && pattern(b, sizeof(T)) == N_ROW && \
-                pattern(b + 16, sizeof(T)) == N_ROW && b[16] > b[0]) { \
-                for (n_u32 l = 0; l < N_LANES; l++) ((T *)p)[l] = (T)v[l]; \
+        if ((p = together(w, space, x, off, sizeof(T), site))) { \
+            n_u64 stride = space == N_LOCAL ? w->local_bytes : 0; \
+            if (!stride && m == ~0u && x->step[0] == sizeof(T) && x->step[1] == sizeof(T)) { \
+                T *q = (T *)(p + (x->b[0] - x->low)), *r = (T *)(p + (x->b[16] - x->low)); \
+                for (n_u32 l = 0; l < 16; l++) q[l] = (T)v[l]; \
+                for (n_u32 l = 0; l < 16; l++) r[l] = (T)v[16 + l]; \
                 return 1; \
             } \
             for (n_u32 l = 0; l < N_LANES; l++) \
-                if (m >> l & 1) *(volatile T *)(p + (b[l] - s.low)) = (T)v[l]; \
+                if (m >> l & 1) *(volatile T *)(p + (x->b[l] - x->low) + l * stride) = (T)v[l]; \
             return 1; \
         } \
         for (n_u32 l = 0; l < N_LANES; l++) { \
             if (!(m >> l & 1)) continue; \
-            if (!(p = place(w, space, a[l], sizeof(T), l, site, at))) return 0; \
+            if (!(p = place(w, space, x->b[l] + off, sizeof(T), l, site, at))) return 0; \
             *(volatile T *)p = (T)v[l]; \
         } \
         return 1; \
@@ -231,10 +251,15 @@ STORE(st_8_32, n_u8, n_u32) STORE(st_16_32, n_u16, n_u32) STORE(st_32_32, n_u32,
 STORE(st_16_64, n_u16, n_u64) STORE(st_32_64, n_u32, n_u64) STORE(st_64_64, n_u64, n_u64)
 
 /* The places of a vector access, each lane's one. */
-IN int places(struct n_warp *w, n_u32 space, n_u32 m, const n_u64 *a, n_u8 **p, n_u32 bytes, n_u32 site, n_u32 at)
+static int places(struct n_warp *w, n_u32 space, n_u32 m, const struct n_addresses *x, n_u64 off, n_u8 **p, n_u32 bytes, n_u32 site,
+                  n_u32 at)
 {
-    for (n_u32 l = 0; l < N_LANES; l++)
-        if (m >> l & 1 && !(p[l] = place(w, space, a[l], bytes, l, site, at)))
+    n_u8 *q = m ? together(w, space, x, off, bytes, site) : 0;
+
+    for (n_u32 l = 0; q && l < N_LANES; l++)
+        p[l] = q + (x->b[l] - x->low) + (space == N_LOCAL ? l * w->local_bytes : 0);
+    for (n_u32 l = 0; !q && l < N_LANES; l++)
+        if (m >> l & 1 && !(p[l] = place(w, space, x->b[l] + off, bytes, l, site, at)))
             return 0;
     return 1;
 }

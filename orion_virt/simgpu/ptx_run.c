@@ -29,12 +29,17 @@ void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, const char 
 
 /* ---- groups of a warp ---- */
 
-static uint32_t lanes_in(const struct ptx_warp *w, enum ptx_lane state)
+uint32_t ptx_lanes_in(const struct ptx_warp *w, enum ptx_lane state)
 {
     uint32_t m = 0;
 
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        m |= (uint32_t)(w->state[l] == state) << l;
+    for (unsigned l = 0; l < PTX_LANES; l += 8) { /* a bit of each byte of eight that is zero after the comparison */
+        uint64_t eight, differ;
+        memcpy(&eight, w->state + l, 8);
+        differ = eight ^ state * 0x0101010101010101ull; /* states are small: no byte carries into the next */
+        differ = ~(differ + 0x7f7f7f7f7f7f7f7full) & 0x8080808080808080ull;
+        m |= (uint32_t)((differ >> 7) * 0x0102040810204080ull >> 56) << l;
+    }
     return m;
 }
 
@@ -42,7 +47,12 @@ static uint32_t lanes_in(const struct ptx_warp *w, enum ptx_lane state)
  * long, at the lowest behind it, in turn, since what it waits for may be theirs to do. */
 static uint32_t next_pc(struct ptx_warp *w, uint32_t ready)
 {
-    uint32_t lowest = UINT32_MAX, behind = UINT32_MAX;
+    uint32_t lowest = UINT32_MAX, behind = UINT32_MAX, first = w->pc[__builtin_ctz(ready)], other = 0;
+
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        other |= (w->pc[l] ^ first) & (0 - (ready >> l & 1));
+    if (!other) /* as it mostly is */
+        return first;
 
     for (unsigned l = 0; l < PTX_LANES; l++) {
         if (!(ready >> l & 1))
@@ -57,9 +67,9 @@ static uint32_t next_pc(struct ptx_warp *w, uint32_t ready)
 
 static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
 {
-    uint32_t ready = lanes_in(w, L_RUN), m = 0;
+    uint32_t ready = ptx_lanes_in(w, L_RUN), m = 0;
 
-    if (!ready && (ready = lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
+    if (!ready && (ready = ptx_lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
         for (unsigned l = 0; l < PTX_LANES; l++)
             if (w->state[l] == L_SYNC)
                 w->state[l] = L_RUN;
@@ -113,7 +123,7 @@ static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m,
     for (unsigned l = 0; l < PTX_LANES; l++)
         if (w->state[l] == L_SYNC && w->pc[l] == pc)
             here |= 1u << l;
-    if ((here & want) == want || !(lanes_in(w, L_RUN) & want & ~m)) {
+    if ((here & want) == want || !(ptx_lanes_in(w, L_RUN) & want & ~m)) {
         set_state(w, here, L_RUN);
         return here;
     }

@@ -7,7 +7,6 @@
 #include "ptx_translate.h"
 
 #define INSTRUCTIONS_MAX 20000u
-#define SOURCE_NAME "#define PTX_TRANSLATED\n"
 
 static bool in_code(const struct translator *t, uint32_t pc)
 {
@@ -166,6 +165,42 @@ static void write_block_arrays(struct translator *t, uint32_t pc)
     fprintf(t->out, "\n");
 }
 
+/* What is known of the addresses in a register, for all accesses of the block by it until it changes. */
+static void write_addresses(struct translator *t, int32_t slot)
+{
+    char name[64], text[96];
+
+    for (unsigned k = 0; k < PTX_ADDRESSES; k++)
+        if (t->known[k].slot == slot && t->known[k].number) {
+            t->address = t->known[k].number;
+            return;
+        }
+    t->address = ++t->nr_addresses;
+    t->known[t->address % PTX_ADDRESSES].slot = slot;
+    t->known[t->address % PTX_ADDRESSES].number = t->address;
+    ptx_lane_name(t, slot, name);
+    if (ptx_is_register(t, slot))
+        snprintf(text, sizeof(text), "%s[l]", array(t, slot, name));
+    else
+        snprintf(text, sizeof(text), "%s", name);
+    fprintf(t->out, "struct n_addresses X%u; for (int l = 0; l < 32; l++) X%u.b[l] = %s; analyse(m, &X%u);\n", t->address, t->address,
+            text, t->address);
+}
+
+/* After instructions that change registers: what was known of those. */
+static void forget_addresses(struct translator *t, const struct ptx_insn *i)
+{
+    int32_t slots[PTX_OPERANDS_MAX];
+    unsigned nr = i ? ptx_defs(t, i, slots) : 0;
+
+    if (!i)
+        memset(t->known, 0, sizeof(t->known));
+    for (unsigned d = 0; d < nr; d++)
+        for (unsigned k = 0; k < PTX_ADDRESSES; k++)
+            if (t->known[k].slot == slots[d])
+                t->known[k].number = 0;
+}
+
 struct run {             /* of instructions that share a loop */
     uint32_t first, end;
 };
@@ -194,7 +229,8 @@ static void write_loop_registers(struct translator *t, struct run r, uint8_t *se
             else if (s->place == P_ARRAY)
                 fprintf(t->out, "%s[l] = x%d; ", array(t, slots[k], text), slots[k]);
             else if (s->place == P_FRAME)
-                fprintf(t->out, "%s[l] = M[l] ? x%d : %s[l]; ", array(t, slots[k], text), slots[k], array(t, slots[k], text));
+                fprintf(t->out, "%s[l] = BLEND(n_u%d, M[l], x%d, %s[l]); ", array(t, slots[k], text), s->width == 64 ? 64 : 32,
+                        slots[k], array(t, slots[k], text));
         }
     }
     fprintf(t->out, "\n");
@@ -213,6 +249,8 @@ static uint32_t write_loop(struct translator *t, uint32_t pc)
         write_loop_registers(t, r, seen, 0);
         for (uint32_t at = r.first; at < r.end; at++)
             ptx_lane_write(t, &t->m->code[at]);
+        for (uint32_t at = r.first; at < r.end; at++)
+            forget_addresses(t, &t->m->code[at]);
         write_loop_registers(t, r, seen, 1);
     }
     fprintf(t->out, "}\n");
@@ -265,11 +303,11 @@ static void write_element(struct translator *t, const struct ptx_insn *i, int32_
     if (width == 32 && bytes == 4)
         type = "u32";
     if (i->nr == 1 && load)
-        fprintf(t->out, "if (!ld_%s_%u(w, %u, g, A, %s, %u, %u)) return 0;\n", type, width, i->space, array(t, slot, text),
-                t->sites, t->pc);
+        fprintf(t->out, "if (!ld_%s_%u(w, %u, g, &X%u, 0x%llxull, %s, %u, %u)) return 0;\n", type, width, i->space, t->address,
+                (unsigned long long)i->off, array(t, slot, text), t->sites, t->pc);
     else if (i->nr == 1)
-        fprintf(t->out, "if (!st_%u_%u(w, %u, g, A, %s, %u, %u)) return 0;\n", bytes * 8, width, i->space,
-                constant ? from : array(t, slot, text), t->sites, t->pc);
+        fprintf(t->out, "if (!st_%u_%u(w, %u, g, &X%u, 0x%llxull, %s, %u, %u)) return 0;\n", bytes * 8, width, i->space, t->address,
+                (unsigned long long)i->off, constant ? from : array(t, slot, text), t->sites, t->pc);
     else if (load)
         fprintf(t->out, "if (g >> l & 1) %s[l] = (n_u%u)(n_%s%u)*(volatile n_%s *)(P[l] + %u);\n", array(t, slot, text), width,
                 type[0] == 's' ? "s" : "u", width, type, k * bytes);
@@ -280,24 +318,18 @@ static void write_element(struct translator *t, const struct ptx_insn *i, int32_
 
 static void write_memory(struct translator *t, const struct ptx_insn *i)
 {
-    char guard[128], name[64], address[96];
+    char guard[128];
     int32_t one = i->d;
     const int32_t *elements = i->list < 0 ? &one : t->m->lists + i->list;
 
-    ptx_lane_name(t, i->a, name);
-    if (ptx_is_register(t, i->a)) {
-        array(t, i->a, address);
-        strcat(address, "[l]");
-    } else {
-        strcpy(address, name);
-    }
-    fprintf(t->out, "{ n_u32 g = %s; n_u64 A[32] AL; for (int l = 0; l < 32; l++) A[l] = %s + 0x%llxull;\n",
-            guarded(t, i, guard), address, (unsigned long long)i->off);
+    write_addresses(t, i->a);
+    fprintf(t->out, "{ n_u32 g = %s;\n", guarded(t, i, guard));
     for (unsigned k = 0; i->exec == ptx_st && k < i->nr; k++)
         write_value_array(t, elements[k], k);
     if (i->nr > 1)
-        fprintf(t->out, "n_u8 *P[32] AL; if (!places(w, %u, g, A, P, %u, %u, %u)) return 0;\nfor (int l = 0; l < 32; l++) {\n",
-                i->space, ptx_bytes(i->type) * i->nr, t->sites, t->pc);
+        fprintf(t->out, "n_u8 *P[32] AL; if (!places(w, %u, g, &X%u, 0x%llxull, P, %u, %u, %u)) return 0;\n"
+                "for (int l = 0; l < 32; l++) {\n", i->space, t->address, (unsigned long long)i->off, ptx_bytes(i->type) * i->nr,
+                t->sites, t->pc);
     for (unsigned k = 0; k < i->nr; k++)
         write_element(t, i, elements[k], k);
     fprintf(t->out, i->nr > 1 ? "} }\n" : "}\n");
@@ -393,11 +425,12 @@ static void write_instruction(struct translator *t, const struct ptx_insn *i, en
 /* One basic block; where it ends without a jump, the next follows in the text. */
 static uint32_t write_block(struct translator *t, uint32_t pc)
 {
-    uint32_t start = pc, end = pc + 1;
+    uint32_t end = pc + 1;
 
     while (end < t->m->nr_code && in_code(t, end) && !t->leader[end])
         end++;
     fprintf(t->out, "L%u: if (%uu >= meeting) { set_pc(w, m, %u); return 0; } *budget -= %u;\n{ ", pc, pc, pc, end - pc);
+    forget_addresses(t, NULL);
     write_block_arrays(t, pc);
     while (pc < end) {
         const struct ptx_insn *i = &t->m->code[pc];
@@ -408,12 +441,12 @@ static uint32_t write_block(struct translator *t, uint32_t pc)
             continue;
         }
         write_instruction(t, i, how);
+        forget_addresses(t, i);
         pc++;
     }
     fprintf(t->out, "}\n");
     if (end >= t->m->nr_code || !in_code(t, end))
         fprintf(t->out, "__builtin_unreachable();\n"); /* a body ends with ret */
-    (void)start;
     return end;
 }
 

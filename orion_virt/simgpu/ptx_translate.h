@@ -8,6 +8,7 @@
 #include "ptx_internal.h"
 
 #define PTX_OPERANDS_MAX 24u
+#define PTX_ADDRESSES 16u /* registers of addresses that are remembered within a block */
 
 enum place {             /* where a slot lies */
     P_UNUSED,
@@ -39,6 +40,8 @@ struct translator {
     struct slot_info *slots;
     unsigned nr_slots, nr_r32, nr_r64;
     unsigned sites;
+    unsigned address, nr_addresses; /* of the access being written; so far */
+    struct { int32_t slot; unsigned number; } known[PTX_ADDRESSES];
     FILE *out;
     uint32_t pc;                 /* being written */
 };

@@ -250,27 +250,55 @@ def _load(kind: str, k: int) -> str:
     return f"ld.global.{c} {register}, {at};"
 
 
-def kernel(i: Instruction, name: str) -> str:
-    """An entry that applies the instruction: 8 bytes for each source and result, one thread for each tuple."""
-    parameters = ", ".join(f".param .u64 p{k}" for k in range(len(i.sources) + 1))
+def _body(i: Instruction, first: int) -> str:
+    """The instruction in a scope of its own; its parameters' numbers begin with `first`."""
     declare = "".join(f".reg .{CLASSES[kind]} %s{k}; .reg .u64 %a{k};" for k, kind in enumerate(i.sources))
-    load = "\n".join(f"ld.param.u64 %a{k}, [p{k + 1}]; add.u64 %a{k}, %a{k}, %off; {_load(kind, k)}"
+    load = "\n".join(f"ld.param.u64 %a{k}, [p{first + k + 1}]; add.u64 %a{k}, %a{k}, %off; {_load(kind, k)}"
                      for k, kind in enumerate(i.sources))
     to = CLASSES[i.to]
     arguments = ", ".join(["%d", *(f"%s{k}" for k in range(len(i.sources))), *([i.last] if i.last else [])])
     store = "selp.u32 %w, 1, 0, %d; st.global.u32 [%out], %w;" if to == "pred" else f"st.global.{to} [%out], %d;"
-    return f"""
-.visible .entry {name}({parameters}) {{
-.reg .{to} %d; .reg .u32 %t, %c, %n, %w; .reg .u64 %off, %out; {declare}
-mov.u32 %t, %tid.x; mov.u32 %c, %ctaid.x; mov.u32 %n, %ntid.x; mad.lo.u32 %t, %c, %n, %t;
-mul.wide.u32 %off, %t, 8; ld.param.u64 %out, [p0]; add.u64 %out, %out, %off;
+    return f"""{{
+.reg .{to} %d; .reg .u32 %w; .reg .u64 %out; {declare}
+ld.param.u64 %out, [p{first}]; add.u64 %out, %out, %off;
 {load}
 {i.text} {arguments};
 {store}
+}}"""
+
+
+def kernel(chosen: list[Instruction], name: str) -> str:
+    """An entry that applies instructions: 8 bytes for each source and result, one thread for each tuple."""
+    nr = sum(len(i.sources) + 1 for i in chosen)
+    firsts = [sum(len(i.sources) + 1 for i in chosen[:n]) for n in range(len(chosen))]
+    bodies = "\n".join(_body(i, first) for i, first in zip(chosen, firsts))
+    return f"""
+.visible .entry {name}({", ".join(f".param .u64 p{k}" for k in range(nr))}) {{
+.reg .u32 %t, %c, %n; .reg .u64 %off;
+mov.u32 %t, %tid.x; mov.u32 %c, %ctaid.x; mov.u32 %n, %ntid.x; mad.lo.u32 %t, %c, %n, %t; mul.wide.u32 %off, %t, 8;
+{bodies}
 ret; }}"""
 
 
-def module(chosen: list[Instruction], arch: int) -> str:
-    """PTX with an entry k0, k1, ... for each instruction."""
+def module(chosen: list[list[Instruction]], arch: int) -> str:
+    """PTX with an entry k0, k1, ... for each group of instructions."""
     return f".version 8.1\n.target sm_{arch}\n.address_size 64\n" + "".join(
-        kernel(i, f"k{n}") for n, i in enumerate(chosen))
+        kernel(group, f"k{n}") for n, group in enumerate(chosen))
+
+
+def results(device: object, groups: list[list[Instruction]], arch: int = 90) -> list[np.ndarray]:
+    """The bits that each instruction gives for each tuple of its operands; a group's run in one kernel."""
+    loaded, out = device.load(module(groups, arch)), []
+    for n, group in enumerate(groups):
+        buffers = []
+        for i in group:
+            buffers += [device.put(np.zeros(OPERANDS, np.uint64)), *(device.put(v) for v in operands(i))]
+        device.launch(device.function(loaded, f"k{n}"), OPERANDS // 256, 256, *buffers)
+        at = 0
+        for i in group:
+            width = 8 if i.to in ("u8", "s8") else 8 * WIDTH[CLASSES[i.to]]
+            out.append(device.get(buffers[at], np.zeros(OPERANDS, np.uint64)) & np.uint64((1 << width) - 1))
+            at += len(i.sources) + 1
+        device.free(*buffers)
+    device.unload(loaded)
+    return out

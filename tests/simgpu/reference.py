@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np  # noqa: E402
 from device import Device, DeviceError  # noqa: E402
-from instructions import CLASSES, OPERANDS, WIDTH, Instruction, instructions, module, operands  # noqa: E402
+from instructions import Instruction, instructions, results  # noqa: E402
 from programs import nvcc, result, runs  # noqa: E402
 
 FOLDER = Path(__file__).parent / "reference"
@@ -34,15 +34,8 @@ def _one_nan(values: np.ndarray, infinity: int, magnitude: int) -> np.ndarray:
 
 def instruction_results(device: Device, chosen: list[Instruction], arch: int = 90) -> list[np.ndarray]:
     """The bits that each instruction gives for each tuple of operands, NaN made one."""
-    loaded, out = device.load(module(chosen, arch)), []
-    for n, i in enumerate(chosen):
-        sources = [device.put(v) for v in operands(i)]
-        to = device.put(np.zeros(OPERANDS, np.uint64))
-        device.launch(device.function(loaded, f"k{n}"), OPERANDS // 256, 256, to, *sources)
-        values = device.get(to, np.zeros(OPERANDS, np.uint64))
-        device.free(to, *sources)
-        width = 8 if i.to in ("u8", "s8") else 8 * WIDTH[CLASSES[i.to]]
-        values &= np.uint64((1 << width) - 1)
+    out = []
+    for i, values in zip(chosen, results(device, [[i] for i in chosen], arch)):
         kind = i.to.removesuffix("x2")
         if i.to.endswith("x2") and kind in FLOATS:
             low, high = (_one_nan(values >> np.uint64(s) & np.uint64(0xffff), *FLOATS[kind]) for s in (0, 16))
@@ -50,7 +43,6 @@ def instruction_results(device: Device, chosen: list[Instruction], arch: int = 9
         elif kind in FLOATS:
             values = _one_nan(values, *FLOATS[kind])
         out.append(values)
-    device.unload(loaded)
     return out
 
 

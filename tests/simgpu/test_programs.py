@@ -100,3 +100,12 @@ def test_instructions_are_as_on_a_card(device):
         if blocks:
             wrong.append(f"{i.name}: results {', '.join(f'{k * BLOCK}..{k * BLOCK + BLOCK - 1}' for k in blocks[:4])}")
     assert not wrong, f"{len(wrong)} instructions:\n" + "\n".join(wrong[:40])
+
+
+@pytest.mark.parametrize("run", [r for r in RUNS if "functions" not in r.kernel], ids=lambda r: r.name)
+def test_translated_program_is_as_interpreted(device, run, monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path_factory.getbasetemp() / "translated"))
+    monkeypatch.setenv("ORION_SIM_TRANSLATE", "never")
+    want = got(device, run)
+    monkeypatch.setenv("ORION_SIM_TRANSLATE", "always")
+    assert not difference(run, got(device, run), want)
