@@ -435,6 +435,7 @@ static CUresult status_to_cuda(enum ptx_status s)
     case PTX_ILLEGAL_ADDRESS: return CUDA_ERROR_ILLEGAL_ADDRESS;
     case PTX_MISALIGNED: return CUDA_ERROR_MISALIGNED_ADDRESS;
     case PTX_ILLEGAL_INSTRUCTION: return CUDA_ERROR_ILLEGAL_INSTRUCTION;
+    case PTX_DEADLINE: return CUDA_ERROR_LAUNCH_TIMEOUT;
     case PTX_NO_MEMORY: return CUDA_ERROR_OUT_OF_MEMORY;
     case PTX_ASSERT: return CUDA_ERROR_ASSERT;
     default: return CUDA_ERROR_LAUNCH_FAILED;
@@ -456,6 +457,7 @@ CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *c)
     if (r)
         return r;
     memory.arg = ctx;
+    sim_launch_settings(&l);
     r = status_to_cuda(ptx_run(f->kernel, &l, &memory, error, sizeof(error)));
     if (r)
         sim_say("%s", error);

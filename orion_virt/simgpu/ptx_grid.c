@@ -5,10 +5,9 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "ptx_internal.h"
-
-#define PTX_THREADS_MAX 256u
 
 static uint64_t fill_value(const struct ptx_warp *w, unsigned lane, const struct ptx_constant *c)
 {
@@ -131,6 +130,14 @@ static void block_start(struct ptx_block *b, uint64_t index)
     ptx_native_adopt(b, true);
 }
 
+static uint64_t now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec;
+}
+
 /* One turn for each warp. */
 static void block_step(struct ptx_block *b)
 {
@@ -143,7 +150,7 @@ static void block_step(struct ptx_block *b)
     }
     b->done = !alive;
     if (!b->native) {
-        ptx_native_consider((struct ptx_kernel *)b->kernel, b->executed);
+        ptx_native_consider((struct ptx_kernel *)b->kernel, b->launch->translate, b->executed);
         b->executed = 0;
     }
     if (!alive || b->status)
@@ -156,6 +163,8 @@ static void block_step(struct ptx_block *b)
         ptx_fault(&b->warps[0], 0, PTX_TRAP, "threads wait at a barrier that the others never reach");
     if (b->launch->cancel && *b->launch->cancel && !b->status)
         ptx_fault(&b->warps[0], 0, PTX_TIMEOUT, "stopped");
+    if (b->deadline && now_s() >= b->deadline && !b->status)
+        ptx_fault(&b->warps[0], 0, PTX_DEADLINE, "the kernel ran longer than %u s", b->launch->timeout_s);
 }
 
 /* ---- a grid on several host threads ---- */
@@ -164,7 +173,7 @@ struct grid {
     struct ptx_kernel *kernel;
     const struct ptx_launch *launch;
     const struct ptx_memory *memory;
-    uint64_t nr, workspace;
+    uint64_t nr, workspace, deadline;
     unsigned nr_threads;
     _Atomic uint64_t next;           /* block to be run */
     _Atomic int status;              /* of the first block that ended badly: the others stop */
@@ -188,6 +197,7 @@ static bool grid_block(struct grid *g, struct ptx_block *b, char *error, size_t 
     bool fine = block_init(b, g->kernel, g->launch, g->memory);
 
     b->workspace = g->workspace;
+    b->deadline = g->deadline;
     b->error = error;
     b->error_bytes = error_bytes;
     if (!fine) {
@@ -313,15 +323,13 @@ static void run_together(struct grid *g)
         pthread_join(threads[k], NULL);
 }
 
-static unsigned host_threads(void)
+static unsigned host_threads(unsigned asked)
 {
-    const char *text = getenv("ORION_SIM_THREADS");
-    long asked = text ? strtol(text, NULL, 10) : 0;
     cpu_set_t cpus;
 
-    if (asked < 1)
-        asked = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
-    return asked > (long)PTX_THREADS_MAX ? PTX_THREADS_MAX : (unsigned)asked;
+    if (!asked)
+        asked = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : (unsigned)CPU_COUNT(&cpus);
+    return asked > PTX_THREADS_MAX ? PTX_THREADS_MAX : asked;
 }
 
 enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const struct ptx_memory *memory,
@@ -329,14 +337,16 @@ enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const 
 {
     uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8, 0) : NULL;
     struct grid g = { .kernel = k, .launch = l, .memory = memory, .nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2],
-                      .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(),
+                      .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(l->threads),
                       .lock = PTHREAD_MUTEX_INITIALIZER, .error = error, .error_bytes = error_bytes };
 
     if (l->cooperative && !workspace)
         return PTX_NO_MEMORY;
     if (workspace)
         workspace[0] = 8;
-    ptx_native_consider(k, 0);
+    ptx_native_consider(k, l->translate, 0);
+    if (l->timeout_s)
+        g.deadline = now_s() + l->timeout_s + 1; /* whole seconds, so at least as long */
     if (l->cooperative)
         run_together(&g);
     else

@@ -256,6 +256,7 @@ struct ptx_block {
     size_t shared_bytes;
     unsigned dynamic_off, arrived[16];
     uint64_t workspace;              /* of a cooperative grid: u32 bytes, u32 barrier */
+    uint64_t deadline;               /* second of the host's clock, 0: none */
     struct { uint64_t start, bytes; } seen[4]; /* memory that was found accessible */
     unsigned seen_next;
     const struct ptx_native *native; /* NULL: interpreted */
@@ -276,7 +277,7 @@ PTX_HIDDEN uint32_t ptx_next_meeting(const struct ptx_warp *w, uint32_t m, uint3
 /* ---- ptx_native.c ---- */
 PTX_HIDDEN void ptx_native_begin(struct ptx_kernel *k);
 PTX_HIDDEN void ptx_native_end(struct ptx_kernel *k);
-PTX_HIDDEN void ptx_native_consider(struct ptx_kernel *k, uint64_t instructions);
+PTX_HIDDEN void ptx_native_consider(struct ptx_kernel *k, enum ptx_translate how, uint64_t instructions);
 PTX_HIDDEN void ptx_native_adopt(struct ptx_block *b, bool fresh); /* fresh: its warps are at their start */
 PTX_HIDDEN void ptx_native_release(struct ptx_warp *w);
 PTX_HIDDEN void ptx_native_results(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m);

@@ -21,13 +21,33 @@ static bool accessible(struct ptx_block *b, uint64_t address, unsigned bytes)
     return true;
 }
 
+/* What the instruction that is at work does, for reports. */
+static const char *verb(const struct ptx_warp *w)
+{
+    ptx_exec *exec = w->kernel->module->code[w->at].exec;
+
+    return exec == ptx_st ? "write" : exec == ptx_atom ? "atomic access" : exec == ptx_ld ? "read" : "access";
+}
+
 static void *offset(struct ptx_warp *w, unsigned lane, uint8_t *base, size_t size, uint64_t at, unsigned bytes,
                     const char *name)
 {
     if (at < size && size - at >= bytes)
         return base + at;
-    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "%s memory address 0x%llx is outside its %zu bytes", name,
-              (unsigned long long)at, size);
+    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "invalid %s of %u bytes at %s memory address 0x%llx: outside its %zu bytes", verb(w),
+              bytes, name, (unsigned long long)at, size);
+    return NULL;
+}
+
+static void *outside(struct ptx_warp *w, unsigned lane, uint64_t address, unsigned bytes)
+{
+    const struct ptx_memory *memory = w->block->memory;
+    char nearest[160] = "";
+
+    if (memory->describe)
+        memory->describe(memory->arg, address, nearest, sizeof(nearest));
+    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "invalid %s of %u bytes at address 0x%llx, which is not device memory: %s", verb(w), bytes,
+              (unsigned long long)address, nearest);
     return NULL;
 }
 
@@ -36,8 +56,8 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
     struct ptx_block *b = w->block;
 
     if (address & (bytes - 1)) {
-        ptx_fault(w, lane, PTX_MISALIGNED, "address 0x%llx is not aligned to %u bytes", (unsigned long long)address,
-                  bytes);
+        ptx_fault(w, lane, PTX_MISALIGNED, "%s of %u bytes at address 0x%llx, which is not a multiple of %u", verb(w), bytes,
+                  (unsigned long long)address, bytes);
         return NULL;
     }
     if (space == S_GENERIC && address >> 56) {
@@ -52,11 +72,7 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
     if (space == S_PARAM)
         return offset(w, lane, (uint8_t *)(uintptr_t)b->launch->params, w->kernel->params_bytes, address, bytes,
                       "parameter");
-    if (accessible(b, address, bytes))
-        return (void *)(uintptr_t)address;
-    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "%u bytes at address 0x%llx are not device memory", bytes,
-              (unsigned long long)address);
-    return NULL;
+    return accessible(b, address, bytes) ? (void *)(uintptr_t)address : outside(w, lane, address, bytes);
 }
 
 static uint64_t read_one(const void *p, unsigned type)

@@ -32,14 +32,6 @@ struct ptx_translation { /* of a kernel; lives as long */
     bool started;
 };
 
-enum mode { MODE_AUTO, MODE_ALWAYS, MODE_NEVER };
-static enum mode mode(void)
-{
-    const char *text = getenv("ORION_SIM_TRANSLATE");
-
-    return !text || !*text ? MODE_AUTO : !strcmp(text, "always") ? MODE_ALWAYS : !strcmp(text, "never") ? MODE_NEVER : MODE_AUTO;
-}
-
 /* ---- translating ---- */
 
 static void say_once(const struct ptx_kernel *k, const char *why)
@@ -105,18 +97,17 @@ static void *translate(void *arg)
 }
 
 /* Starts a translation where that is due; waits for it where every kernel must be translated. */
-void ptx_native_consider(struct ptx_kernel *k, uint64_t instructions)
+void ptx_native_consider(struct ptx_kernel *k, enum ptx_translate how, uint64_t instructions)
 {
     struct ptx_translation *t = k->translation;
-    enum mode how = mode();
     int none = 0;
 
-    if (!t || (t->heat += instructions) < (how == MODE_ALWAYS ? 0 : HOT) || how == MODE_NEVER || t->asked)
+    if (!t || (t->heat += instructions) < (how == PTX_TRANSLATE_ALL ? 0 : HOT) || how == PTX_TRANSLATE_NONE || t->asked)
         return;
     if (!__atomic_compare_exchange_n((int *)&t->asked, &none, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return;
     t->started = !pthread_create(&t->thread, NULL, translate, k);
-    if (t->started && how == MODE_ALWAYS) {
+    if (t->started && how == PTX_TRANSLATE_ALL) {
         pthread_join(t->thread, NULL);
         t->started = false;
     }
@@ -261,7 +252,7 @@ void ptx_native_adopt(struct ptx_block *b, bool fresh)
 {
     const struct ptx_native *n = b->kernel->translation ? b->kernel->translation->done : NULL;
 
-    if (!n || (b->native && !fresh))
+    if (!n || b->launch->translate == PTX_TRANSLATE_NONE || (b->native && !fresh))
         return;
     for (unsigned k = 0; k < b->nr_warps; k++) {
         struct ptx_warp *w = &b->warps[k];
