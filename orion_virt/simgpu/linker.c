@@ -60,7 +60,7 @@ SIM_API CUresult cuLinkAddData_v2(CUlinkState l, CUjitInputType type, void *data
                                   unsigned nr, CUjit_option *options, void **values)
 {
     struct sim_image image;
-    char error[512] = "";
+    char error[512] = "", *text = NULL;
     CUresult r;
 
     (void)name, (void)options, (void)values;
@@ -68,9 +68,12 @@ SIM_API CUresult cuLinkAddData_v2(CUlinkState l, CUjitInputType type, void *data
         return CUDA_ERROR_INVALID_HANDLE;
     if (!data || !size || type >= INPUT_KINDS || nr > OPTIONS_MAX)
         return CUDA_ERROR_INVALID_VALUE;
-    if (type == INPUT_PTX && (memcmp(data, "\177ELF", size < 4 ? size : 4) == 0 || ((char *)data)[size - 1]))
+    if (type == INPUT_PTX && memcmp(data, "\177ELF", size < 4 ? size : 4) == 0)
         return CUDA_ERROR_INVALID_PTX;
-    r = sim_image_open(data, &image, error, sizeof(error));
+    if (type == INPUT_PTX && !(text = strndup(data, size))) /* `size` need not count the NUL */
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    r = sim_image_open(text ? text : data, &image, error, sizeof(error));
+    free(text);
     if (!r) {
         r = append(l, &image);
         sim_image_close(&image);

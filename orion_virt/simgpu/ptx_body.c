@@ -236,7 +236,7 @@ static void address(struct ptx_parser *p, struct ptx_operand *o)
     if (l->kind == K_NUMBER) {
         o->slot = immediate(p, T_U64, false);
     } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
-        return ptx_fail(p, "unknown name '%.*s' in an address", (int)l->len, l->text);
+        return ptx_fail(p, "'%.*s' in an address is defined in no module that was linked", (int)l->len, l->text);
     } else {
         ptx_next(l);
     }

@@ -191,7 +191,8 @@ static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, 
             break;
         at++;
         if (x->kind == O_NAME)
-            return ptx_fail(p, "unknown name '%.*s' in '%.*s'", (int)x->len, x->name, (int)p->insn_len, p->insn_text);
+            return ptx_fail(p, "'%.*s' in '%.*s' is defined in no module that was linked", (int)x->len, x->name, (int)p->insn_len,
+                            p->insn_text);
         switch (*form) {
         case 'D': i->d = x->slot; break;
         case 'A': i->a = x->slot; break;

@@ -511,13 +511,13 @@ static void ptx_describe(void *arg, uint64_t address, char *text, size_t room_by
     if (!below.bytes && !next.bytes)
         snprintf(text, room_bytes, "there is no allocation");
     else if (below.bytes && address - below.start < below.bytes)
-        snprintf(text, room_bytes, "it is at byte %llu of a %s of %llu bytes at 0x%llx", (unsigned long long)(address - below.start),
+        snprintf(text, room_bytes, "it is at byte %llu of the %s of %llu bytes at 0x%llx", (unsigned long long)(address - below.start),
                  kind_name(below.kind), (unsigned long long)below.bytes, (unsigned long long)below.start);
     else if (behind <= before)
-        snprintf(text, room_bytes, "%llu bytes behind the end of a %s of %llu bytes at 0x%llx", (unsigned long long)behind,
+        snprintf(text, room_bytes, "%llu bytes behind the end of the %s of %llu bytes at 0x%llx", (unsigned long long)behind,
                  kind_name(below.kind), (unsigned long long)below.bytes, (unsigned long long)below.start);
     else
-        snprintf(text, room_bytes, "%llu bytes before a %s of %llu bytes at 0x%llx", (unsigned long long)before, kind_name(next.kind),
+        snprintf(text, room_bytes, "%llu bytes before the %s of %llu bytes at 0x%llx", (unsigned long long)before, kind_name(next.kind),
                  (unsigned long long)next.bytes, (unsigned long long)next.start);
 }
 
