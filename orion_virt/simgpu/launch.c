@@ -22,6 +22,8 @@ static int attribute(const struct CUfunc_st *f, int what)
     switch (what) {
     case 0: return f->kernel ? (int)ptx_max_threads(f->kernel) : 1024;
     case 1: return (int)(f->kernel ? ptx_shared_bytes(f->kernel) : f->shared_bytes);
+    case 2: return f->kernel ? (int)ptx_constant_bytes(f->kernel) : 0;
+    case 3: return f->kernel ? (int)ptx_local_bytes(f->kernel) : 0;
     case 4: return f->kernel ? (int)ptx_nr_registers(f->kernel) : 32;
     case 5: case 6: return 90;
     case 8: return f->max_dynamic ? f->max_dynamic : (int)MAX_SHARED - attribute(f, 1);

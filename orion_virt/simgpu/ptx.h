@@ -76,6 +76,8 @@ unsigned ptx_nr_params(const struct ptx_kernel *kernel);
 int ptx_param(const struct ptx_kernel *kernel, unsigned index, size_t *offset, size_t *bytes);
 size_t ptx_params_bytes(const struct ptx_kernel *kernel);
 size_t ptx_shared_bytes(const struct ptx_kernel *kernel); /* static */
+size_t ptx_local_bytes(const struct ptx_kernel *kernel);  /* of a thread: the kernel's and those of functions it may call */
+size_t ptx_constant_bytes(const struct ptx_kernel *kernel); /* of its module */
 unsigned ptx_max_threads(const struct ptx_kernel *kernel);  /* .maxntid or 1024 */
 unsigned ptx_nr_registers(const struct ptx_kernel *kernel); /* an estimate, at most 255 */
 

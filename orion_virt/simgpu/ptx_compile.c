@@ -124,8 +124,8 @@ static int run_compiler(const char *source, const char *made, _Atomic int *child
     }
     *child = pid;
     while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR) {
-            status = -1;
+        if (errno != EINTR) { /* the process does not keep its children's ends: what was made tells */
+            status = 0;
             break;
         }
     *child = 0;
@@ -138,6 +138,64 @@ static void *load(const char *path)
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 
     return library && dlsym(library, "ptx_translated") ? library : NULL;
+}
+
+/* What is being made, removed when the process ends before it is done. */
+#define MAKING_MAX 16
+static struct {
+    _Atomic int taken;
+    _Atomic int *child;
+    char source[520], made[520];
+} making[MAKING_MAX];
+
+static int begin_making(const char *source, const char *made, _Atomic int *child)
+{
+    for (int k = 0; k < MAKING_MAX; k++) {
+        int none = 0;
+        if (!__atomic_compare_exchange_n((int *)&making[k].taken, &none, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+        snprintf(making[k].source, sizeof(making[k].source), "%s", source);
+        snprintf(making[k].made, sizeof(making[k].made), "%s", made);
+        making[k].child = child;
+        making[k].taken = 2;
+        return k;
+    }
+    return -1;
+}
+
+static void end_making(int k, const char *source, const char *made)
+{
+    unlink(source);
+    unlink(made);
+    if (k >= 0)
+        making[k].taken = 0;
+}
+
+__attribute__((destructor)) static void stop_making(void)
+{
+    for (int k = 0; k < MAKING_MAX; k++) {
+        if (making[k].taken != 2)
+            continue;
+        int child = *making[k].child;
+        if (child > 0)
+            kill(child, SIGKILL);
+        unlink(making[k].source);
+        unlink(making[k].made);
+    }
+}
+
+static void explain(int status, const char *source, char *why, size_t why_bytes)
+{
+    const char *loading = dlerror();
+
+    if (status == -1)
+        snprintf(why, why_bytes, "the C compiler, cc, could not be started");
+    else if (status == -2)
+        snprintf(why, why_bytes, "%s could not be written", source);
+    else if (status)
+        snprintf(why, why_bytes, "the C compiler failed on %s", source);
+    else
+        snprintf(why, why_bytes, "what the C compiler made cannot be loaded (%s)", loading ? loading : "it is gone");
 }
 
 void *ptx_compile(const char *text, _Atomic int *child, char *why, size_t why_bytes)
@@ -162,14 +220,15 @@ void *ptx_compile(const char *text, _Atomic int *child, char *why, size_t why_by
         return library;
     snprintf(new_source, sizeof(new_source), "%s.%d.%u", source, (int)getpid(), ++count);
     snprintf(new_made, sizeof(new_made), "%s.%d.%u", made, (int)getpid(), count);
+    int number = begin_making(new_source, new_made, child);
     int status = write_text(new_source, text) ? run_compiler(new_source, new_made, child) : -2;
     if (!status && !rename(new_made, made) && !rename(new_source, source))
         library = load(made);
     if (!library)
-        snprintf(why, why_bytes, status == -1 ? "the C compiler, cc, could not be started" : status == -2 ? "%s could not be written"
-                 : "the C compiler failed on %s", source);
-    unlink(new_source);
-    unlink(new_made);
+        explain(status, source, why, why_bytes);
+    else if (!cached && *no_cache)
+        snprintf(why, why_bytes, "%s", no_cache);
+    end_making(number, new_source, new_made);
     if (!cached) {
         unlink(source);
         unlink(made);

@@ -8,7 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A library that defines ptx_translated, for dlclose; NULL: `why` says why not. While the compiler runs, *child is its
+/* A library that defines ptx_translated, for dlclose; NULL: `why` says why not; else it says why the library is not
+ * kept for later, empty: it is. While the compiler runs, *child is its
  * process, which may be killed. Blocks until it is done; any thread may call. */
 void *ptx_compile(const char *text, _Atomic int *child, char *why, size_t why_bytes);
 

@@ -130,6 +130,16 @@ static void block_start(struct ptx_block *b, uint64_t index)
     ptx_native_adopt(b, true);
 }
 
+#define WORTH_NS 200000u /* of work that is left: less is done before other threads have started */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static uint64_t now_s(void)
 {
     struct timespec now;
@@ -174,7 +184,10 @@ struct grid {
     const struct ptx_launch *launch;
     const struct ptx_memory *memory;
     uint64_t nr, workspace, deadline;
-    unsigned nr_threads;
+    unsigned nr_threads, helpers;
+    bool asked;                      /* for helpers */
+    uint64_t began;                  /* ns */
+    pthread_t threads[PTX_THREADS_MAX];
     _Atomic uint64_t next;           /* block to be run */
     _Atomic int status;              /* of the first block that ended badly: the others stop */
     pthread_mutex_t lock;            /* of the text */
@@ -207,31 +220,7 @@ static bool grid_block(struct grid *g, struct ptx_block *b, char *error, size_t 
     return fine;
 }
 
-/* Blocks in their order, until none is left. */
-static void take_blocks(struct grid *g, struct ptx_block *b, uint64_t most)
-{
-    uint64_t n;
-
-    while (most-- && !g->status && (n = g->next++) < g->nr) {
-        block_start(b, n);
-        while (!b->done && !b->status && !g->status)
-            block_step(b);
-        if (b->status)
-            report(g, b);
-    }
-}
-
-static void *helper(void *arg)
-{
-    struct grid *g = arg;
-    struct ptx_block b;
-    char error[512] = "";
-
-    if (grid_block(g, &b, error, sizeof(error)))
-        take_blocks(g, &b, UINT64_MAX);
-    block_free(&b);
-    return NULL;
-}
+static void *helper(void *arg);
 
 /* Runs `body` on so many more threads; a thread that cannot be had is done without. */
 static unsigned start_threads(pthread_t *threads, unsigned nr, void *(*body)(void *), void *args, size_t arg_bytes)
@@ -243,24 +232,60 @@ static unsigned start_threads(pthread_t *threads, unsigned nr, void *(*body)(voi
     return made;
 }
 
-/* One block to begin with: a short grid is done before other threads would have started. */
-static void run_in_order(struct grid *g)
+/* More threads, once the grid is known to take long. */
+static void get_help(struct grid *g, uint64_t blocks_done)
 {
-    pthread_t threads[PTX_THREADS_MAX];
+    uint64_t left = g->nr > g->next ? g->nr - g->next : 0, spent;
+
+    if (g->asked || !left || g->status)
+        return;
+    spent = now_ns() - g->began;
+    if ((blocks_done ? left * spent / blocks_done : spent) < WORTH_NS)
+        return;
+    g->asked = true;
+    g->helpers = start_threads(g->threads, left < g->nr_threads - 1 ? (unsigned)left : g->nr_threads - 1, helper, g, 0);
+}
+
+/* Blocks in their order, until none is left. */
+static void take_blocks(struct grid *g, struct ptx_block *b, bool first)
+{
+    uint64_t n, done = 0;
+
+    while (!g->status && (n = g->next++) < g->nr) {
+        block_start(b, n);
+        while (!b->done && !b->status && !g->status) {
+            block_step(b);
+            if (first)
+                get_help(g, done);
+        }
+        if (b->status)
+            report(g, b);
+        done++;
+    }
+}
+
+static void *helper(void *arg)
+{
+    struct grid *g = arg;
     struct ptx_block b;
     char error[512] = "";
-    unsigned made = 0;
-    uint64_t left;
 
-    if (grid_block(g, &b, error, sizeof(error))) {
-        take_blocks(g, &b, 1);
-        left = g->nr > g->next ? g->nr - g->next : 0;
-        if (left && !g->status)
-            made = start_threads(threads, left < g->nr_threads - 1 ? (unsigned)left : g->nr_threads - 1, helper, g, 0);
-        take_blocks(g, &b, UINT64_MAX);
-    }
-    for (unsigned k = 0; k < made; k++)
-        pthread_join(threads[k], NULL);
+    if (grid_block(g, &b, error, sizeof(error)))
+        take_blocks(g, &b, false);
+    block_free(&b);
+    return NULL;
+}
+
+static void run_in_order(struct grid *g)
+{
+    struct ptx_block b;
+    char error[512] = "";
+
+    g->began = now_ns();
+    if (grid_block(g, &b, error, sizeof(error)))
+        take_blocks(g, &b, true);
+    for (unsigned k = 0; k < g->helpers; k++)
+        pthread_join(g->threads[k], NULL);
     block_free(&b);
 }
 

@@ -123,6 +123,7 @@ struct ptx_module {
     unsigned nr_variables;
     /* What .func bodies and module scope use; kernels' own slots and offsets follow after it. */
     unsigned slots, local_bytes, shared_bytes;
+    unsigned shared_used;            /* shared_bytes before it was aligned for what kernels add */
     bool needs_stack;
     struct ptx_heap *heap;           /* of the device's malloc */
     struct ptx_memory memory;

@@ -375,6 +375,7 @@ static void link_module(struct ptx_parser *p)
     struct ptx_module *m = p->module;
 
     m->local_bytes = (m->local_bytes + 15) & ~15u; /* kernels' own variables follow: keep their alignment */
+    m->shared_used = m->shared_bytes;
     m->shared_bytes = (m->shared_bytes + 127) & ~127u;
     find_frames(p);
     for (uint32_t i = 0; i < m->nr_code && !p->failed; i++) {

@@ -34,14 +34,15 @@ struct ptx_translation { /* of a kernel; lives as long */
 
 /* ---- translating ---- */
 
-static void say_once(const struct ptx_kernel *k, const char *why)
+static void say_once(const struct ptx_kernel *k, bool kept, const char *why)
 {
-    static _Atomic int said;
-    char text[700];
+    static _Atomic int said[2];
+    char text[900];
 
-    if (said++ > 0)
+    if (said[kept]++ > 0)
         return;
-    snprintf(text, sizeof(text), "kernel %s is interpreted, which is slow: %s", k->name, why);
+    snprintf(text, sizeof(text), kept ? "kernel %s is translated, but not kept for the next process: %s"
+             : "kernel %s is interpreted, which is slow: %s", k->name, why);
     if (k->module->memory.say)
         k->module->memory.say(text);
 }
@@ -86,10 +87,12 @@ static void *translate(void *arg)
     if (n && n->library) {
         *(void **)&n->run = dlsym(n->library, "ptx_translated");
         k->translation->done = n;
+        if (*why)
+            say_once(k, true, why);
     } else {
         if (n)
             free_native(n);
-        say_once(k, *why ? why : reason);
+        say_once(k, false, *why ? why : reason);
     }
     free(body);
     free(text);

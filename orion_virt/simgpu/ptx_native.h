@@ -125,9 +125,13 @@ IN n_u8 *place(struct n_warp *w, n_u32 space, n_u64 address, n_u32 bytes, n_u32 
     return p ? p : w->find(w, at, l, space, address, bytes);
 }
 
+/* One of two by a mask's lowest bit, without the masked stores that a conditional store becomes: those are slow. */
+#define BLEND(T, bit, yes, no) (T)(((T)(yes) & ((T)0 - ((T)(bit) & 1))) | ((T)(no) & ~((T)0 - ((T)(bit) & 1))))
+
 /* The addresses in a register, once for all accesses by it: lanes that take no part have the first one's that does. */
 struct n_addresses {
-    n_u64 b[N_LANES] __attribute__((aligned(64)));
+    const n_u64 *b;                        /* the register, or `own` */
+    n_u64 own[N_LANES] __attribute__((aligned(64)));
     n_u64 low, high, bits;                 /* the lowest, the highest, all bits of all */
     n_u64 step[2];                         /* from lane to lane within each half of the warp, ~0: irregular */
 };
@@ -145,22 +149,32 @@ IN void extremes(struct n_addresses *x)
     x->bits = all;
 }
 
-static void analyse(n_u32 m, struct n_addresses *x) /* b holds the register */
-{
-    n_u64 first = x->b[__builtin_ctz(m)], ends[4] = { x->b[0], x->b[15], x->b[16], x->b[31] }, off[2] = { 0, 0 }, step[2];
+static const n_u64 n_first_15[16] __attribute__((aligned(64))) = { ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull,
+                                                                   ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, 0 };
 
-    for (n_u32 l = 0; m != ~0u && l < N_LANES; l++)
-        x->b[l] = m >> l & 1 ? x->b[l] : first;
-    for (n_u32 h = 0; h < 2; h++) {
-        const n_u64 *b = x->b + 16 * h;
-        step[h] = b[1] - b[0];
-        for (n_u32 l = 0; l < 16; l++)
-            off[h] |= b[l] ^ (b[0] + l * step[h]);
-        x->step[h] = off[h] ? ~0ull : step[h];
+static void analyse(n_u32 m, struct n_addresses *x, const n_u64 *b)
+{
+    n_u64 first, ends[4], off[2] = { 0, 0 }, step[2] = { b[1] - b[0], b[17] - b[16] };
+
+    x->b = b;
+    if (m != ~0u) {
+        first = b[__builtin_ctz(m)];
+        for (n_u32 l = 0; l < N_LANES; l++)
+            x->own[l] = BLEND(n_u64, m >> l, b[l], first);
+        b = x->b = x->own;
+        step[0] = b[1] - b[0];
+        step[1] = b[17] - b[16];
     }
-    if (m != ~0u || off[0] | off[1] || step[0] + (1ull << 31) >> 32 || step[1] + (1ull << 31) >> 32)
+    for (n_u32 l = 0; l < 16; l++)
+        off[0] |= ((b[l + 1] - b[l]) ^ step[0]) & n_first_15[l];
+    for (n_u32 l = 0; l < 15; l++)
+        off[1] |= (b[17 + l] - b[16 + l]) ^ step[1];
+    x->step[0] = off[0] ? ~0ull : step[0];
+    x->step[1] = off[1] ? ~0ull : step[1];
+    if (off[0] | off[1] || (step[0] + (1ull << 31)) >> 32 || (step[1] + (1ull << 31)) >> 32)
         return extremes(x);
     /* regular: the ends of the halves are the extremes, and what is aligned at their start and by step is everywhere */
+    ends[0] = b[0], ends[1] = b[15], ends[2] = b[16], ends[3] = b[31];
     x->low = x->high = ends[0];
     for (n_u32 k = 1; k < 4; k++) {
         x->low = ends[k] < x->low ? ends[k] : x->low;
@@ -179,8 +193,6 @@ IN n_u8 *together(struct n_warp *w, n_u32 space, const struct n_addresses *x, n_
     return piece(w, space, x->low + off, x->high - x->low + bytes, site);
 }
 
-/* One of two by a mask's lowest bit, without the masked stores that a conditional store becomes: those are slow. */
-#define BLEND(T, bit, yes, no) (T)(((T)(yes) & ((T)0 - ((T)(bit) & 1))) | ((T)(no) & ~((T)0 - ((T)(bit) & 1))))
 #define LOAD(name, T, R, W) \
     IN void name##_half(const n_u8 *p, n_u64 step, n_u32 m, const n_u64 *b, n_u64 low, R *d) \
     { \

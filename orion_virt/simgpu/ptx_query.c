@@ -67,7 +67,21 @@ size_t ptx_params_bytes(const struct ptx_kernel *k)
 
 size_t ptx_shared_bytes(const struct ptx_kernel *k)
 {
-    return k->module->shared_bytes + k->shared_bytes;
+    return k->shared_bytes ? k->module->shared_bytes + k->shared_bytes : k->module->shared_used;
+}
+
+size_t ptx_local_bytes(const struct ptx_kernel *k)
+{
+    return k->local_bytes + (k->nr_calls ? k->module->local_bytes : 0);
+}
+
+size_t ptx_constant_bytes(const struct ptx_kernel *k)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < k->module->nr_variables; i++)
+        bytes += k->module->variables[i].space == S_CONST ? k->module->variables[i].bytes : 0;
+    return bytes;
 }
 
 unsigned ptx_max_threads(const struct ptx_kernel *k)

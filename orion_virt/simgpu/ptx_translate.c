@@ -178,13 +178,14 @@ static void write_addresses(struct translator *t, int32_t slot)
     t->address = ++t->nr_addresses;
     t->known[t->address % PTX_ADDRESSES].slot = slot;
     t->known[t->address % PTX_ADDRESSES].number = t->address;
+    if (ptx_is_register(t, slot) && t->slots[slot].width == 64) {
+        fprintf(t->out, "struct n_addresses X%u; analyse(m, &X%u, %s);\n", t->address, t->address, array(t, slot, text));
+        return;
+    }
     ptx_lane_name(t, slot, name);
-    if (ptx_is_register(t, slot))
-        snprintf(text, sizeof(text), "%s[l]", array(t, slot, name));
-    else
-        snprintf(text, sizeof(text), "%s", name);
-    fprintf(t->out, "struct n_addresses X%u; for (int l = 0; l < 32; l++) X%u.b[l] = %s; analyse(m, &X%u);\n", t->address, t->address,
-            text, t->address);
+    fprintf(t->out, "struct n_addresses X%u; for (int l = 0; l < 32; l++) X%u.own[l] = %s%s; analyse(m, &X%u, X%u.own);\n", t->address,
+            t->address, ptx_is_register(t, slot) ? array(t, slot, text) : name, ptx_is_register(t, slot) ? "[l]" : "", t->address,
+            t->address);
 }
 
 /* After instructions that change registers: what was known of those. */

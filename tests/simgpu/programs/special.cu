@@ -13,7 +13,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #define T (blockIdx.x * blockDim.x + threadIdx.x)
-#define READ(name) ({ unsigned r_; asm volatile("mov.u32 %0, %" name ";" : "=r"(r_)); r_; })
 
 extern "C" __global__ void registers(const unsigned *in, unsigned *out)
 {
