@@ -181,6 +181,8 @@ __attribute__((destructor)) static void stop_making(void)
             kill(child, SIGKILL);
         unlink(making[k].source);
         unlink(making[k].made);
+        *strrchr(making[k].source, '/') = 0;
+        rmdir(making[k].source); /* a folder of its own; the cache has something in it, or is made anew */
     }
 }
 

@@ -249,7 +249,8 @@ static void describe(struct ptx_parser *p)
     struct ptx_lexer *l = &p->lex;
 
     if (ptx_is(l, ".version") || ptx_is(l, ".address_size")) {
-        p->unit += ptx_is(l, ".version");
+        if (ptx_is(l, ".version") && p->unit++) /* lines count from each unit's own beginning */
+            l->line = 1;
         ptx_next(l);
         ptx_next(l);
     } else if (ptx_is(l, ".target")) {

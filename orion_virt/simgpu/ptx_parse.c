@@ -8,15 +8,17 @@
 
 void ptx_fail(struct ptx_parser *p, const char *format, ...)
 {
+    char unit[24] = "";
     va_list args;
     int n;
 
     if (p->failed)
         return;
     p->failed = true;
-    n = snprintf(p->error, p->error_bytes, "PTX line %u%s%s: ",
-                 p->insn_line ? p->insn_line : p->lex.line, p->f ? ", kernel " : "",
-                 p->f ? p->f->name : "");
+    if (p->unit > 1)
+        snprintf(unit, sizeof(unit), " of input %u", p->unit);
+    n = snprintf(p->error, p->error_bytes, "PTX line %u%s%s%s: ", p->insn_line ? p->insn_line : p->lex.line, unit,
+                 p->f ? ", kernel " : "", p->f ? p->f->name : "");
     va_start(args, format);
     if (n > 0 && (size_t)n < p->error_bytes)
         vsnprintf(p->error + n, p->error_bytes - (size_t)n, format, args);

@@ -66,6 +66,39 @@ def test_a_second_definition_is_refused(gpu, ok, capfd):
     assert "is defined twice" in capfd.readouterr().err
 
 
+GRID = b"""
+.version 8.0
+.target sm_75
+.address_size 64
+.extern .func (.param .b64 r) cudaCGGetIntrinsicHandle(.param .b32 s);
+.extern .func (.param .b32 r) cudaCGSynchronize(.param .b64 h, .param .b32 f);
+.visible .entry k(.param .u64 out) {
+.reg .b64 %o, %h, %a; .reg .b32 %v, %c;
+ld.param.u64 %o, [out];
+red.global.add.u32 [%o], 1;
+{ .param .b32 s; .param .b64 r; st.param.b32 [s], 1; call (r), cudaCGGetIntrinsicHandle, (s); ld.param.b64 %h, [r]; }
+{ .param .b64 h; .param .b32 f; .param .b32 r; st.param.b64 [h], %h; st.param.b32 [f], 0; call (r), cudaCGSynchronize, (h, f); }
+ld.volatile.global.u32 %v, [%o];
+mov.u32 %c, %ctaid.x;
+mad.wide.u32 %a, %c, 4, %o;
+st.global.u32 [%a+4], %v;
+ret; }
+"""
+
+
+def test_an_archive_of_the_device_runtime_gives_the_barrier_of_a_grid(gpu, ok):
+    state = link(ok, GRID)
+    for _ in range(2):
+        ok(driver.cuLinkAddData(state, driver.CUjitInputType.CU_JIT_INPUT_LIBRARY, b"!<arch>\n" + bytes(60), 68, b"cudadevrt", 0, [], []))
+    module = ok(driver.cuModuleLoadData(ok(driver.cuLinkComplete(state))[0]))
+    out = gpu.put(np.zeros(9, np.int32))
+    f = ok(driver.cuModuleGetFunction(module, b"k"))
+    argument = np.array([out], np.uint64)
+    pointers = np.array([argument.ctypes.data], np.uint64)
+    ok(driver.cuLaunchCooperativeKernel(f, 8, 1, 1, 32, 1, 1, 0, 0, pointers.ctypes.data))
+    np.testing.assert_array_equal(gpu.get(out, np.zeros(9, np.int32)), 256)
+
+
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="nvcc is not installed")
 def test_dynamic_parallelism_is_refused_with_a_reason(gpu, tmp_path, capfd):
     (tmp_path / "k.cu").write_text("__global__ void child() { } __global__ void parent() { child<<<1, 1>>>(); }")
