@@ -287,10 +287,8 @@ static CUresult check_shape(const struct CUfunc_st *f, const struct sim_call *c)
             return CUDA_ERROR_INVALID_VALUE;
         threads *= c->block[i];
     }
-    if (threads > 1024)
+    if (threads > (unsigned)attribute(f, 0)) /* .maxntid or the card's limit */
         return CUDA_ERROR_INVALID_VALUE;
-    if (threads > (unsigned)attribute(f, 0))
-        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     if (c->shared > (unsigned)attribute(f, 8) || c->shared + (unsigned)attribute(f, 1) > MAX_SHARED_OPTIN)
         return CUDA_ERROR_INVALID_VALUE;
     if (c->cooperative) {
