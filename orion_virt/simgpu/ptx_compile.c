@@ -190,6 +190,9 @@ static void explain(int status, const char *source, char *why, size_t why_bytes)
 {
     const char *loading = dlerror();
 
+    *why = 0;
+    if (status > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        return; /* by us, since nobody needs the code any more */
     if (status == -1)
         snprintf(why, why_bytes, "the C compiler, cc, could not be started");
     else if (status == -2)

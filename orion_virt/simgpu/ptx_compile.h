@@ -8,9 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A library that defines ptx_translated, for dlclose; NULL: `why` says why not; else it says why the library is not
- * kept for later, empty: it is. While the compiler runs, *child is its
- * process, which may be killed. Blocks until it is done; any thread may call. */
+/* A library that defines ptx_translated, for dlclose; NULL: `why` says why not, or is empty where *child was killed. With
+ * a library, `why` says why it is not kept for later, or is empty. While the compiler runs, *child is its process, which
+ * may be killed. Blocks until it is done; any thread may call. */
 void *ptx_compile(const char *text, _Atomic int *child, char *why, size_t why_bytes);
 
 #endif

@@ -206,7 +206,7 @@ static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, 
     if (at < nr)
         ptx_fail(p, "too many operands for '%.*s'", (int)p->insn_len, p->insn_text);
     else if (*form && *form != 'P' && *form != 'd' && i->op != OP_NOP && !(form[0] == 'B' && i->exec == ptx_vote) &&
-             !(form[0] == 'E' && i->exec == ptx_shfl) && !(i->exec == ptx_cvt || i->exec == ptx_cvt2 || i->exec == ptx_cvt8 ||
+             !(form[0] == 'E' && i->exec == ptx_shfl) && !(i->exec == ptx_cvt || i->exec == ptx_cvt2 || i->exec == ptx_cvt8 || i->exec == ptx_cvt2of2 ||
                                                            i->exec == ptx_cvtpack))
         ptx_fail(p, "'%.*s' lacks operands", (int)p->insn_len, p->insn_text);
 }
@@ -232,13 +232,25 @@ static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
 }
 
 /* Conversions of two or more sources, or of packed ones. */
+static bool is_pair(unsigned type)
+{
+    return type == T_F16X2 || type == T_BF16X2 || type == T_E4M3X2 || type == T_E5M2X2 || type == T_U16X2 || type == T_S16X2;
+}
+
+/* NULL: no conversion that we know. */
 static ptx_exec *conversion(const struct ptx_insn *i, unsigned nr)
 {
+    bool eighths = i->type == T_E4M3X2 || i->type == T_E5M2X2, from_eighths = i->type2 == T_E4M3X2 || i->type2 == T_E5M2X2;
+
     if (i->flags & F_PACK)
         return ptx_cvtpack;
-    if (i->type2 == T_E4M3X2 || i->type2 == T_E5M2X2)
-        return ptx_cvt8;
-    return nr == 3 ? ptx_cvt2 : ptx_cvt;
+    if (from_eighths)
+        return i->type == T_F16X2 && nr == 2 ? ptx_cvt8 : NULL;
+    if (eighths && i->type2 == T_F16X2)
+        return nr == 2 ? ptx_cvt2of2 : NULL;
+    if (is_pair(i->type))
+        return nr == 3 && i->type2 == T_F32 ? ptx_cvt2 : NULL;
+    return nr == 2 && !is_pair(i->type2) ? ptx_cvt : NULL;
 }
 
 static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct ptx_decoded *d,
@@ -261,8 +273,8 @@ static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const
             i->exec = ptx_madc;
         if (d->types[0] == T_U16X2 || d->types[0] == T_S16X2)
             i->exec = i->exec == ptx_min || i->exec == ptx_max || (i->exec == ptx_add && (i->mode = M_ADD)) ? ptx_packed : NULL;
-        if (i->exec == ptx_cvt)
-            i->exec = conversion(i, nr);
+        if (i->exec == ptx_cvt && !(i->exec = conversion(i, nr)))
+            break;
         if (i->exec == ptx_alloca) { /* gives its memory back when the function returns */
             p->module->needs_stack = true;
             p->f->framed = !p->f->entry;

@@ -320,7 +320,7 @@ PTX_EXEC(neg); PTX_EXEC(abs); PTX_EXEC(and); PTX_EXEC(or); PTX_EXEC(xor); PTX_EX
 PTX_EXEC(shr); PTX_EXEC(popc); PTX_EXEC(clz); PTX_EXEC(bfind); PTX_EXEC(brev); PTX_EXEC(bfe); PTX_EXEC(bfi);
 PTX_EXEC(prmt); PTX_EXEC(lop3); PTX_EXEC(shf); PTX_EXEC(sad); PTX_EXEC(mul24); PTX_EXEC(mad24); PTX_EXEC(dp4a);
 PTX_EXEC(carry); PTX_EXEC(madc); PTX_EXEC(video); PTX_EXEC(packed); PTX_EXEC(dp2a); PTX_EXEC(szext); PTX_EXEC(bmsk);
-PTX_EXEC(fns); PTX_EXEC(cvt2); PTX_EXEC(cvt8); PTX_EXEC(cvtpack);
+PTX_EXEC(fns); PTX_EXEC(cvt2); PTX_EXEC(cvt8); PTX_EXEC(cvt2of2); PTX_EXEC(cvtpack);
 PTX_EXEC(fadd); PTX_EXEC(fsub); PTX_EXEC(fmul); PTX_EXEC(fdiv); PTX_EXEC(fma); PTX_EXEC(fextreme);
 PTX_EXEC(fneg); PTX_EXEC(fabs); PTX_EXEC(rcp); PTX_EXEC(sqrt); PTX_EXEC(rsqrt); PTX_EXEC(sin); PTX_EXEC(cos);
 PTX_EXEC(lg2); PTX_EXEC(ex2); PTX_EXEC(tanh); PTX_EXEC(copysign); PTX_EXEC(testp);

@@ -92,7 +92,8 @@ static void *translate(void *arg)
     } else {
         if (n)
             free_native(n);
-        say_once(k, false, *why ? why : reason);
+        if (!text || *why)
+            say_once(k, false, text ? why : reason);
     }
     free(body);
     free(text);

@@ -152,6 +152,15 @@ void ptx_cvt2(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
                 ptx_to_small(relu(ptx_f32(b[l]), i), i->type, i->round);
 }
 
+/* Two halves to two 8-bit numbers. */
+void ptx_cvt2of2(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    uint64_t *d = REG(i->d), *a = REG(i->a);
+
+    EACH d[l] = (uint64_t)ptx_to_small(relu(ptx_from_small(a[l] >> 16, i->type2), i), i->type, i->round) << 8 |
+                ptx_to_small(relu(ptx_from_small(a[l], i->type2), i), i->type, i->round);
+}
+
 /* Two 8-bit numbers to two halves. */
 void ptx_cvt8(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {

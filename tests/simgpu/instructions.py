@@ -181,6 +181,7 @@ def _conversions() -> list[Instruction]:
     out += [Instruction(f"cvt.{r}.{t}.bf16", t, ("bf16",), since=90) for r in whole for t in ("s32", "u16", "s64")]
     out += [Instruction(f"cvt.rn.satfinite{x}.{e}.f32", "b16", ("f32", "f32"), since=89)
             for e in ("e4m3x2", "e5m2x2") for x in ("", ".relu")]
+    out += [Instruction(f"cvt.rn.satfinite{x}.{e}.f16x2", "b16", ("f16x2",), since=89) for e in ("e4m3x2", "e5m2x2") for x in ("", ".relu")]
     out += [Instruction(f"cvt.rn.f16x2.{e}", "f16x2", ("b16",), since=89) for e in ("e4m3x2", "e5m2x2")]
     out += [Instruction(f"cvt.pack.sat.{d}.s32", "b32", ("s32", "s32")) for d in ("u16", "s16")]
     out += [Instruction(f"cvt.pack.sat.{d}.s32.b32", "b32", ("s32", "s32", "b32")) for d in ("u8", "s8")]
