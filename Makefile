@@ -54,7 +54,7 @@ $(LIB)/libexecutor.so: build/gen.stamp $(wildcard orion_virt/executor/*.[ch] ivs
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -Iorion_virt/executor -shared -o $@ orion_virt/executor/*.c orion_virt/executor/gen/*.c -ldl
 
-$(LIB)/simgpu/libcuda.so.1: build/gen.stamp $(wildcard orion_virt/simgpu/*.[ch])
+$(LIB)/simgpu/libcuda.so.1: build/gen.stamp $(wildcard orion_virt/simgpu/*.[ch] orion_virt/simgpu/*.ptx)
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -Iorion_virt/simgpu -shared -Wl,-soname,libcuda.so.1 -o $@ orion_virt/simgpu/*.c -ldl -lm
 

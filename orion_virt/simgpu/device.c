@@ -28,20 +28,50 @@ void sim_say(const char *format, ...)
     va_end(args);
 }
 
+/* Says what is wrong with a variable of the environment, once. */
+static void say_bad(const char *name, const char *text, const char *wanted, const char *used)
+{
+    static const char *said[8];
+    static _Atomic unsigned nr;
+
+    for (unsigned i = 0; i < nr && i < 8; i++)
+        if (said[i] && !strcmp(said[i], name))
+            return;
+    if (nr < 8)
+        said[nr++] = name;
+    sim_say("%s=%s is not %s; using %s", name, text, wanted, used);
+}
+
 static uint64_t env_number(const char *name, uint64_t fallback, uint64_t limit)
 {
     const char *text = getenv(name);
-    char *end;
+    char *end, wanted[64], used[24];
 
     if (!text || !*text)
         return fallback;
     uint64_t v = strtoull(text, &end, 10);
-    if (*end || v > limit) {
-        sim_say("%s=%s is not a number from 0 to %llu; using %llu", name, text, (unsigned long long)limit,
-                (unsigned long long)fallback);
-        return fallback;
-    }
-    return v;
+    if (!*end && *text != '-' && v <= limit)
+        return v;
+    snprintf(wanted, sizeof(wanted), "a number from 0 to %llu", (unsigned long long)limit);
+    snprintf(used, sizeof(used), "%llu", (unsigned long long)fallback);
+    say_bad(name, text, wanted, used);
+    return fallback;
+}
+
+/* Read at each launch, so that a program may change them. */
+void sim_launch_settings(struct ptx_launch *l)
+{
+    const char *text = getenv("ORION_SIM_TRANSLATE");
+
+    l->threads = (unsigned)env_number("ORION_SIM_THREADS", 0, PTX_THREADS_MAX);
+    l->timeout_s = (unsigned)env_number("ORION_SIM_TIMEOUT", 0, 1u << 30);
+    l->translate = PTX_TRANSLATE_HOT;
+    if (text && !strcmp(text, "always"))
+        l->translate = PTX_TRANSLATE_ALL;
+    else if (text && !strcmp(text, "never"))
+        l->translate = PTX_TRANSLATE_NONE;
+    else if (text && *text && strcmp(text, "auto"))
+        say_bad("ORION_SIM_TRANSLATE", text, "auto, always or never", "auto");
 }
 
 /* Its threads do not exist in a child, whose CUDA is over therefore. */

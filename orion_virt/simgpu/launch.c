@@ -22,6 +22,8 @@ static int attribute(const struct CUfunc_st *f, int what)
     switch (what) {
     case 0: return f->kernel ? (int)ptx_max_threads(f->kernel) : 1024;
     case 1: return (int)(f->kernel ? ptx_shared_bytes(f->kernel) : f->shared_bytes);
+    case 2: return f->kernel ? (int)ptx_constant_bytes(f->kernel) : 0;
+    case 3: return f->kernel ? (int)ptx_local_bytes(f->kernel) : 0;
     case 4: return f->kernel ? (int)ptx_nr_registers(f->kernel) : 32;
     case 5: case 6: return 90;
     case 8: return f->max_dynamic ? f->max_dynamic : (int)MAX_SHARED - attribute(f, 1);
@@ -285,10 +287,8 @@ static CUresult check_shape(const struct CUfunc_st *f, const struct sim_call *c)
             return CUDA_ERROR_INVALID_VALUE;
         threads *= c->block[i];
     }
-    if (threads > 1024)
+    if (threads > (unsigned)attribute(f, 0)) /* .maxntid or the card's limit */
         return CUDA_ERROR_INVALID_VALUE;
-    if (threads > (unsigned)attribute(f, 0))
-        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     if (c->shared > (unsigned)attribute(f, 8) || c->shared + (unsigned)attribute(f, 1) > MAX_SHARED_OPTIN)
         return CUDA_ERROR_INVALID_VALUE;
     if (c->cooperative) {
@@ -435,6 +435,7 @@ static CUresult status_to_cuda(enum ptx_status s)
     case PTX_ILLEGAL_ADDRESS: return CUDA_ERROR_ILLEGAL_ADDRESS;
     case PTX_MISALIGNED: return CUDA_ERROR_MISALIGNED_ADDRESS;
     case PTX_ILLEGAL_INSTRUCTION: return CUDA_ERROR_ILLEGAL_INSTRUCTION;
+    case PTX_DEADLINE: return CUDA_ERROR_LAUNCH_TIMEOUT;
     case PTX_NO_MEMORY: return CUDA_ERROR_OUT_OF_MEMORY;
     case PTX_ASSERT: return CUDA_ERROR_ASSERT;
     default: return CUDA_ERROR_LAUNCH_FAILED;
@@ -456,6 +457,7 @@ CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *c)
     if (r)
         return r;
     memory.arg = ctx;
+    sim_launch_settings(&l);
     r = status_to_cuda(ptx_run(f->kernel, &l, &memory, error, sizeof(error)));
     if (r)
         sim_say("%s", error);

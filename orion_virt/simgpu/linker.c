@@ -12,7 +12,7 @@ enum { INPUT_PTX = 1, INPUT_KINDS = 6 };
 struct CUlinkState_st {
     char *text;
     size_t bytes;            /* without the NUL */
-    unsigned nr;
+    unsigned nr, runtime;
     CUjit_option options[OPTIONS_MAX];
     void **values;           /* the application's */
 };
@@ -41,6 +41,16 @@ SIM_API CUresult cuLinkCreate_v2(unsigned nr, CUjit_option *options, void **valu
     return CUDA_SUCCESS;
 }
 
+/* Device functions that are compiled into NVIDIA's archive of the device runtime, as PTX. */
+__asm__(".section .rodata\n.global sim_devrt\n.hidden sim_devrt\nsim_devrt:\n.incbin \"devrt.ptx\"\n.byte 0\n.previous\n");
+extern const char sim_devrt[] __attribute__((visibility("hidden")));
+
+/* An archive holds machine code and what the linker optimises, neither of which runs here: of its functions we have our own. */
+static bool is_archive(const void *data, size_t size)
+{
+    return size >= 8 && !memcmp(data, "!<arch>\n", 8);
+}
+
 /* A text behind the others, if it alone is one: `error` says why not. */
 static CUresult append(struct CUlinkState_st *l, const struct sim_image *image)
 {
@@ -60,7 +70,8 @@ SIM_API CUresult cuLinkAddData_v2(CUlinkState l, CUjitInputType type, void *data
                                   unsigned nr, CUjit_option *options, void **values)
 {
     struct sim_image image;
-    char error[512] = "";
+    char error[512] = "", *text = NULL;
+    bool again;
     CUresult r;
 
     (void)name, (void)options, (void)values;
@@ -68,11 +79,17 @@ SIM_API CUresult cuLinkAddData_v2(CUlinkState l, CUjitInputType type, void *data
         return CUDA_ERROR_INVALID_HANDLE;
     if (!data || !size || type >= INPUT_KINDS || nr > OPTIONS_MAX)
         return CUDA_ERROR_INVALID_VALUE;
-    if (type == INPUT_PTX && (memcmp(data, "\177ELF", size < 4 ? size : 4) == 0 || ((char *)data)[size - 1]))
+    if (type == INPUT_PTX && memcmp(data, "\177ELF", size < 4 ? size : 4) == 0)
         return CUDA_ERROR_INVALID_PTX;
-    r = sim_image_open(data, &image, error, sizeof(error));
+    if (type == INPUT_PTX && !(text = strndup(data, size))) /* `size` need not count the NUL */
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (is_archive(data, size))
+        data = (void *)(uintptr_t)sim_devrt;
+    again = data == sim_devrt && l->runtime++; /* one is enough, however many archives */
+    r = sim_image_open(text ? text : data, &image, error, sizeof(error));
+    free(text);
     if (!r) {
-        r = append(l, &image);
+        r = again ? CUDA_SUCCESS : append(l, &image);
         sim_image_close(&image);
     }
     if (r)

@@ -38,6 +38,10 @@ struct ptx_memory {
     void (*free)(void *arg, void *p);
     /* What one call of printf printed (fd 1), or the message of a failed assertion (fd 2). */
     void (*print)(void *arg, int fd, const char *text, size_t bytes);
+    /* Which memory is nearest to an address that is none. */
+    void (*describe)(void *arg, uint64_t address, char *text, size_t room);
+    /* A line for whoever looks after the machine. */
+    void (*say)(const char *text);
     /* False: `object` is no live texture (or surface) object. */
     bool (*texture)(void *arg, uint64_t object, bool surface, struct ptx_texture *out);
     void *arg;
@@ -52,6 +56,7 @@ enum ptx_status {
     PTX_TRAP,           /* trap */
     PTX_ASSERT,         /* failed device-side assert */
     PTX_TIMEOUT,        /* stopped by the driver's cancel flag */
+    PTX_DEADLINE,       /* it ran longer than it may */
     PTX_NO_MEMORY,
     PTX_LAUNCH_CONFIG,
 };
@@ -71,6 +76,8 @@ unsigned ptx_nr_params(const struct ptx_kernel *kernel);
 int ptx_param(const struct ptx_kernel *kernel, unsigned index, size_t *offset, size_t *bytes);
 size_t ptx_params_bytes(const struct ptx_kernel *kernel);
 size_t ptx_shared_bytes(const struct ptx_kernel *kernel); /* static */
+size_t ptx_local_bytes(const struct ptx_kernel *kernel);  /* of a thread: the kernel's and those of functions it may call */
+size_t ptx_constant_bytes(const struct ptx_kernel *kernel); /* of its module */
 unsigned ptx_max_threads(const struct ptx_kernel *kernel);  /* .maxntid or 1024 */
 unsigned ptx_nr_registers(const struct ptx_kernel *kernel); /* an estimate, at most 255 */
 
@@ -80,7 +87,11 @@ struct ptx_launch {
     const void *params;       /* packed at ptx_param offsets, ptx_params_bytes long */
     int cooperative;
     const volatile int *cancel; /* may be NULL */
+    unsigned threads;         /* of the host, that run blocks; 0: as many as it has CPUs, at most PTX_THREADS_MAX */
+    unsigned timeout_s;       /* 0: none */
+    enum ptx_translate { PTX_TRANSLATE_HOT, PTX_TRANSLATE_ALL, PTX_TRANSLATE_NONE } translate;
 };
+#define PTX_THREADS_MAX 256u
 /* Runs the whole grid; blocks may run in parallel on host threads. */
 enum ptx_status ptx_run(struct ptx_kernel *kernel, const struct ptx_launch *launch,
                         const struct ptx_memory *memory, char *error, size_t error_bytes);

@@ -17,9 +17,18 @@ struct ptx_insn *ptx_emit(struct ptx_parser *p)
     return i;
 }
 
-int32_t ptx_new_slot(struct ptx_parser *p)
+int32_t ptx_new_slot(struct ptx_parser *p, unsigned width)
 {
-    return (int32_t)p->f->slots++;
+    struct ptx_kernel *f = p->f;
+
+    f->widths = ptx_grow(p, f->widths, f->slots - f->first_slot, 1);
+    f->widths[f->slots - f->first_slot] = (uint8_t)width;
+    return (int32_t)f->slots++;
+}
+
+bool ptx_is_predicate(const struct ptx_parser *p, int32_t slot)
+{
+    return slot >= 0 && p->f->widths[slot - (int32_t)p->f->first_slot] == 0;
 }
 
 int32_t ptx_constant_slot(struct ptx_parser *p, enum ptx_fill fill, uint64_t value)
@@ -30,7 +39,7 @@ int32_t ptx_constant_slot(struct ptx_parser *p, enum ptx_fill fill, uint64_t val
         if (f->constants[i].fill == fill && f->constants[i].value == value)
             return f->constants[i].slot;
     f->constants = ptx_grow(p, f->constants, f->nr_constants, sizeof(*f->constants));
-    f->constants[f->nr_constants++] = (struct ptx_constant){ ptx_new_slot(p), fill, value };
+    f->constants[f->nr_constants++] = (struct ptx_constant){ ptx_new_slot(p, 64), fill, value };
     return f->constants[f->nr_constants - 1].slot;
 }
 
@@ -46,7 +55,7 @@ int32_t ptx_add_list(struct ptx_parser *p, int32_t value)
 struct ptx_label *ptx_label(struct ptx_parser *p, const char *name, size_t len)
 {
     for (unsigned i = 0; i < p->nr_labels; i++)
-        if (p->labels[i].len == len && !memcmp(p->labels[i].name, name, len))
+        if (p->labels[i].len == len && (len ? !memcmp(p->labels[i].name, name, len) : p->labels[i].name == name))
             return &p->labels[i];
     p->labels = ptx_grow(p, p->labels, p->nr_labels, sizeof(*p->labels));
     p->labels[p->nr_labels] = (struct ptx_label){ .name = name, .len = len, .list = -1 };
@@ -80,9 +89,13 @@ struct ptx_symbol *ptx_symbol(struct ptx_parser *p, const char *name, size_t len
 static void registers(struct ptx_parser *p)
 {
     struct ptx_lexer *l = &p->lex;
+    enum ptx_type type = T_NONE, t;
 
-    while (l->kind == K_NAME && l->text[0] == '.')
-        ptx_next(l);
+    for (; l->kind == K_NAME && l->text[0] == '.'; ptx_next(l)) {
+        ptx_split_word(l);
+        if (ptx_type_of(l->text + 1, l->len - 1, &t))
+            type = t;
+    }
     do {
         struct ptx_symbol s = { .name = l->text, .len = l->len };
         ptx_next(l);
@@ -92,7 +105,8 @@ static void registers(struct ptx_parser *p)
             ptx_expect(p, ">");
         }
         s.slot = (int32_t)p->f->slots;
-        p->f->slots += s.count ? s.count : 1;
+        for (unsigned k = 0; k < (s.count ? s.count : 1) && k <= 1u << 16; k++)
+            ptx_new_slot(p, type == T_PRED ? 0 : ptx_bytes(type) <= 4 ? 32 : 64);
         p->symbols = ptx_grow(p, p->symbols, p->nr_symbols, sizeof(*p->symbols));
         p->symbols[p->nr_symbols++] = s;
         if (p->f->slots > 1u << 16)
@@ -131,6 +145,8 @@ static int32_t address_slot(struct ptx_parser *p, const struct ptx_variable *v, 
 {
     bool kernel = in_function && p->f->entry;
 
+    if (v->space == S_LOCAL && !p->f->entry) /* its own: moves with its frame */
+        return ptx_constant_slot(p, FILL_FRAME, v->address);
     if (v->space == S_SHARED && v->dynamic)
         return ptx_constant_slot(p, FILL_DYNAMIC, 0);
     if (v->space == S_SHARED && kernel)
@@ -166,7 +182,7 @@ static bool named_slot(struct ptx_parser *p, const char *name, size_t len, int32
     if (!v)
         v = find_in(p->f->results, p->f->nr_results, name, len);
     if (!v)
-        v = find_in(p->module->variables, p->module->nr_variables, name, len);
+        v = ptx_global(p, name, len);
     if (v) {
         *slot = address_slot(p, v, false);
         *space = (int)v->space;
@@ -220,7 +236,7 @@ static void address(struct ptx_parser *p, struct ptx_operand *o)
     if (l->kind == K_NUMBER) {
         o->slot = immediate(p, T_U64, false);
     } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
-        return ptx_fail(p, "unknown name '%.*s' in an address", (int)l->len, l->text);
+        return ptx_fail(p, "'%.*s' in an address is defined in no module that was linked", (int)l->len, l->text);
     } else {
         ptx_next(l);
     }
@@ -253,21 +269,29 @@ void ptx_operand(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type
     o->negated = ptx_accept(p, "!");
     negative = ptx_accept(p, "-");
     if (l->kind == K_NUMBER || l->kind == K_FLOAT) {
+        o->value = l->value;
         o->slot = immediate(p, type, negative);
         return;
     }
     if (l->kind != K_NAME || negative)
         return ptx_fail(p, "unexpected '%.*s' in '%.*s'", (int)l->len, l->text, (int)p->insn_len, p->insn_text);
     if (ptx_is(l, "_")) {
-        o->slot = ptx_new_slot(p); /* a sink */
+        o->slot = ptx_new_slot(p, 64); /* a sink */
     } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
+        unsigned index;
+        if (ptx_function(p, l->text, l->len, &index) && p->insn_len >= 3 && !memcmp(p->insn_text, "mov", 3)) {
+            o->slot = ptx_constant_slot(p, FILL_VALUE, ptx_code_address(p->module, index));
+            ptx_next(l);
+            return;
+        }
         o->kind = O_NAME;
         o->name = l->text;
         o->len = l->len;
     }
     ptx_next(l);
     if (o->kind == O_SLOT && o->space >= 0 && ptx_accept(p, "+")) { /* mov of an address and offset */
-        ptx_fail(p, "address with an offset outside brackets");
+        o->off = (int64_t)l->value;
+        ptx_next(l);
     }
     if (ptx_accept(p, "|")) {
         struct ptx_operand second;
@@ -311,11 +335,12 @@ static bool builtin(struct ptx_parser *p, const char *name, size_t len, struct p
                     struct ptx_symbol *result)
 {
     static const struct { const char *name; ptx_exec *exec; unsigned args; } builtins[] = {
-        { "vprintf", ptx_vprintf, 2 }, { "__assertfail", ptx_assertfail, 4 },
+        { "vprintf", ptx_vprintf, 2 }, { "__assertfail", ptx_assertfail, 4 }, { "malloc", ptx_malloc, 1 },
+        { "free", ptx_free, 1 },
     };
     int32_t slots[4] = { -1, -1, -1, -1 }, result_slot = -1;
 
-    for (unsigned b = 0; b < 2; b++) {
+    for (unsigned b = 0; b < sizeof(builtins) / sizeof(builtins[0]); b++) {
         if (strlen(builtins[b].name) != len || memcmp(builtins[b].name, name, len) || nr < builtins[b].args)
             continue;
         for (unsigned a = 0; a < builtins[b].args; a++)
@@ -340,18 +365,90 @@ static void note_call(struct ptx_parser *p, unsigned callee)
     p->f->calls[p->f->nr_calls++] = callee;
 }
 
+static struct ptx_insn *emit_call(struct ptx_parser *p, int32_t pointer, unsigned index)
+{
+    struct ptx_insn *i = ptx_emit(p);
+
+    i->op = OP_CALL;
+    i->a = pointer;
+    i->target = index;
+    note_call(p, pointer >= 0 ? PTX_ANY_FUNCTION : index);
+    return i;
+}
+
+static void call_direct(struct ptx_parser *p, unsigned index, struct ptx_symbol **args, unsigned nr_args,
+                        const struct ptx_symbol *result)
+{
+    const struct ptx_kernel *f = p->module->functions[index];
+
+    for (unsigned a = 0; a < nr_args; a++)
+        copy_param(p, ptx_constant_slot(p, FILL_VALUE, f->params[a].address),
+                   address_slot(p, &args[a]->variable, true), f->params[a].bytes);
+    emit_call(p, -1, index);
+    if (result)
+        copy_param(p, address_slot(p, &result->variable, true),
+                   ptx_constant_slot(p, FILL_VALUE, f->results[0].address), f->results[0].bytes);
+}
+
+/* Which function it is, and so where its parameters are, is known when it is called. */
+static void call_pointer(struct ptx_parser *p, int32_t pointer, struct ptx_symbol **args, unsigned nr_args,
+                         const struct ptx_symbol *result)
+{
+    int32_t slots[64], list;
+    struct ptx_insn *i;
+
+    for (unsigned a = 0; a < nr_args; a++)
+        slots[a] = address_slot(p, &args[a]->variable, true);
+    list = p->module->nr_lists;
+    for (unsigned a = 0; a < nr_args; a++)
+        ptx_add_list(p, slots[a]);
+    i = emit_call(p, pointer, 0);
+    i->list = list;
+    i->nr = (uint8_t)nr_args;
+    if (!result)
+        return;
+    int32_t to = address_slot(p, &result->variable, true);
+    i = ptx_emit(p);
+    i->exec = ptx_presult;
+    i->a = pointer;
+    i->d = to;
+    i->off = (int64_t)result->variable.bytes;
+}
+
+static void call_to(struct ptx_parser *p, const char *name, size_t len, struct ptx_symbol **args, unsigned nr_args,
+                    struct ptx_symbol *result)
+{
+    unsigned index = 0;
+    int32_t pointer = -1;
+    struct ptx_symbol *s = ptx_symbol(p, name, len, &pointer);
+    struct ptx_kernel *f;
+
+    if (builtin(p, name, len, args, nr_args, result))
+        return;
+    if (s && pointer >= 0)
+        return call_pointer(p, pointer, args, nr_args, result);
+    f = ptx_function(p, name, len, &index);
+    if (!f || f->entry || nr_args != f->nr_params || (result && !f->nr_results))
+        return ptx_fail(p, "call of '%.*s', which is no function with these parameters", (int)len, name);
+    call_direct(p, index, args, nr_args, result);
+}
+
 /* The instruction's word has been read. */
 void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg)
 {
     struct ptx_symbol *results[1], *args[64];
-    unsigned nr_results = 0, nr_args = 0, index = 0;
-    struct ptx_kernel *f;
+    unsigned nr_results = 0, nr_args = 0, around = 0;
     const char *name;
     size_t len;
 
-    if (pred >= 0)
-        return ptx_fail(p, "call with a guard predicate is not supported");
-    (void)pred_neg;
+    if (pred >= 0) { /* a branch around it */
+        struct ptx_insn *i = ptx_emit(p);
+        around = (unsigned)(ptx_label(p, p->insn_text, 0) - p->labels);
+        i->op = OP_BRA;
+        i->pred = pred;
+        i->pred_neg = !pred_neg;
+        i->target = around;
+    }
     if (ptx_is(&p->lex, "(")) {
         nr_results = arguments(p, results, 1);
         ptx_expect(p, ",");
@@ -359,25 +456,17 @@ void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg)
     name = p->lex.text;
     len = p->lex.len;
     ptx_next(&p->lex);
-    if (ptx_accept(p, ","))
+    if (ptx_accept(p, ",") && ptx_is(&p->lex, "("))
         nr_args = arguments(p, args, 64);
+    while (!p->failed && !ptx_is(&p->lex, ";")) /* the prototype or list of targets of a pointer */
+        ptx_next(&p->lex);
     ptx_expect(p, ";");
-    if (p->failed || builtin(p, name, len, args, nr_args, nr_results ? results[0] : NULL))
-        return;
-    f = ptx_function(p, name, len, &index);
-    if (!f || f->entry || nr_args != f->nr_params || nr_results > f->nr_results)
-        return ptx_fail(p, "call of '%.*s', which is not a function with these parameters (calls through pointers are "
-                        "not supported)", (int)len, name);
-    for (unsigned a = 0; a < nr_args; a++)
-        copy_param(p, ptx_constant_slot(p, FILL_VALUE, f->params[a].address),
-                   address_slot(p, &args[a]->variable, true), f->params[a].bytes);
-    struct ptx_insn *i = ptx_emit(p);
-    i->op = OP_CALL;
-    i->target = index;
-    note_call(p, index);
-    if (nr_results)
-        copy_param(p, address_slot(p, &results[0]->variable, true),
-                   ptx_constant_slot(p, FILL_VALUE, f->results[0].address), f->results[0].bytes);
+    if (!p->failed)
+        call_to(p, name, len, args, nr_args, nr_results ? results[0] : NULL);
+    if (pred >= 0) {
+        p->labels[around].known = true;
+        p->labels[around].pc = p->module->nr_code;
+    }
 }
 
 /* ---- statements ---- */
@@ -419,7 +508,8 @@ static bool label_here(struct ptx_parser *p)
     if (ptx_accept(p, ".branchtargets")) {
         branch_targets(p, label);
     } else if (ptx_is(&p->lex, ".callprototype") || ptx_is(&p->lex, ".calltargets")) {
-        ptx_fail(p, "calls through function pointers are not supported");
+        while (!p->failed && p->lex.kind != K_END && !ptx_accept(p, ";"))
+            ptx_next(&p->lex);
     } else {
         label->known = true;
         label->pc = p->module->nr_code;
@@ -431,18 +521,19 @@ static void statement(struct ptx_parser *p)
 {
     struct ptx_lexer *l = &p->lex;
 
+    ptx_split_word(l);
     if (ptx_accept(p, ".reg"))
         registers(p);
     else if (ptx_accept(p, ".local"))
-        ptx_variable(p, S_LOCAL, false);
+        ptx_variable(p, S_LOCAL, 0);
     else if (ptx_accept(p, ".param"))
-        ptx_variable(p, S_PARAM, false);
+        ptx_variable(p, S_PARAM, 0);
     else if (ptx_accept(p, ".shared"))
-        ptx_variable(p, S_SHARED, false);
+        ptx_variable(p, S_SHARED, 0);
     else if (ptx_accept(p, ".global"))
-        ptx_variable(p, S_GLOBAL, false);
+        ptx_variable(p, S_GLOBAL, 0);
     else if (ptx_accept(p, ".const"))
-        ptx_variable(p, S_CONST, false);
+        ptx_variable(p, S_CONST, 0);
     else if (ptx_is(l, ".loc")) {
         uint32_t line = l->line;
         while (l->kind != K_END && l->line == line)
@@ -484,12 +575,17 @@ void ptx_body(struct ptx_parser *p)
 {
     struct ptx_module *m = p->module;
     struct ptx_insn *last;
+    unsigned index = 0;
 
+    while (index < m->nr_functions && m->functions[index] != p->f)
+        index++;
     scope(p);
     last = ptx_emit(p);
     last->op = OP_RET; /* running off the end returns */
     for (uint32_t i = p->f->first; i < m->nr_code && !p->failed; i++) {
         struct ptx_insn *n = &m->code[i];
+        if (n->op == OP_RET)
+            n->target = index;
         if (n->op == OP_BRA)
             n->target = label_pc(p, n->target);
         if (n->op != OP_BRX)

@@ -7,7 +7,7 @@
 
 static bool is_float(unsigned t)
 {
-    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16;
+    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16 || t == T_TF32;
 }
 
 static bool is_signed(unsigned t)
@@ -62,12 +62,6 @@ void ptx_selp(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     EACH d[l] = (c[l] != 0) != negated ? a[l] : b[l];
 }
 
-void ptx_slct(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
-{
-    uint64_t *d = REG(i->d), *a = REG(i->a), *b = REG(i->b), *c = REG(i->c);
-
-    EACH d[l] = (i->type2 == T_F32 ? ptx_f32(c[l]) >= 0 : (int32_t)c[l] >= 0) ? a[l] : b[l];
-}
 
 static bool ordered(unsigned cmp, int order)
 {
@@ -103,19 +97,26 @@ static double number(uint64_t v, unsigned type, uint32_t flags)
 
     switch (type) {
     case T_F64: return ptx_f64(v);
-    case T_F16: return ptx_from_half((uint16_t)v);
-    case T_BF16: return ptx_f32((v & 0xffff) << 16);
+    case T_F16: case T_BF16: case T_F16X2: case T_BF16X2:
+        return ptx_from_small(v, type);
     default:
         f = ptx_f32(v);
         return flags & F_FTZ && fabsf(f) < 0x1p-126f ? copysignf(0, f) : f;
     }
 }
 
+void ptx_slct(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    uint64_t *d = REG(i->d), *a = REG(i->a), *b = REG(i->b), *c = REG(i->c);
+
+    EACH d[l] = (i->type2 == T_F32 ? number(c[l], T_F32, i->flags) >= 0 : (int32_t)c[l] >= 0) ? a[l] : b[l];
+}
+
 static bool compare(const struct ptx_insn *i, unsigned type, uint64_t a, uint64_t b)
 {
     double x, y;
 
-    if (!is_float(type))
+    if (!is_float(type) && type != T_F16X2 && type != T_BF16X2)
         return ordered(i->cmp, compare_int(a, b, type));
     x = number(a, type, i->flags);
     y = number(b, type, i->flags);
@@ -134,22 +135,47 @@ static bool combine(const struct ptx_insn *i, bool r, bool c)
 void ptx_setp(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     uint64_t *d = REG(i->d), *a = REG(i->a), *b = REG(i->b);
+    bool packed = i->type == T_F16X2 || i->type == T_BF16X2;
 
     EACH {
         bool r = compare(i, i->type, a[l], b[l]), c = i->c >= 0 && REG(i->c)[l];
+        bool second = packed ? compare(i, i->type, a[l] >> 16, b[l] >> 16) : !r;
         if (i->d2 >= 0)
-            REG(i->d2)[l] = combine(i, !r, c);
+            REG(i->d2)[l] = combine(i, second, c);
         d[l] = combine(i, r, c);
     }
+}
+
+/* What set writes for true, by its first type, in as many bits. */
+static uint64_t truth(unsigned type)
+{
+    switch (type) {
+    case T_F32: return ptx_u32(1);
+    case T_F16: return 0x3c00;
+    case T_BF16: return 0x3f80;
+    case T_F16X2: return 0x3c00;
+    case T_BF16X2: return 0x3f80;
+    case T_U16: case T_S16: return 0xffff;
+    default: return 0xffffffffu;
+    }
+}
+
+/* Of a packed type each half is compared for itself; with a packed or 32-bit integer result. */
+static uint64_t set_packed(const struct ptx_insn *i, uint64_t a, uint64_t b, bool c)
+{
+    uint64_t yes = truth(i->type) & 0xffff, r = combine(i, compare(i, i->type2, a, b), c) ? yes : 0;
+
+    return r | (combine(i, compare(i, i->type2, a >> 16, b >> 16), c) ? yes << 16 : 0);
 }
 
 void ptx_set(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     uint64_t *d = REG(i->d), *a = REG(i->a), *b = REG(i->b);
+    bool packed = i->type2 == T_F16X2 || i->type2 == T_BF16X2;
 
     EACH {
-        bool r = combine(i, compare(i, i->type2, a[l], b[l]), i->c >= 0 && REG(i->c)[l]);
-        d[l] = !r ? 0 : i->type == T_F32 ? ptx_u32(1) : 0xffffffffu;
+        bool c = i->c >= 0 && REG(i->c)[l];
+        d[l] = packed ? set_packed(i, a[l], b[l], c) : combine(i, compare(i, i->type2, a[l], b[l]), c) ? truth(i->type) : 0;
     }
 }
 
@@ -225,17 +251,15 @@ static uint64_t put_float(double v, const struct ptx_insn *i)
 
     if (i->flags & F_SAT)
         v = v > 0 ? (v < 1 ? v : 1) : 0;
+    if (i->flags & F_RELU && v <= 0)
+        v = 0;
     if (i->type == T_F64)
         return isnan(v) ? 0x7fffffffffffffffull : ptx_u64(v);
-    if (i->type == T_F16)
-        return ptx_to_half(v, i->round);
+    if (i->type == T_F16 || i->type == T_BF16 || i->type == T_TF32)
+        return ptx_to_small(v, i->type, i->round);
     f = to_single(v, i->round);
     if (i->flags & F_FTZ && fabsf(f) < 0x1p-126f)
         f = copysignf(0, f);
-    if (i->type == T_BF16) {
-        uint64_t u = ptx_u32(f);
-        return isnan(f) ? 0x7fff : i->round == R_RZ ? u >> 16 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-    }
     return isnan(f) ? 0x7fffffff : ptx_u32(f);
 }
 
@@ -265,7 +289,10 @@ static uint64_t int_to_float(int64_t v, const struct ptx_insn *i)
             x = nextafter(x, INFINITY);
         return ptx_u64(x);
     }
-    return put_float((double)exact, i);
+    double near = (double)exact;
+    if (near != exact && !(ptx_u64(near) & 1)) /* a sticky last bit, so that the second rounding is right */
+        near = nextafter(near, near < exact ? INFINITY : -INFINITY);
+    return put_float(near, i);
 }
 
 static uint64_t convert(const struct ptx_insn *i, uint64_t a)
@@ -299,11 +326,6 @@ void ptx_cvt(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     uint64_t *d = REG(i->d), *a = REG(i->a);
 
-    if (i->type == T_F16X2 && i->c >= 0) { /* two f32 into one register, the first on top */
-        uint64_t *c = REG(i->c);
-        EACH d[l] = (uint64_t)ptx_to_half(ptx_f32(a[l]), i->round) << 16 | ptx_to_half(ptx_f32(c[l]), i->round);
-        return;
-    }
     EACH d[l] = convert(i, a[l]);
 }
 
@@ -316,13 +338,23 @@ void ptx_cvta(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     EACH d[l] = i->flags & F_TO ? a[l] - window : a[l] + window;
 }
 
+static bool in_constants(const struct ptx_module *m, uint64_t address)
+{
+    for (unsigned k = 0; k < m->nr_variables; k++)
+        if (m->variables[k].space == S_CONST && address - m->variables[k].address < m->variables[k].bytes)
+            return true;
+    return false;
+}
+
 void ptx_isspacep(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     uint64_t *d = REG(i->d), *a = REG(i->a);
 
     EACH {
         uint64_t top = a[l] >> 56;
-        d[l] = i->space == S_SHARED ? top == 1 : i->space == S_LOCAL ? top == 2 : i->space == S_PARAM ? top == 3 : top == 0;
+        bool constant = top == 0 && (i->space == S_GLOBAL || i->space == S_CONST) && in_constants(w->kernel->module, a[l]);
+        d[l] = i->space == S_SHARED ? top == 1 : i->space == S_LOCAL ? top == 2 : i->space == S_PARAM ? top == 3
+               : i->space == S_CONST ? constant : top == 0 && !constant;
     }
 }
 
@@ -332,7 +364,7 @@ void ptx_clock(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    EACH d[l] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    EACH d[l] = ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) >> (i->mode == M_MAX ? 32 : 0);
 }
 
 void ptx_activemask(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)

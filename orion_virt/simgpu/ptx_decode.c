@@ -13,8 +13,8 @@ static const struct mnemonic mnemonics[] = {
     { "add", "DAB", ptx_add, ptx_fadd, 0, 0, 0 }, { "sub", "DAB", ptx_sub, ptx_fsub, 0, 0, 0 },
     { "mul", "DAB", ptx_mul, ptx_fmul, 0, 0, 0 }, { "mad", "DABC", ptx_mad, ptx_fma, 0, 0, 0 },
     { "fma", "DABC", NULL, ptx_fma, 0, 0, 0 }, { "div", "DAB", ptx_div, ptx_fdiv, 0, 0, 0 },
-    { "rem", "DAB", ptx_rem, NULL, 0, 0, 0 }, { "min", "DAB", ptx_min, ptx_fmin, 0, 0, 0 },
-    { "max", "DAB", ptx_max, ptx_fmax, 0, 0, 0 }, { "neg", "DA", ptx_neg, ptx_fneg, 0, 0, 0 },
+    { "rem", "DAB", ptx_rem, NULL, 0, 0, 0 }, { "min", "DAB", ptx_min, ptx_fextreme, 0, 0, M_MIN },
+    { "max", "DAB", ptx_max, ptx_fextreme, 0, 0, M_MAX }, { "neg", "DA", ptx_neg, ptx_fneg, 0, 0, 0 },
     { "abs", "DA", ptx_abs, ptx_fabs, 0, 0, 0 }, { "addc", "DAB", ptx_carry, NULL, F_CARRY, 0, M_ADD },
     { "subc", "DAB", ptx_carry, NULL, F_CARRY, 0, M_DEC }, { "madc", "DABC", ptx_madc, NULL, F_CARRY, 0, 0 },
     { "mul24", "DAB", ptx_mul24, NULL, 0, 0, 0 }, { "mad24", "DABC", ptx_mad24, NULL, 0, 0, 0 },
@@ -27,6 +27,8 @@ static const struct mnemonic mnemonics[] = {
     { "brev", "DA", ptx_brev, NULL, 0, 0, 0 }, { "bfe", "DABC", ptx_bfe, NULL, 0, 0, 0 },
     { "bfi", "DABCE", ptx_bfi, NULL, 0, 0, 0 }, { "prmt", "DABC", ptx_prmt, NULL, 0, 0, 0 },
     { "lop3", "DABCE", ptx_lop3, NULL, 0, 0, 0 }, { "dp4a", "DABC", ptx_dp4a, NULL, 0, 0, 0 },
+    { "dp2a", "DABC", ptx_dp2a, NULL, 0, 0, 0 }, { "szext", "DAB", ptx_szext, NULL, 0, 0, 0 },
+    { "bmsk", "DAB", ptx_bmsk, NULL, 0, 0, 0 }, { "fns", "DABC", ptx_fns, NULL, 0, 0, 0 },
     { "rcp", "DA", NULL, ptx_rcp, 0, 0, 0 }, { "sqrt", "DA", NULL, ptx_sqrt, 0, 0, 0 },
     { "rsqrt", "DA", NULL, ptx_rsqrt, 0, 0, 0 }, { "sin", "DA", NULL, ptx_sin, 0, 0, 0 },
     { "cos", "DA", NULL, ptx_cos, 0, 0, 0 }, { "lg2", "DA", NULL, ptx_lg2, 0, 0, 0 },
@@ -34,7 +36,7 @@ static const struct mnemonic mnemonics[] = {
     { "copysign", "DAB", NULL, ptx_copysign, 0, 0, 0 }, { "testp", "DA", NULL, ptx_testp, 0, 0, 0 },
     { "mov", "DA", ptx_mov, ptx_mov, 0, 0, 0 }, { "selp", "DABC", ptx_selp, ptx_selp, 0, 0, 0 },
     { "slct", "DABC", ptx_slct, ptx_slct, 0, 0, 0 }, { "setp", "DdABP", ptx_setp, ptx_setp, 0, 0, 0 },
-    { "set", "DABP", ptx_set, ptx_set, 0, 0, 0 }, { "cvt", "DAP", ptx_cvt, ptx_cvt, 0, 0, 0 },
+    { "set", "DABP", ptx_set, ptx_set, 0, 0, 0 }, { "cvt", "DACE", ptx_cvt, ptx_cvt, 0, 0, 0 },
     { "cvta", "DA", ptx_cvta, NULL, 0, 0, 0 }, { "isspacep", "DA", ptx_isspacep, NULL, 0, 0, 0 },
     { "activemask", "D", ptx_activemask, NULL, 0, 0, 0 }, { "shfl", "DdABCE", ptx_shfl, NULL, 0, OP_WARPSYNC, 0 },
     { "vote", "DAB", ptx_vote, NULL, 0, OP_WARPSYNC, 0 }, { "match", "DdAB", ptx_match, NULL, 0, OP_WARPSYNC, 0 },
@@ -42,24 +44,17 @@ static const struct mnemonic mnemonics[] = {
     { "ret", "", NULL, NULL, 0, OP_RET, 0 }, { "exit", "", NULL, NULL, 0, OP_EXIT, 0 },
     { "trap", "", NULL, NULL, 0, OP_TRAP, 0 }, { "brkpt", "", NULL, NULL, 0, OP_TRAP, 0 },
     { "membar", "", NULL, NULL, 0, OP_NOP, 0 }, { "fence", "", NULL, NULL, 0, OP_NOP, 0 },
-    { "nanosleep", "A", NULL, NULL, 0, OP_NOP, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
+    { "alloca", "DAB", ptx_alloca, NULL, 0, 0, 0 }, { "stacksave", "D", ptx_stacksave, NULL, 0, 0, 0 },
+    { "stackrestore", "A", ptx_stackrestore, NULL, 0, 0, 0 }, { "mapa", "DAB", ptx_mov, NULL, 0, 0, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "prefetchu", "A", NULL, NULL, 0, OP_NOP, 0 }, { "pmevent", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "griddepcontrol", "", NULL, NULL, 0, OP_NOP, 0 }, { "setmaxnreg", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "applypriority", "AB", NULL, NULL, 0, OP_NOP, 0 }, { "discard", "AB", NULL, NULL, 0, OP_NOP, 0 },
 };
 
-struct decoded {
-    enum ptx_type types[4];
-    unsigned nr_types;
-    uint8_t round, cmp, mode, vector, geometry;
-    int space;
-    uint32_t flags;
-    bool wait, lo;
-};
 static const struct { const char *name; uint8_t value; } rounds[] = {
     { "rn", R_RN }, { "rz", R_RZ }, { "rm", R_RM }, { "rp", R_RP }, { "rni", R_RNI }, { "rzi", R_RZI },
     { "rmi", R_RMI }, { "rpi", R_RPI }, { "rna", R_RNA },
-}, compares[] = {
+}, comparisons[] = {
     { "eq", C_EQ }, { "ne", C_NE }, { "lt", C_LT }, { "le", C_LE }, { "gt", C_GT }, { "ge", C_GE }, { "ls", C_LE },
     { "hs", C_GE }, { "equ", C_EQU }, { "neu", C_NEU }, { "ltu", C_LTU }, { "leu", C_LEU }, { "gtu", C_GTU },
     { "geu", C_GEU }, { "num", C_NUM }, { "nan", C_NAN },
@@ -67,25 +62,28 @@ static const struct { const char *name; uint8_t value; } rounds[] = {
     { "and", M_AND }, { "or", M_OR }, { "xor", M_XOR }, { "add", M_ADD }, { "min", M_MIN }, { "max", M_MAX },
     { "inc", M_INC }, { "dec", M_DEC }, { "cas", M_CAS }, { "exch", M_EXCH }, { "popc", M_POPC }, { "up", M_UP },
     { "down", M_DOWN }, { "bfly", M_BFLY }, { "idx", M_IDX }, { "all", M_ALL }, { "any", M_ANY }, { "uni", M_UNI },
-    { "ballot", M_BALLOT },
+    { "ballot", M_BALLOT }, { "finite", M_FINITE }, { "infinite", M_INFINITE }, { "number", M_NUMBER },
+    { "notanumber", M_NOTANUMBER }, { "normal", M_NORMAL }, { "subnormal", M_SUBNORMAL }, { "f4e", M_F4E },
+    { "b4e", M_B4E }, { "rc8", M_RC8 }, { "ecl", M_ECL }, { "ecr", M_ECR }, { "rc16", M_RC16 },
 }, shapes[] = {
     { "1d", G_1D }, { "2d", G_2D }, { "3d", G_3D }, { "a1d", G_A1D }, { "a2d", G_A2D }, { "cube", G_CUBE },
     { "acube", G_ACUBE },
 }, spaces[] = {
-    { "global", S_GLOBAL }, { "shared", S_SHARED }, { "shared::cta", S_SHARED }, { "local", S_LOCAL },
+    { "global", S_GLOBAL }, { "shared", S_SHARED }, { "shared::cta", S_SHARED }, { "shared::cluster", S_SHARED }, { "local", S_LOCAL },
     { "param", S_PARAM }, { "param::entry", S_PARAM }, { "param::func", S_PARAM }, { "const", S_CONST },
 };
 static const struct { const char *name; uint32_t flag; } flags[] = {
     { "ftz", F_FTZ }, { "sat", F_SAT }, { "hi", F_HI }, { "wide", F_WIDE }, { "cc", F_CC }, { "to", F_TO },
     { "NaN", F_NAN }, { "sync", F_SYNC }, { "clamp", F_CLAMP }, { "shiftamt", F_SHIFTAMT }, { "arrive", F_ARRIVE },
     { "red", F_RED }, { "warp", F_WARP }, { "l", F_LEFT }, { "abs", F_ABS }, { "zero", F_ZERO },
+    { "relu", F_RELU }, { "xorsign", F_XORSIGN }, { "pack", F_PACK },
 };
 /* Accuracy, memory order, scope and cache words that change nothing where everything is exact and coherent. */
 static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
-    "base", "level", "b", "trap",
+    "base", "level", "b", "trap", "satfinite",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \
@@ -94,7 +92,7 @@ static const char *const harmless[] = {
             return true; \
         }
 
-static bool modifier(const char *word, size_t len, struct decoded *d)
+static bool modifier(const char *word, size_t len, struct ptx_decoded *d)
 {
     enum ptx_type type;
 
@@ -107,7 +105,7 @@ static bool modifier(const char *word, size_t len, struct decoded *d)
         return true;
     }
     FIND(rounds, value, d->round =)
-    FIND(compares, value, d->cmp =)
+    FIND(comparisons, value, d->cmp =)
     FIND(spaces, value, d->space =)
     FIND(modes, value, d->mode =)
     FIND(shapes, value, d->geometry =)
@@ -121,17 +119,23 @@ static bool modifier(const char *word, size_t len, struct decoded *d)
 }
 
 /* Splits "setp.lt.s32"; the name's length, 0 when a modifier is not known. */
-static size_t split(struct ptx_parser *p, struct decoded *d)
+static size_t split(struct ptx_parser *p, struct ptx_decoded *d)
 {
     const char *text = p->insn_text, *end = text + p->insn_len, *dot = memchr(text, '.', p->insn_len);
     size_t name = dot ? (size_t)(dot - text) : p->insn_len;
+    bool own = (name == 2 && !memcmp(text, "cp", 2)) || (name == 8 && !memcmp(text, "mbarrier", 8));
+    bool compares = name >= 3 && !memcmp(text, "set", 3);
 
     memset(d, 0, sizeof(*d));
     d->space = -1;
     while (dot && dot < end) {
         const char *next = memchr(dot + 1, '.', (size_t)(end - dot - 1));
         size_t len = (size_t)((next ? next : end) - dot - 1);
-        if (!modifier(dot + 1, len, d)) {
+        if (compares && len == 2 && (!memcmp(dot + 1, "lo", 2) || !memcmp(dot + 1, "hi", 2))) {
+            d->cmp = dot[1] == 'l' ? C_LT : C_GT; /* of unsigned numbers; elsewhere they are halves of a product */
+        } else if (own) {
+            modifier(dot + 1, len, d); /* words of their own: ptx_forms.c knows them */
+        } else if (!modifier(dot + 1, len, d)) {
             ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU (modifier .%.*s)", (int)p->insn_len,
                      text, (int)len, dot + 1);
             return 0;
@@ -146,7 +150,7 @@ static bool name_is(struct ptx_parser *p, size_t len, const char *name)
     return strlen(name) == len && !memcmp(p->insn_text, name, len);
 }
 
-static void fill(struct ptx_insn *i, const struct decoded *d)
+static void fill(struct ptx_insn *i, const struct ptx_decoded *d)
 {
     i->type = (uint8_t)d->types[0];
     i->type2 = (uint8_t)(d->nr_types > 1 ? d->types[1] : d->types[0]);
@@ -187,7 +191,8 @@ static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, 
             break;
         at++;
         if (x->kind == O_NAME)
-            return ptx_fail(p, "unknown name '%.*s' in '%.*s'", (int)x->len, x->name, (int)p->insn_len, p->insn_text);
+            return ptx_fail(p, "'%.*s' in '%.*s' is defined in no module that was linked", (int)x->len, x->name, (int)p->insn_len,
+                            p->insn_text);
         switch (*form) {
         case 'D': i->d = x->slot; break;
         case 'A': i->a = x->slot; break;
@@ -201,125 +206,9 @@ static void by_form(struct ptx_parser *p, struct ptx_insn *i, const char *form, 
     if (at < nr)
         ptx_fail(p, "too many operands for '%.*s'", (int)p->insn_len, p->insn_text);
     else if (*form && *form != 'P' && *form != 'd' && i->op != OP_NOP && !(form[0] == 'B' && i->exec == ptx_vote) &&
-             !(form[0] == 'E' && i->exec == ptx_shfl))
+             !(form[0] == 'E' && i->exec == ptx_shfl) && !(i->exec == ptx_cvt || i->exec == ptx_cvt2 || i->exec == ptx_cvt8 || i->exec == ptx_cvt2of2 ||
+                                                           i->exec == ptx_cvtpack))
         ptx_fail(p, "'%.*s' lacks operands", (int)p->insn_len, p->insn_text);
-}
-
-static bool is_float(enum ptx_type t)
-{
-    return t == T_F32 || t == T_F64 || t == T_F16 || t == T_BF16 || t == T_F16X2;
-}
-
-static void memory(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, struct ptx_operand *o, bool load)
-{
-    const struct ptx_operand *address = load ? &o[1] : &o[0], *value = load ? &o[0] : &o[1];
-
-    if (address->kind != O_ADDRESS)
-        return ptx_fail(p, "'%.*s' without an address", (int)p->insn_len, p->insn_text);
-    i->exec = load ? ptx_ld : ptx_st;
-    i->a = address->slot;
-    i->off = address->off;
-    if (address->space >= 0 && (d->space < 0 || d->space == S_PARAM))
-        i->space = (uint8_t)address->space; /* a named variable says more than the instruction */
-    i->nr = value->kind == O_VECTOR ? value->nr : 1;
-    i->list = value->list;
-    i->d = value->slot;
-}
-
-static void atomic(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr, bool returns)
-{
-    const struct ptx_operand *address = &o[returns];
-
-    if (nr < 2u + returns || address->kind != O_ADDRESS)
-        return ptx_fail(p, "'%.*s' without an address", (int)p->insn_len, p->insn_text);
-    i->exec = ptx_atom;
-    i->d = returns ? o[0].slot : -1;
-    i->a = address->slot;
-    i->off = address->off;
-    if (address->space >= 0 && i->space == S_GENERIC)
-        i->space = (uint8_t)address->space;
-    i->b = o[1 + returns].slot;
-    i->c = nr > 2u + returns ? o[2 + returns].slot : -1;
-    if (i->mode == M_NONE || is_float(i->type) > (i->mode == M_ADD || i->mode == M_EXCH || i->mode == M_MIN ||
-                                                 i->mode == M_MAX))
-        ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
-}
-
-/* Data and coordinates are adjacent in the module's lists, in the order of the text. */
-static void texture(struct ptx_parser *p, struct ptx_insn *i, const struct decoded *d, const struct ptx_operand *o,
-                    unsigned nr)
-{
-    bool fetch = p->insn_text[0] == 't', store = !fetch && p->insn_text[2] == 's';
-    const struct ptx_operand *at = &o[!store], *data = &o[store];
-
-    if (nr < 2 || at->kind != O_ADDRESS || at->at_list < 0 || data->kind != O_VECTOR || d->geometry == G_NONE ||
-        at->at_nr < ptx_coordinates(d->geometry) || (fetch && data->nr != 4) || (!fetch && ptx_bytes(i->type) > 8))
-        return ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
-    i->exec = fetch ? ptx_tex : store ? ptx_sust : ptx_suld;
-    i->geometry = d->geometry;
-    i->a = at->slot;
-    if (at->space >= 0) /* a variable, not a register that holds the object */
-        i->flags |= F_REFERENCE;
-    i->b = nr > 2 ? o[2].slot : -1;
-    i->list = store ? at->at_list : data->list;
-    i->nr = (uint8_t)(data->nr + at->at_nr);
-    i->mode = data->nr;
-    if (!fetch)
-        i->type2 = T_S32; /* coordinates */
-}
-
-static void barrier(struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
-{
-    if (i->flags & F_WARP) {
-        i->op = OP_WARPSYNC;
-        i->a = o[0].slot;
-        return;
-    }
-    i->op = OP_BAR;
-    if (i->flags & F_RED) { /* dest, barrier [, count], predicate */
-        i->d = o[0].slot;
-        i->a = o[1].slot;
-        i->b = nr > 3 ? o[2].slot : -1;
-        i->c = o[nr - 1].slot;
-        if (o[nr - 1].negated)
-            i->flags |= F_NEG_C;
-        return;
-    }
-    i->a = nr ? o[0].slot : -1;
-    i->b = nr > 1 ? o[1].slot : -1;
-}
-
-/* Forms that the table cannot say; false: an ordinary one. */
-static bool irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
-                      struct ptx_operand *o, unsigned nr)
-{
-    if (name_is(p, len, "bra") || name_is(p, len, "brx")) {
-        bool indexed = name_is(p, len, "brx");
-        i->op = indexed ? OP_BRX : OP_BRA;
-        i->a = indexed ? o[0].slot : -1;
-        if (nr != 1u + indexed || o[indexed].kind != O_NAME)
-            ptx_fail(p, "'%.*s' without a label", (int)p->insn_len, p->insn_text);
-        else
-            i->target = (uint32_t)(ptx_label(p, o[indexed].name, o[indexed].len) - p->labels);
-    } else if ((name_is(p, len, "ld") || name_is(p, len, "ldu") || name_is(p, len, "st")) && nr >= 2) {
-        memory(p, i, d, o, p->insn_text[0] == 'l');
-    } else if (name_is(p, len, "atom") || name_is(p, len, "red")) {
-        atomic(p, i, o, nr, name_is(p, len, "atom"));
-    } else if (name_is(p, len, "tex") || name_is(p, len, "suld") || name_is(p, len, "sust")) {
-        texture(p, i, d, o, nr);
-    } else if (name_is(p, len, "bar") || name_is(p, len, "barrier")) {
-        barrier(i, o, nr);
-    } else if (name_is(p, len, "mov") && nr == 2 && (o[0].kind == O_VECTOR || o[1].kind == O_VECTOR)) {
-        bool out = o[0].kind == O_VECTOR;
-        i->exec = out ? ptx_unpack : ptx_pack;
-        i->list = out ? o[0].list : o[1].list;
-        i->nr = out ? o[0].nr : o[1].nr;
-        i->d = out ? -1 : o[0].slot;
-        i->a = out ? o[1].slot : -1;
-    } else {
-        return false;
-    }
-    return true;
 }
 
 static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
@@ -330,9 +219,10 @@ static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
     ptx_operand(p, &d, T_U64);
     if (!p->failed && ptx_accept(p, ",") &&
         (ptx_is(&p->lex, "%clock") || ptx_is(&p->lex, "%clock64") || ptx_is(&p->lex, "%clock_hi") ||
-         ptx_is(&p->lex, "%globaltimer") || ptx_is(&p->lex, "%globaltimer_lo"))) {
+         ptx_is(&p->lex, "%globaltimer") || ptx_is(&p->lex, "%globaltimer_lo") || ptx_is(&p->lex, "%globaltimer_hi"))) {
         i->exec = ptx_clock;
         i->d = d.slot;
+        i->mode = p->lex.text[p->lex.len - 1] == 'i' ? M_MAX : M_MIN; /* the high word, or as much as fits */
         ptx_next(&p->lex);
         ptx_expect(p, ";");
         return true;
@@ -341,14 +231,36 @@ static bool clock_read(struct ptx_parser *p, struct ptx_insn *i)
     return false;
 }
 
-static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct decoded *d,
+/* Conversions of two or more sources, or of packed ones. */
+static bool is_pair(unsigned type)
+{
+    return type == T_F16X2 || type == T_BF16X2 || type == T_E4M3X2 || type == T_E5M2X2 || type == T_U16X2 || type == T_S16X2;
+}
+
+/* NULL: no conversion that we know. */
+static ptx_exec *conversion(const struct ptx_insn *i, unsigned nr)
+{
+    bool eighths = i->type == T_E4M3X2 || i->type == T_E5M2X2, from_eighths = i->type2 == T_E4M3X2 || i->type2 == T_E5M2X2;
+
+    if (i->flags & F_PACK)
+        return ptx_cvtpack;
+    if (from_eighths)
+        return i->type == T_F16X2 && nr == 2 ? ptx_cvt8 : NULL;
+    if (eighths && i->type2 == T_F16X2)
+        return nr == 2 ? ptx_cvt2of2 : NULL;
+    if (is_pair(i->type))
+        return nr == 3 && i->type2 == T_F32 ? ptx_cvt2 : NULL;
+    return nr == 2 && !is_pair(i->type2) ? ptx_cvt : NULL;
+}
+
+static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct ptx_decoded *d,
                      const struct ptx_operand *o, unsigned nr)
 {
     for (size_t k = 0; k < sizeof(mnemonics) / sizeof(mnemonics[0]); k++) {
         const struct mnemonic *n = &mnemonics[k];
         if (!name_is(p, len, n->name))
             continue;
-        i->exec = is_float(d->types[0]) && n->fexec ? n->fexec : n->exec;
+        i->exec = ptx_is_float(d->types[0]) && n->fexec ? n->fexec : n->exec;
         i->op = n->op;
         i->flags |= n->flags;
         if (n->mode)
@@ -359,13 +271,21 @@ static void ordinary(struct ptx_parser *p, struct ptx_insn *i, size_t len, const
         }
         if ((i->flags & F_CC) && i->exec == ptx_mad)
             i->exec = ptx_madc;
-        if (is_float(d->types[0]) && !n->fexec && n->exec)
+        if (d->types[0] == T_U16X2 || d->types[0] == T_S16X2)
+            i->exec = i->exec == ptx_min || i->exec == ptx_max || (i->exec == ptx_add && (i->mode = M_ADD)) ? ptx_packed : NULL;
+        if (i->exec == ptx_cvt && !(i->exec = conversion(i, nr)))
+            break;
+        if (i->exec == ptx_alloca) { /* gives its memory back when the function returns */
+            p->module->needs_stack = true;
+            p->f->framed = !p->f->entry;
+        }
+        if (ptx_is_float(d->types[0]) && !n->fexec && n->exec)
             break;
         if (!i->exec && (i->op == OP_EXEC || i->op == OP_WARPSYNC))
             break;
         return by_form(p, i, n->form, o, nr);
     }
-    ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU", (int)p->insn_len, p->insn_text);
+    ptx_unsupported(p);
 }
 
 static void guard(struct ptx_parser *p, int32_t *pred, bool *negated)
@@ -381,12 +301,24 @@ static void guard(struct ptx_parser *p, int32_t *pred, bool *negated)
     *negated = o.negated;
 }
 
+/* mov of a variable's address plus an offset */
+static void offset_move(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o)
+{
+    i->exec = ptx_add;
+    i->type = T_U64;
+    i->d = o[0].slot;
+    i->a = o[1].slot;
+    i->b = ptx_constant_slot(p, FILL_VALUE, (uint64_t)o[1].off);
+    *ptx_emit(p) = *i;
+    p->insn_line = 0;
+}
+
 void ptx_instruction(struct ptx_parser *p)
 {
     struct ptx_operand o[6];
     struct ptx_insn insn = { .line = p->lex.line, .pred = -1, .d = -1, .d2 = -1, .a = -1, .b = -1, .c = -1, .e = -1,
                              .list = -1 };
-    struct decoded d;
+    struct ptx_decoded d;
     size_t len;
 
     guard(p, &insn.pred, &insn.pred_neg);
@@ -407,7 +339,9 @@ void ptx_instruction(struct ptx_parser *p)
     if (!(name_is(p, len, "mov") && clock_read(p, &insn))) {
         unsigned nr = operands(p, o, 6, name_is(p, len, "slct") || name_is(p, len, "set") ? d.types[0]
                                         : name_is(p, len, "cvt") ? insn.type2 : d.types[0]);
-        if (!p->failed && !irregular(p, &insn, len, &d, o, nr))
+        if (!p->failed && nr == 2 && o[1].kind == O_SLOT && o[1].off)
+            return offset_move(p, &insn, o);
+        if (!p->failed && !ptx_irregular(p, &insn, len, &d, o, nr))
             ordinary(p, &insn, len, &d, o, nr);
     }
     if (!p->failed)

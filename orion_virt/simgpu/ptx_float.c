@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Floating point instructions; half precision is computed in double and rounded once. */
+/* Floating point instructions. */
 #include <fenv.h>
 #include <math.h>
 
@@ -7,41 +7,6 @@
 
 #define OPERANDS \
     uint64_t *d = REG(i->d), *a = REG(i->a), *b = REG(i->b < 0 ? i->a : i->b), *c = REG(i->c < 0 ? i->a : i->c)
-
-float ptx_from_half(uint16_t h)
-{
-    unsigned e = h >> 10 & 31, f = h & 1023;
-    float v = e == 31 ? (f ? NAN : INFINITY) : e ? ldexpf((float)(f + 1024), (int)e - 25) : ldexpf((float)f, -24);
-
-    return h & 0x8000 ? -v : v;
-}
-
-uint16_t ptx_to_half(double v, enum ptx_round round)
-{
-    uint16_t sign = signbit(v) ? 0x8000 : 0;
-    double x = fabs(v), scaled, r;
-    int e;
-
-    if (isnan(v))
-        return 0x7fff;
-    if (isinf(v))
-        return sign | 0x7c00;
-    frexp(x, &e);
-    if (e < -13)
-        e = -13;
-    scaled = ldexp(x, 11 - e); /* an integer of 11 bits when exact */
-    r = round == R_RZ || (round == R_RM && !sign) || (round == R_RP && sign) ? floor(scaled)
-        : round == R_RM || round == R_RP ? ceil(scaled) : rint(scaled);
-    x = ldexp(r, e - 11);
-    if (x > 65504)
-        return sign | (round == R_RZ ? 0x7bff : 0x7c00);
-    if (x == 0)
-        return sign;
-    frexp(x, &e);
-    if (e < -13)
-        return sign | (uint16_t)ldexp(x, 24);
-    return sign | (uint16_t)((e + 14) << 10) | ((uint16_t)ldexp(x, 11 - e) & 1023);
-}
 
 static float flush(float v, const struct ptx_insn *i)
 {
@@ -61,38 +26,6 @@ static uint64_t put32(float v, const struct ptx_insn *i)
     return isnan(v) ? 0x7fffffff : ptx_u32(v);
 }
 
-static uint16_t to_bf16(float v)
-{
-    uint64_t u = ptx_u32(v);
-
-    return isnan(v) ? 0x7fff : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
-static double half_in(uint64_t v, bool bf16)
-{
-    return bf16 ? ptx_f32((v & 0xffff) << 16) : ptx_from_half((uint16_t)v);
-}
-
-static uint64_t half_out(double v, bool bf16, const struct ptx_insn *i)
-{
-    v = saturate(v, i);
-    return bf16 ? to_bf16((float)v) : ptx_to_half(v, R_RN);
-}
-
-typedef double combine(double x, double y, double z);
-static void halves(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, combine *f)
-{
-    OPERANDS;
-    bool bf16 = i->type == T_BF16;
-
-    EACH {
-        uint64_t r = half_out(f(half_in(a[l], bf16), half_in(b[l], bf16), half_in(c[l], bf16)), bf16, i);
-        if (i->type == T_F16X2)
-            r |= half_out(f(half_in(a[l] >> 16, 0), half_in(b[l] >> 16, 0), half_in(c[l] >> 16, 0)), 0, i) << 16;
-        d[l] = r;
-    }
-}
-
 static int set_rounding(const struct ptx_insn *i)
 {
     static const int modes[] = { [R_RZ] = FE_TOWARDZERO, [R_RM] = FE_DOWNWARD, [R_RP] = FE_UPWARD };
@@ -102,12 +35,12 @@ static int set_rounding(const struct ptx_insn *i)
 
 /* volatile keeps the operation between the two changes of the rounding mode */
 #define ROUNDED(name, single, whole, half) \
-    static double half_##name(double x, double y, double z) { (void)y; (void)z; return half; } \
+    static double half_##name(double x, double y, double z, const struct ptx_insn *i) { (void)y; (void)z; (void)i; return half; } \
     void ptx_##name(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m) \
     { \
         OPERANDS; \
         if (i->type != T_F32 && i->type != T_F64) \
-            return halves(w, i, m, half_##name); \
+            return ptx_small(w, i, m, half_##name); \
         int changed = set_rounding(i); \
         if (i->type == T_F32) { \
             EACH { \
@@ -121,17 +54,17 @@ static int set_rounding(const struct ptx_insn *i)
                 volatile double x = ptx_f64(a[l]), y = ptx_f64(b[l]), z = ptx_f64(c[l]); \
                 volatile double r = whole; \
                 (void)y; (void)z; \
-                d[l] = ptx_u64(r); \
+                d[l] = isnan(r) ? PTX_NAN64 : ptx_u64(r); \
             } \
         } \
         if (changed) \
             fesetround(FE_TONEAREST); \
     }
-ROUNDED(fadd, x + y, x + y, x + y)
-ROUNDED(fsub, x - y, x - y, x - y)
+ROUNDED(fadd, x + y, x + y, ptx_add_odd(x, y))
+ROUNDED(fsub, x - y, x - y, ptx_add_odd(x, -y))
 ROUNDED(fmul, x * y, x * y, x * y)
 ROUNDED(fdiv, x / y, x / y, x / y)
-ROUNDED(fma, fmaf(x, y, z), fma(x, y, z), x * y + z)
+ROUNDED(fma, fmaf(x, y, z), fma(x, y, z), ptx_add_odd(x * y, z))
 ROUNDED(rcp, 1 / x, 1 / x, 1 / x)
 ROUNDED(sqrt, sqrtf(x), sqrt(x), sqrt(x))
 ROUNDED(rsqrt, (float)(1 / sqrt((double)x)), 1 / sqrt(x), 1 / sqrt(x))
@@ -143,49 +76,60 @@ ROUNDED(tanh, tanhf(x), tanh(x), tanh(x))
 /* The sign is the first operand's, the magnitude the second's. */
 ROUNDED(copysign, copysignf(y, x), copysign(y, x), copysign(y, x))
 
-/* A NaN loses against a number unless .NaN is given; -0 is below +0. */
-static double lesser(double x, double y, bool nan)
+/* A NaN loses against a number unless .NaN is given; -0 is below +0. max(x, y) = -min(-x, -y). */
+static double lesser(double x, double y, const struct ptx_insn *i)
 {
+    bool negative = signbit(x) != signbit(y);
+    double s = i->mode == M_MAX ? -1 : 1, r;
+
+    if (i->flags & F_XORSIGN)
+        x = fabs(x), y = fabs(y);
+    x *= s;
+    y *= s;
     if (isnan(x) || isnan(y))
-        return nan || (isnan(x) && isnan(y)) ? NAN : isnan(x) ? y : x;
-    return x < y || (x == y && signbit(x)) ? x : y;
+        r = i->flags & F_NAN || (isnan(x) && isnan(y)) ? NAN : isnan(x) ? y : x;
+    else
+        r = x < y || (x == y && signbit(x)) ? x : y;
+    r *= s;
+    return i->flags & F_XORSIGN && !isnan(r) ? copysign(r, negative ? -1 : 1) : r;
 }
 
-static void extreme(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, bool max)
+static double small_lesser(double x, double y, double z, const struct ptx_insn *i)
+{
+    (void)z;
+    return lesser(x, y, i);
+}
+
+/* min and max: i->mode says which */
+void ptx_fextreme(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     OPERANDS;
-    bool nan = i->flags & F_NAN;
-    double s = max ? -1 : 1; /* max(x, y) = -min(-x, -y) */
 
     (void)c;
+    if (i->type != T_F32 && i->type != T_F64)
+        return ptx_small(w, i, m, small_lesser);
     EACH {
         if (i->type == T_F32)
-            d[l] = put32((float)(s * lesser(s * flush(ptx_f32(a[l]), i), s * flush(ptx_f32(b[l]), i), nan)), i);
-        else if (i->type == T_F64)
-            d[l] = ptx_u64(s * lesser(s * ptx_f64(a[l]), s * ptx_f64(b[l]), nan));
-        else {
-            bool bf = i->type == T_BF16;
-            uint64_t r = half_out(s * lesser(s * half_in(a[l], bf), s * half_in(b[l], bf), nan), bf, i);
-            if (i->type == T_F16X2)
-                r |= half_out(s * lesser(s * half_in(a[l] >> 16, 0), s * half_in(b[l] >> 16, 0), nan), 0, i) << 16;
-            d[l] = r;
-        }
+            d[l] = put32((float)lesser(flush(ptx_f32(a[l]), i), flush(ptx_f32(b[l]), i), i), i);
+        else
+            d[l] = ptx_u64(lesser(ptx_f64(a[l]), ptx_f64(b[l]), i));
     }
-}
-
-void ptx_fmin(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
-{
-    extreme(w, i, m, false);
-}
-
-void ptx_fmax(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
-{
-    extreme(w, i, m, true);
 }
 
 static uint64_t sign_bits(unsigned type)
 {
-    return type == T_F64 ? 1ull << 63 : type == T_F32 ? 1ull << 31 : type == T_F16X2 ? 0x80008000u : 0x8000;
+    return type == T_F64 ? 1ull << 63 : type == T_F32 ? 1ull << 31 : type == T_F16X2 || type == T_BF16X2 ? 0x80008000u : 0x8000;
+}
+
+/* A subnormal half becomes zero of its sign. */
+static uint64_t flush_half(uint64_t v, const struct ptx_insn *i)
+{
+    if (!(i->flags & F_FTZ))
+        return v;
+    for (unsigned k = 0; k < (i->type == T_F16X2 ? 2u : 1u); k++)
+        if (!(v >> (16 * k) & 0x7c00))
+            v &= ~(0x3ffull << (16 * k));
+    return v;
 }
 
 static void signs(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, bool negate)
@@ -196,7 +140,7 @@ static void signs(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, bool
     (void)b;
     (void)c;
     EACH {
-        uint64_t v = i->type == T_F32 ? ptx_u32(flush(ptx_f32(a[l]), i)) : a[l];
+        uint64_t v = i->type == T_F32 ? ptx_u32(flush(ptx_f32(a[l]), i)) : i->type == T_F64 ? a[l] : flush_half(a[l], i);
         d[l] = negate ? v ^ bits : v & ~bits;
     }
 }
@@ -217,7 +161,14 @@ void ptx_testp(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     (void)b;
     (void)c;
     EACH {
-        double v = i->type == T_F32 ? ptx_f32(a[l]) : ptx_f64(a[l]);
-        d[l] = i->cmp == C_NAN ? isnan(v) : !isnan(v);
+        int kind = i->type == T_F32 ? fpclassify(ptx_f32(a[l])) : fpclassify(ptx_f64(a[l]));
+        switch (i->mode) {
+        case M_FINITE: d[l] = kind != FP_NAN && kind != FP_INFINITE; break;
+        case M_INFINITE: d[l] = kind == FP_INFINITE; break;
+        case M_NUMBER: d[l] = kind != FP_NAN; break;
+        case M_NOTANUMBER: d[l] = kind == FP_NAN; break;
+        case M_NORMAL: d[l] = kind == FP_NORMAL; break;
+        default: d[l] = kind == FP_SUBNORMAL;
+        }
     }
 }

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sets up blocks and warps and runs the blocks of a grid, one after the other or (cooperative) in turns. */
+/* Sets up blocks and warps and runs the blocks of a grid on the host's threads, in order or (cooperative) in turns. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "ptx_internal.h"
 
@@ -34,10 +38,17 @@ static uint64_t fill_value(const struct ptx_warp *w, unsigned lane, const struct
     }
 }
 
+/* Of local memory: what functions and the kernel declare; the stack follows. */
+static unsigned static_bytes(const struct ptx_kernel *k)
+{
+    return (k->module->local_bytes + k->local_bytes + 31u) & ~15u;
+}
+
+/* In a warp's next blocks only the block's number is another. */
 static void fill_constants(struct ptx_warp *w, const struct ptx_kernel *f)
 {
     for (unsigned k = 0; k < f->nr_constants; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++)
+        for (unsigned l = 0; l < PTX_LANES && (!w->filled || f->constants[k].fill == FILL_CTAID); l++)
             REG(f->constants[k].slot)[l] = fill_value(w, l, &f->constants[k]);
 }
 
@@ -51,6 +62,7 @@ static void start_warp(struct ptx_warp *w)
     w->rotate = false;
     for (unsigned l = 0; l < PTX_LANES; l++) {
         w->pc[l] = w->kernel->first;
+        w->sp[l] = w->fp[l] = static_bytes(w->kernel);
         w->state[l] = first + l < w->block->threads ? L_RUN : L_EXIT;
         w->alive |= (uint32_t)(w->state[l] == L_RUN) << l;
     }
@@ -58,11 +70,13 @@ static void start_warp(struct ptx_warp *w)
     for (unsigned k = 0; k < m->nr_functions; k++)
         if (!m->functions[k]->entry && m->functions[k]->defined)
             fill_constants(w, m->functions[k]);
+    w->filled = true;
 }
 
 static void block_free(struct ptx_block *b)
 {
     for (unsigned k = 0; b->warps && k < b->nr_warps; k++) {
+        ptx_native_release(&b->warps[k]);
         free(b->warps[k].regs);
         free(b->warps[k].local);
     }
@@ -92,7 +106,7 @@ static bool block_init(struct ptx_block *b, const struct ptx_kernel *k, const st
         w->block = b;
         w->kernel = k;
         w->index = n;
-        w->local_bytes = (k->module->local_bytes + k->local_bytes + 31u) & ~15u;
+        w->local_bytes = static_bytes(k) + (k->module->needs_stack ? PTX_STACK_BYTES : 0);
         w->regs = calloc((size_t)k->slots * PTX_LANES + 1, sizeof(*w->regs));
         w->local = calloc(PTX_LANES, w->local_bytes);
         if (!w->regs || !w->local)
@@ -113,6 +127,25 @@ static void block_start(struct ptx_block *b, uint64_t index)
     memset(b->shared, 0, b->shared_bytes);
     for (unsigned k = 0; k < b->nr_warps; k++)
         start_warp(&b->warps[k]);
+    ptx_native_adopt(b, true);
+}
+
+#define WORTH_NS 200000u /* of work that is left: less is done before other threads have started */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec;
 }
 
 /* One turn for each warp. */
@@ -120,11 +153,16 @@ static void block_step(struct ptx_block *b)
 {
     bool ran = false, alive = false;
 
+    ptx_native_adopt(b, false);
     for (unsigned k = 0; k < b->nr_warps && !b->status; k++) {
         ran |= ptx_run_warp(&b->warps[k]);
         alive |= b->warps[k].alive != 0;
     }
     b->done = !alive;
+    if (!b->native) {
+        ptx_native_consider((struct ptx_kernel *)b->kernel, b->launch->translate, b->executed);
+        b->executed = 0;
+    }
     if (!alive || b->status)
         return;
     ptx_release_barriers(b);
@@ -135,25 +173,148 @@ static void block_step(struct ptx_block *b)
         ptx_fault(&b->warps[0], 0, PTX_TRAP, "threads wait at a barrier that the others never reach");
     if (b->launch->cancel && *b->launch->cancel && !b->status)
         ptx_fault(&b->warps[0], 0, PTX_TIMEOUT, "stopped");
+    if (b->deadline && now_s() >= b->deadline && !b->status)
+        ptx_fault(&b->warps[0], 0, PTX_DEADLINE, "the kernel ran longer than %u s", b->launch->timeout_s);
 }
 
-static enum ptx_status run_in_order(struct ptx_block *b, uint64_t nr)
+/* ---- a grid on several host threads ---- */
+
+struct grid {
+    struct ptx_kernel *kernel;
+    const struct ptx_launch *launch;
+    const struct ptx_memory *memory;
+    uint64_t nr, workspace, deadline;
+    unsigned nr_threads, helpers;
+    bool asked;                      /* for helpers */
+    uint64_t began;                  /* ns */
+    pthread_t threads[PTX_THREADS_MAX];
+    _Atomic uint64_t next;           /* block to be run */
+    _Atomic int status;              /* of the first block that ended badly: the others stop */
+    pthread_mutex_t lock;            /* of the text */
+    char *error;
+    size_t error_bytes;
+};
+
+static void report(struct grid *g, const struct ptx_block *b)
 {
-    for (uint64_t n = 0; n < nr && !b->status; n++) {
-        block_start(b, n);
-        while (!b->done && !b->status)
-            block_step(b);
+    pthread_mutex_lock(&g->lock);
+    if (!g->status) {
+        snprintf(g->error, g->error_bytes, "%s", b->error);
+        g->status = (int)b->status;
     }
-    return b->status;
+    pthread_mutex_unlock(&g->lock);
 }
 
-static enum ptx_status run_together(struct ptx_block *blocks, uint64_t nr)
+static bool grid_block(struct grid *g, struct ptx_block *b, char *error, size_t error_bytes)
 {
-    bool alive = true;
+    bool fine = block_init(b, g->kernel, g->launch, g->memory);
 
-    for (uint64_t n = 0; n < nr; n++)
-        block_start(&blocks[n], n);
-    while (alive) {
+    b->workspace = g->workspace;
+    b->deadline = g->deadline;
+    b->error = error;
+    b->error_bytes = error_bytes;
+    if (!fine) {
+        b->status = PTX_NO_MEMORY;
+        report(g, b);
+    }
+    return fine;
+}
+
+static void *helper(void *arg);
+
+/* Runs `body` on so many more threads; a thread that cannot be had is done without. */
+static unsigned start_threads(pthread_t *threads, unsigned nr, void *(*body)(void *), void *args, size_t arg_bytes)
+{
+    unsigned made = 0;
+
+    while (made < nr && !pthread_create(&threads[made], NULL, body, (char *)args + made * arg_bytes))
+        made++;
+    return made;
+}
+
+/* More threads, once the grid is known to take long. */
+static void get_help(struct grid *g, uint64_t blocks_done)
+{
+    uint64_t left = g->nr > g->next ? g->nr - g->next : 0, spent;
+
+    if (g->asked || !left || g->status)
+        return;
+    spent = now_ns() - g->began;
+    if ((blocks_done ? left * spent / blocks_done : spent) < WORTH_NS)
+        return;
+    g->asked = true;
+    g->helpers = start_threads(g->threads, left < g->nr_threads - 1 ? (unsigned)left : g->nr_threads - 1, helper, g, 0);
+}
+
+/* Blocks in their order, until none is left. */
+static void take_blocks(struct grid *g, struct ptx_block *b, bool first)
+{
+    uint64_t n, done = 0;
+
+    while (!g->status && (n = g->next++) < g->nr) {
+        block_start(b, n);
+        while (!b->done && !b->status && !g->status) {
+            block_step(b);
+            if (first)
+                get_help(g, done);
+        }
+        if (b->status)
+            report(g, b);
+        done++;
+    }
+}
+
+static void *helper(void *arg)
+{
+    struct grid *g = arg;
+    struct ptx_block b;
+    char error[512] = "";
+
+    if (grid_block(g, &b, error, sizeof(error)))
+        take_blocks(g, &b, false);
+    block_free(&b);
+    return NULL;
+}
+
+static void run_in_order(struct grid *g)
+{
+    struct ptx_block b;
+    char error[512] = "";
+
+    g->began = now_ns();
+    if (grid_block(g, &b, error, sizeof(error)))
+        take_blocks(g, &b, true);
+    for (unsigned k = 0; k < g->helpers; k++)
+        pthread_join(g->threads[k], NULL);
+    block_free(&b);
+}
+
+struct share {                       /* of a grid whose blocks may wait for each other: all run, in turns */
+    struct grid *grid;
+    unsigned first, step;
+};
+
+static bool share_start(struct share *s, struct ptx_block *blocks, char (*errors)[512], uint64_t nr)
+{
+    for (uint64_t n = 0; n < nr; n++) {
+        if (!grid_block(s->grid, &blocks[n], errors[n], sizeof(errors[n])))
+            return false;
+        block_start(&blocks[n], s->first + n * s->step);
+    }
+    return true;
+}
+
+static void *run_share(void *arg)
+{
+    struct share *s = arg;
+    uint64_t nr = s->grid->nr > s->first ? (s->grid->nr - s->first + s->step - 1) / s->step : 0;
+    struct ptx_block *blocks = calloc(nr + 1, sizeof(*blocks));
+    char (*errors)[512] = calloc(nr + 1, sizeof(*errors));
+    bool alive = blocks && errors && share_start(s, blocks, errors, nr);
+
+    if (!blocks || !errors)
+        s->grid->status = PTX_NO_MEMORY;
+    while (alive && !s->grid->status) {
         alive = false;
         for (uint64_t n = 0; n < nr; n++) {
             if (blocks[n].done)
@@ -161,36 +322,61 @@ static enum ptx_status run_together(struct ptx_block *blocks, uint64_t nr)
             block_step(&blocks[n]);
             alive |= !blocks[n].done;
             if (blocks[n].status)
-                return blocks[n].status;
+                report(s->grid, &blocks[n]);
         }
     }
-    return PTX_OK;
+    for (uint64_t n = 0; blocks && n < nr; n++)
+        block_free(&blocks[n]);
+    free(blocks);
+    free(errors);
+    return NULL;
+}
+
+static void run_together(struct grid *g)
+{
+    pthread_t threads[PTX_THREADS_MAX];
+    struct share shares[PTX_THREADS_MAX];
+    unsigned nr = g->nr < g->nr_threads ? (unsigned)g->nr : g->nr_threads, made;
+
+    for (unsigned k = 0; k < nr; k++)
+        shares[k] = (struct share){ g, k, nr };
+    made = start_threads(threads, nr - 1, run_share, &shares[1], sizeof(shares[0]));
+    run_share(&shares[0]);
+    for (unsigned k = made + 1; k < nr; k++) /* not in turns with the others, but the blocks of one cannot be left out */
+        run_share(&shares[k]);
+    for (unsigned k = 0; k < made; k++)
+        pthread_join(threads[k], NULL);
+}
+
+static unsigned host_threads(unsigned asked)
+{
+    cpu_set_t cpus;
+
+    if (!asked)
+        asked = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : (unsigned)CPU_COUNT(&cpus);
+    return asked > PTX_THREADS_MAX ? PTX_THREADS_MAX : asked;
 }
 
 enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const struct ptx_memory *memory,
                         char *error, size_t error_bytes)
 {
-    uint64_t nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], together = l->cooperative ? nr : 1;
-    struct ptx_block *blocks = calloc(together, sizeof(*blocks));
     uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8, 0) : NULL;
-    enum ptx_status s = blocks && (workspace || !l->cooperative) ? PTX_OK : PTX_NO_MEMORY;
+    struct grid g = { .kernel = k, .launch = l, .memory = memory, .nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2],
+                      .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(l->threads),
+                      .lock = PTHREAD_MUTEX_INITIALIZER, .error = error, .error_bytes = error_bytes };
 
+    if (l->cooperative && !workspace)
+        return PTX_NO_MEMORY;
     if (workspace)
         workspace[0] = 8;
-
-    for (uint64_t n = 0; n < together && !s; n++) {
-        if (!block_init(&blocks[n], k, l, memory))
-            s = PTX_NO_MEMORY;
-        blocks[n].workspace = (uint64_t)(uintptr_t)workspace;
-        blocks[n].error = error;
-        blocks[n].error_bytes = error_bytes;
-    }
-    if (!s)
-        s = l->cooperative ? run_together(blocks, nr) : run_in_order(blocks, nr);
-    for (uint64_t n = 0; blocks && n < together; n++)
-        block_free(&blocks[n]);
-    free(blocks);
+    ptx_native_consider(k, l->translate, 0);
+    if (l->timeout_s)
+        g.deadline = now_s() + l->timeout_s + 1; /* whole seconds, so at least as long */
+    if (l->cooperative)
+        run_together(&g);
+    else
+        run_in_order(&g);
     if (workspace)
         memory->free(memory->arg, workspace);
-    return s;
+    return (enum ptx_status)g.status;
 }

@@ -333,13 +333,29 @@ void ptx_bfi(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
+/* Which of the eight bytes comes to place k; bit 3: its sign instead. */
+static unsigned permuted(unsigned mode, uint32_t c, unsigned k)
+{
+    unsigned at = c & 3;
+
+    switch (mode) {
+    case M_F4E: return at + k;
+    case M_B4E: return (at - k) & 7;
+    case M_RC8: return at;
+    case M_ECL: return k > at ? k : at;
+    case M_ECR: return k < at ? k : at;
+    case M_RC16: return (at & 1) * 2 + (k & 1);
+    default: return c >> (4 * k) & 15;
+    }
+}
+
 void ptx_prmt(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     OPERANDS;
     EACH {
         uint64_t both = (uint64_t)(uint32_t)b[l] << 32 | (uint32_t)a[l], r = 0;
         for (unsigned k = 0; k < 4; k++) {
-            unsigned pick = (unsigned)(c[l] >> (4 * k)) & 15;
+            unsigned pick = permuted(i->mode, (uint32_t)c[l], k);
             uint64_t byte = both >> ((pick & 7) * 8) & 255;
             if (pick & 8)
                 byte = byte & 128 ? 255 : 0;

@@ -86,3 +86,13 @@ bool ptx_is(const struct ptx_lexer *l, const char *text)
 {
     return l->kind != K_STRING && l->len == strlen(text) && !memcmp(l->text, text, l->len);
 }
+
+void ptx_split_word(struct ptx_lexer *l)
+{
+    const char *dot = l->kind == K_NAME && l->len && l->text[0] == '.' ? memchr(l->text + 1, '.', l->len - 1) : NULL;
+
+    if (!dot)
+        return;
+    l->len = (size_t)(dot - l->text);
+    l->p = dot;
+}

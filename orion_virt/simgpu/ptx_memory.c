@@ -21,13 +21,33 @@ static bool accessible(struct ptx_block *b, uint64_t address, unsigned bytes)
     return true;
 }
 
+/* What the instruction that is at work does, for reports. */
+static const char *verb(const struct ptx_warp *w)
+{
+    ptx_exec *exec = w->kernel->module->code[w->at].exec;
+
+    return exec == ptx_st ? "write" : exec == ptx_atom ? "atomic access" : exec == ptx_ld ? "read" : "access";
+}
+
 static void *offset(struct ptx_warp *w, unsigned lane, uint8_t *base, size_t size, uint64_t at, unsigned bytes,
                     const char *name)
 {
     if (at < size && size - at >= bytes)
         return base + at;
-    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "%s memory address 0x%llx is outside its %zu bytes", name,
-              (unsigned long long)at, size);
+    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "invalid %s of %u bytes at %s memory address 0x%llx: outside its %zu bytes", verb(w),
+              bytes, name, (unsigned long long)at, size);
+    return NULL;
+}
+
+static void *outside(struct ptx_warp *w, unsigned lane, uint64_t address, unsigned bytes)
+{
+    const struct ptx_memory *memory = w->block->memory;
+    char nearest[160] = "";
+
+    if (memory->describe)
+        memory->describe(memory->arg, address, nearest, sizeof(nearest));
+    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "invalid %s of %u bytes at address 0x%llx, which is not device memory: %s", verb(w), bytes,
+              (unsigned long long)address, nearest);
     return NULL;
 }
 
@@ -36,8 +56,8 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
     struct ptx_block *b = w->block;
 
     if (address & (bytes - 1)) {
-        ptx_fault(w, lane, PTX_MISALIGNED, "address 0x%llx is not aligned to %u bytes", (unsigned long long)address,
-                  bytes);
+        ptx_fault(w, lane, PTX_MISALIGNED, "%s of %u bytes at address 0x%llx, which is not a multiple of %u", verb(w), bytes,
+                  (unsigned long long)address, bytes);
         return NULL;
     }
     if (space == S_GENERIC && address >> 56) {
@@ -52,11 +72,7 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
     if (space == S_PARAM)
         return offset(w, lane, (uint8_t *)(uintptr_t)b->launch->params, w->kernel->params_bytes, address, bytes,
                       "parameter");
-    if (accessible(b, address, bytes))
-        return (void *)(uintptr_t)address;
-    ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, "%u bytes at address 0x%llx are not device memory", bytes,
-              (unsigned long long)address);
-    return NULL;
+    return accessible(b, address, bytes) ? (void *)(uintptr_t)address : outside(w, lane, address, bytes);
 }
 
 static uint64_t read_one(const void *p, unsigned type)
@@ -116,28 +132,20 @@ void ptx_st(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
-/* Copies an argument between two places of local memory. */
-void ptx_pcopy(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+/* add, min and max of halves, one or two. */
+static uint64_t small(const struct ptx_insn *i, uint64_t old, uint64_t b)
 {
-    uint64_t *d = REG(i->d), *a = REG(i->a);
+    double x = ptx_from_small(old, i->type), y = ptx_from_small(b, i->type);
+    double r = i->mode == M_ADD ? ptx_add_odd(x, y) : i->mode == M_MIN ? fmin(x, y) : fmax(x, y);
 
-    EACH {
-        uint8_t *base = w->local + (size_t)l * w->local_bytes;
-        memmove(base + d[l], base + a[l], (size_t)i->off);
-    }
+    return ptx_to_small(r, i->type, R_RN);
 }
 
-static uint64_t add_float(uint64_t old, uint64_t b, unsigned type)
+static uint64_t add_float(const struct ptx_insn *i, uint64_t old, uint64_t b)
 {
-    if (type == T_F64)
+    if (i->type == T_F64)
         return ptx_u64(ptx_f64(old) + ptx_f64(b));
-    if (type == T_F32)
-        return ptx_u32(ptx_f32(old) + ptx_f32(b));
-    uint64_t r = ptx_to_half((double)ptx_from_half((uint16_t)old) + ptx_from_half((uint16_t)b), R_RN);
-    if (type == T_F16X2)
-        r |= (uint64_t)ptx_to_half((double)ptx_from_half((uint16_t)(old >> 16)) + ptx_from_half((uint16_t)(b >> 16)), R_RN)
-             << 16;
-    return r;
+    return ptx_u32(ptx_f32(old) + ptx_f32(b));
 }
 
 static bool less(uint64_t a, uint64_t b, unsigned type)
@@ -153,8 +161,10 @@ static bool less(uint64_t a, uint64_t b, unsigned type)
 
 static uint64_t combine(const struct ptx_insn *i, uint64_t old, uint64_t b, uint64_t c)
 {
+    if (ptx_is_small(i->type) && i->mode != M_EXCH)
+        return small(i, old, b) | (ptx_bytes(i->type) == 4 ? small(i, old >> 16, b >> 16) << 16 : 0);
     switch (i->mode) {
-    case M_ADD: return i->type >= T_F16 && i->type <= T_F64 ? add_float(old, b, i->type) : old + b;
+    case M_ADD: return i->type == T_F32 || i->type == T_F64 ? add_float(i, old, b) : old + b;
     case M_MIN: return less(b, old, i->type) ? b : old;
     case M_MAX: return less(old, b, i->type) ? b : old;
     case M_AND: return old & b;
@@ -191,16 +201,32 @@ static uint64_t modify(const struct ptx_insn *i, void *p, uint64_t b, uint64_t c
     } while (1);
 }
 
+/* red and atom of a vector: each element for itself. */
+static void atom_vector(struct ptx_warp *w, const struct ptx_insn *i, unsigned lane, uint8_t *p, unsigned bytes)
+{
+    const int32_t *list = w->kernel->module->lists + i->list;
+
+    for (unsigned k = 0; k < i->nr; k++) {
+        uint64_t old = modify(i, p + k * bytes, REG(list[k])[lane], 0, bytes);
+        if (i->d2 >= 0) /* destinations follow the sources */
+            REG(list[i->nr + k])[lane] = old;
+    }
+}
+
 void ptx_atom(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
-    unsigned bytes = ptx_bytes(i->type);
+    unsigned bytes = ptx_bytes(i->type), nr = i->list >= 0 ? i->nr : 1;
     uint64_t mask = bytes == 8 ? ~0ull : (1ull << (bytes * 8)) - 1;
-    uint64_t *a = REG(i->a), *b = REG(i->b), *c = REG(i->c < 0 ? i->b : i->c);
+    uint64_t *a = REG(i->a), *b = REG(i->b < 0 ? i->a : i->b), *c = REG(i->c < 0 ? i->a : i->c);
 
     EACH {
-        void *p = ptx_at(w, l, i->space, a[l] + (uint64_t)i->off, bytes);
+        void *p = ptx_at(w, l, i->space, a[l] + (uint64_t)i->off, bytes * nr);
         if (!p)
             return;
+        if (i->list >= 0) {
+            atom_vector(w, i, l, p, bytes);
+            continue;
+        }
         uint64_t old = modify(i, p, b[l] & mask, c[l] & mask, bytes);
         if (i->d >= 0)
             REG(i->d)[l] = old;

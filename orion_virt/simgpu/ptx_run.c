@@ -29,32 +29,55 @@ void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, const char 
 
 /* ---- groups of a warp ---- */
 
-static uint32_t lanes_in(const struct ptx_warp *w, enum ptx_lane state)
+uint32_t ptx_lanes_in(const struct ptx_warp *w, enum ptx_lane state)
 {
     uint32_t m = 0;
 
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        m |= (uint32_t)(w->state[l] == state) << l;
+    for (unsigned l = 0; l < PTX_LANES; l += 8) { /* a bit of each byte of eight that is zero after the comparison */
+        uint64_t eight, differ;
+        memcpy(&eight, w->state + l, 8);
+        differ = eight ^ state * 0x0101010101010101ull; /* states are small: no byte carries into the next */
+        differ = ~(differ + 0x7f7f7f7f7f7f7f7full) & 0x8080808080808080ull;
+        m |= (uint32_t)((differ >> 7) * 0x0102040810204080ull >> 56) << l;
+    }
     return m;
 }
 
-/* The lanes at the lowest instruction (or the highest, in turn): the others wait for them to come by. */
+/* Where the next group stands: at the lowest instruction, so that the others wait for it to come by; when one ran for
+ * long, at the lowest behind it, in turn, since what it waits for may be theirs to do. */
+static uint32_t next_pc(struct ptx_warp *w, uint32_t ready)
+{
+    uint32_t lowest = UINT32_MAX, behind = UINT32_MAX, first = w->pc[__builtin_ctz(ready)], other = 0;
+
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        other |= (w->pc[l] ^ first) & (0 - (ready >> l & 1));
+    if (!other) /* as it mostly is */
+        return first;
+
+    for (unsigned l = 0; l < PTX_LANES; l++) {
+        if (!(ready >> l & 1))
+            continue;
+        if (w->pc[l] < lowest)
+            lowest = w->pc[l];
+        if (w->pc[l] > w->last && w->pc[l] < behind)
+            behind = w->pc[l];
+    }
+    return w->rotate && behind != UINT32_MAX ? behind : lowest;
+}
+
 static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
 {
-    uint32_t ready = lanes_in(w, L_RUN), m = 0;
-    bool high = w->rotate;
+    uint32_t ready = ptx_lanes_in(w, L_RUN), m = 0;
 
-    if (!ready && (ready = lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
+    if (!ready && (ready = ptx_lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
         for (unsigned l = 0; l < PTX_LANES; l++)
             if (w->state[l] == L_SYNC)
                 w->state[l] = L_RUN;
-    w->rotate = false;
     if (!ready)
         return 0;
-    *pc = high ? 0 : UINT32_MAX;
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        if (ready >> l & 1 && (high ? w->pc[l] >= *pc : w->pc[l] <= *pc))
-            *pc = w->pc[l];
+    *pc = next_pc(w, ready);
+    w->rotate = false;
+    w->last = *pc;
     for (unsigned l = 0; l < PTX_LANES; l++)
         m |= (uint32_t)(ready >> l & 1 && w->pc[l] == *pc) << l;
     return m;
@@ -88,36 +111,6 @@ static void end_lanes(struct ptx_warp *w, uint32_t m)
     w->alive &= ~m;
 }
 
-/* To the return addresses, which may differ between lanes; a kernel's return ends them. */
-static void leave(struct ptx_warp *w, uint32_t m, uint32_t pc)
-{
-    const struct ptx_module *module = w->kernel->module;
-
-    for (unsigned k = 0; k < module->nr_functions; k++) {
-        const struct ptx_kernel *f = module->functions[k];
-        if (f->entry || !f->defined || pc < f->first || pc >= f->end)
-            continue;
-        uint64_t *address = REG(f->return_slot);
-        EACH w->pc[l] = (uint32_t)address[l];
-        return;
-    }
-    end_lanes(w, m);
-}
-
-static void enter(struct ptx_warp *w, uint32_t m, uint32_t pc, uint32_t target)
-{
-    const struct ptx_module *module = w->kernel->module;
-
-    for (unsigned k = 0; k < module->nr_functions; k++) {
-        const struct ptx_kernel *f = module->functions[k];
-        if (f->entry || !f->defined || f->first != target)
-            continue;
-        uint64_t *address = REG(f->return_slot);
-        EACH address[l] = pc + 1;
-    }
-    set_pc(w, m, target);
-}
-
 /* Lanes that execute an instruction of the whole warp wait until all that its mask names are there. */
 static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc)
 {
@@ -130,7 +123,7 @@ static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m,
     for (unsigned l = 0; l < PTX_LANES; l++)
         if (w->state[l] == L_SYNC && w->pc[l] == pc)
             here |= 1u << l;
-    if ((here & want) == want || !(lanes_in(w, L_RUN) & want & ~m)) {
+    if ((here & want) == want || !(ptx_lanes_in(w, L_RUN) & want & ~m)) {
         set_state(w, here, L_RUN);
         return here;
     }
@@ -190,15 +183,29 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
     }
     set_pc(w, *m, *pc + 1);
     switch (i->op) {
-    case OP_CALL: enter(w, taken, *pc, i->target); break;
-    case OP_RET: leave(w, taken, *pc); break;
+    case OP_CALL: ptx_enter(w, i, taken, *pc); break;
+    case OP_YIELD:
+        if (i->exec) {
+            i->exec(w, i, taken);
+            ptx_native_results(w, i, taken);
+        }
+        w->rotate = w->yielded = true;
+        break;
+    case OP_RET:
+        if (w->kernel->module->functions[i->target]->entry)
+            end_lanes(w, taken);
+        else
+            ptx_leave(w, i, taken);
+        break;
     case OP_EXIT: end_lanes(w, taken); break;
     case OP_BAR: wait_at_barrier(w, i, taken, *pc); break;
     case OP_TRAP: ptx_fault(w, (unsigned)__builtin_ctz(taken), PTX_TRAP, "trap"); break;
     default: /* OP_WARPSYNC */
         all = gather(w, i, taken, *pc);
-        if (all && i->exec)
+        if (all && i->exec) {
             i->exec(w, i, all);
+            ptx_native_results(w, i, all);
+        }
         if (all)
             set_pc(w, all, *pc + 1);
     }
@@ -206,7 +213,7 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
 }
 
 /* The lowest instruction at which other lanes wait: a group that gets there is joined with them. */
-static uint32_t next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
+uint32_t ptx_next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
 {
     uint32_t at = UINT32_MAX;
 
@@ -216,23 +223,26 @@ static uint32_t next_meeting(const struct ptx_warp *w, uint32_t m, uint32_t pc)
     return at;
 }
 
+/* Instructions until the lanes part, wait or meet others; the budget is looked at where translated code may take over. */
 static void run_group(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget)
 {
     const struct ptx_insn *code = w->kernel->module->code;
-    uint32_t meeting = next_meeting(w, m, pc), start = pc;
-    bool first = true;
+    uint32_t meeting = ptx_next_meeting(w, m, pc), start = pc;
 
-    for (; *budget; --*budget, first = false) {
+    for (bool first = true;; first = false) {
         const struct ptx_insn *i = &code[pc];
         if (!first && (pc == meeting || (meeting != UINT32_MAX && pc > meeting && start < meeting)))
             break;
         w->at = pc;
+        *budget -= *budget != 0;
         if (i->op != OP_EXEC) {
             uint32_t before = pc;
             if (control(w, i, &m, &pc))
                 return;
             if (pc < before) /* backwards: what is met next may be nearer */
-                meeting = next_meeting(w, m, start = pc);
+                meeting = ptx_next_meeting(w, m, start = pc);
+            if (!*budget)
+                break;
             continue;
         }
         uint32_t on = guarded(w, i, m);
@@ -243,7 +253,20 @@ static void run_group(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *bud
         pc++;
     }
     set_pc(w, m, pc);
-    w->rotate = !*budget;
+    if (!*budget)
+        w->rotate = true;
+    w->last = pc;
+}
+
+static void run_translated(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget)
+{
+    uint32_t at, mask;
+
+    if (!ptx_native_run(w, m, pc, budget, &at, &mask))
+        return;
+    w->at = at;
+    if (!control(w, &w->kernel->module->code[at], &mask, &at))
+        set_pc(w, mask, at);
 }
 
 bool ptx_run_warp(struct ptx_warp *w)
@@ -253,10 +276,18 @@ bool ptx_run_warp(struct ptx_warp *w)
     bool ran = false;
 
     while (budget && !w->block->status && (m = choose(w, &pc))) {
-        run_group(w, m, pc, &budget);
+        if (w->block->native)
+            run_translated(w, m, pc, &budget);
+        else
+            run_group(w, m, pc, &budget);
         budget -= budget != 0;
         ran = true;
+        if (w->rotate && w->yielded) { /* what it waits for may be another warp's to do */
+            w->yielded = false;
+            break;
+        }
     }
+    w->block->executed += BUDGET - budget;
     return ran;
 }
 
@@ -298,23 +329,39 @@ static void release(struct ptx_block *b, unsigned id, const struct ptx_insn *i)
             struct ptx_warp *w = &b->warps[k];
             if (w->state[l] != L_BARRIER || w->barrier[l] != id)
                 continue;
-            if (i->flags & F_RED)
+            if (i->flags & F_RED) {
                 REG(i->d)[l] = result;
+                ptx_native_results(w, i, 1u << l);
+            }
             w->state[l] = L_RUN;
             w->pc[l]++;
         }
     b->arrived[id] = 0;
 }
 
-void ptx_release_barriers(struct ptx_block *b)
+/* A lane that waits at barrier `id`; false: none does. */
+static bool waiting(struct ptx_block *b, unsigned id, struct ptx_warp **warp, unsigned *lane)
 {
     for (unsigned k = 0; k < b->nr_warps; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++) {
-            struct ptx_warp *w = &b->warps[k];
-            if (w->state[l] != L_BARRIER)
-                continue;
-            const struct ptx_insn *i = &w->kernel->module->code[w->pc[l]];
-            if (b->arrived[w->barrier[l]] >= expected(b, w, l, i))
-                release(b, w->barrier[l], i);
-        }
+        for (unsigned l = 0; l < PTX_LANES; l++)
+            if (b->warps[k].state[l] == L_BARRIER && b->warps[k].barrier[l] == id) {
+                *warp = &b->warps[k];
+                *lane = l;
+                return true;
+            }
+    return false;
+}
+
+void ptx_release_barriers(struct ptx_block *b)
+{
+    struct ptx_warp *w;
+    unsigned lane;
+
+    for (unsigned id = 0; id < 16; id++) {
+        if (!b->arrived[id] || !waiting(b, id, &w, &lane))
+            continue;
+        const struct ptx_insn *i = &w->kernel->module->code[w->pc[lane]];
+        if (b->arrived[id] >= expected(b, w, lane, i))
+            release(b, id, i);
+    }
 }

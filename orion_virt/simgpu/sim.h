@@ -50,6 +50,7 @@ extern struct sim_device sim_devices[SIM_MAX_DEVICES];
 extern int sim_nr_devices;
 struct sim_device *sim_device(CUdevice device); /* NULL: no such device */
 bool sim_initialized(void);
+void sim_launch_settings(struct ptx_launch *l);
 void sim_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- output.c: what kernels print ---- */

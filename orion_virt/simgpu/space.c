@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <orion/layout.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -480,5 +481,51 @@ static void ptx_print(void *arg, int fd, const char *text, size_t bytes)
     sim_output_put(arg, fd, text, bytes);
 }
 
-const struct ptx_memory sim_ptx_memory = { .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
+static const char *kind_name(enum sim_memory kind)
+{
+    switch (kind) {
+    case SIM_MEM_GLOBAL: return "variable of a module";
+    case SIM_MEM_MANAGED: return "managed allocation";
+    case SIM_MEM_HOST: case SIM_MEM_REGISTERED: case SIM_MEM_MAPPED: return "host allocation";
+    case SIM_MEM_RESERVED: return "reservation";
+    case SIM_MEM_ARRAY: return "array";
+    default: return "allocation";
+    }
+}
+
+/* An access to memory that is none: where the nearest is. */
+static void ptx_describe(void *arg, uint64_t address, char *text, size_t room_bytes)
+{
+    struct sim_range below = { 0 }, next = { 0 };
+
+    (void)arg;
+    pthread_rwlock_rdlock(&lock);
+    size_t i = above(address);
+    if (i)
+        below = *ranges[i - 1];
+    if (i < nr_ranges)
+        next = *ranges[i];
+    pthread_rwlock_unlock(&lock);
+    uint64_t behind = i ? address - (below.start + below.bytes) : UINT64_MAX;
+    uint64_t before = next.bytes ? next.start - address : UINT64_MAX;
+    if (!below.bytes && !next.bytes)
+        snprintf(text, room_bytes, "there is no allocation");
+    else if (below.bytes && address - below.start < below.bytes)
+        snprintf(text, room_bytes, "it is at byte %llu of the %s of %llu bytes at 0x%llx", (unsigned long long)(address - below.start),
+                 kind_name(below.kind), (unsigned long long)below.bytes, (unsigned long long)below.start);
+    else if (behind <= before)
+        snprintf(text, room_bytes, "%llu bytes behind the end of the %s of %llu bytes at 0x%llx", (unsigned long long)behind,
+                 kind_name(below.kind), (unsigned long long)below.bytes, (unsigned long long)below.start);
+    else
+        snprintf(text, room_bytes, "%llu bytes before the %s of %llu bytes at 0x%llx", (unsigned long long)before, kind_name(next.kind),
+                 (unsigned long long)next.bytes, (unsigned long long)next.start);
+}
+
+static void ptx_say(const char *text)
+{
+    sim_say("%s", text);
+}
+
+const struct ptx_memory sim_ptx_memory = { .say = ptx_say, .describe = ptx_describe,
+                                           .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
                                            .print = ptx_print, .texture = sim_texture_view };

@@ -30,10 +30,10 @@ def check(answer: tuple) -> object:
     return answer[1] if len(answer) == 2 else answer[1:]
 
 
-def compile_ptx(source: str, arch: str = "90") -> bytes:
+def compile_ptx(source: str, arch: str = "90", *more: str) -> bytes:
     """PTX of CUDA C++ by NVRTC."""
     program = check(nvrtc.nvrtcCreateProgram(source.encode(), b"test.cu", 0, [], []))
-    options = [f"--gpu-architecture=compute_{arch}".encode()]
+    options = [o.encode() for o in (f"--gpu-architecture=compute_{arch}", *more)]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if int(result):
         log = b" " * check(nvrtc.nvrtcGetProgramLogSize(program))
@@ -42,6 +42,14 @@ def compile_ptx(source: str, arch: str = "90") -> bytes:
     ptx = b" " * check(nvrtc.nvrtcGetPTXSize(program))
     check(nvrtc.nvrtcGetPTX(program, ptx))
     return ptx
+
+
+def headers() -> str:
+    """Where the runtime's package has cuda_fp16.h."""
+    import nvidia
+
+    (found,) = (p / "cu13" / "include" for p in map(Path, nvidia.__path__) if (p / "cu13" / "include").exists())
+    return str(found)
 
 
 class Gpu:
