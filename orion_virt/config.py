@@ -64,6 +64,7 @@ class ServerConfig:
     shm_buffer_bytes: int | None = None
     shm_budget_bytes: int | None = None
     controller_addr: str = f"127.0.0.1:{DEFAULT_CONTROLLER_PORT}"
+    controller_tls_ca: str = ""  # empty: plain HTTP
     libvirt_attach: str = "all"
     libvirt_exclude: tuple[str, ...] = ()
     libvirt_uri: str = "qemu:///system"
@@ -82,6 +83,7 @@ class ClientConfig:
     """What client.conf says."""
 
     controller_addr: str = ""
+    token: str = field(default="", repr=False)
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
 
@@ -165,6 +167,12 @@ def _directory(entry: Entry) -> str:
     return entry.value.rstrip("/") or "/"
 
 
+def _path(entry: Entry) -> str:
+    if not entry.value.startswith("/"):
+        raise entry.bad("the absolute path of a file")
+    return entry.value
+
+
 def _buffer(entry: Entry) -> int:
     value = _integer(1, 1 << 50)(entry)
     size = value if value > _BYTES_FROM else value * units.MIB
@@ -201,12 +209,14 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server-shm", "shm_buffer_size"): ("shm_buffer_bytes", _buffer),
     ("server-shm", "shm_budget"): ("shm_budget_bytes", _budget),
     ("controller", "controller_addr"): ("controller_addr", _controller),
+    ("controller", "tls_ca"): ("controller_tls_ca", _path),
     ("libvirt", "attach"): ("libvirt_attach", _choice("all", "marked", "off")),
     ("libvirt", "exclude"): ("libvirt_exclude", _names),
     ("libvirt", "uri"): ("libvirt_uri", _word),
 }
 _CLIENT_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("controller", "controller_addr"): ("controller_addr", _controller),
+    ("controller", "token"): ("token", _word),
 }
 
 

@@ -12,6 +12,7 @@ from orion_virt.cli.attach import attach
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
+from orion_virt.cli.pool import allocations, reservations, reserve
 from orion_virt.cli.region import region
 from orion_virt.cli.show import show
 from orion_virt.errors import OrionError
@@ -43,7 +44,7 @@ def main() -> None:
     """
 
 
-for command in (attach, detach, hook, list_domains, region, show):
+for command in (allocations, attach, detach, hook, list_domains, region, reservations, reserve, show):
     main.add_command(command)
 
 if __name__ == "__main__":

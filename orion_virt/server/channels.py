@@ -14,7 +14,7 @@ import uuid as uuids
 from pathlib import Path
 from typing import Any
 
-from orion_virt import layout
+from orion_virt import credential, layout
 from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
 from orion_virt.region.regions import Region, Regions
@@ -70,7 +70,7 @@ class Channels:
 
     async def open(self, hello: Hello, region: Region | None, conn: socket.socket, peer: str) -> Channel:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
-        allocation = await self._accounts.confirm(hello.allocation)
+        allocation = await self._accounts.confirm(hello.allocation, _holder(hello, region, peer))
         memory: Memory | None = None
         try:
             channel_id = next(self._ids)
@@ -187,3 +187,10 @@ class Channels:
     def allocations(self) -> list[dict[str, Any]]:
         """Live ones, as the controller gave them."""
         return [c.allocation for c in self._live.values()]
+
+
+def _holder(hello: Hello, region: Region | None, peer: str) -> dict[str, Any]:
+    """Who shows an allocation, for the controller: a domain where the region proved it, else an address."""
+    proven = {} if region is None or region.identity is None else {
+        "domain": hello.domain, "owner": credential.owner_key(region.identity.token)}
+    return {"client": peer, "process": hello.comm, "pid": hello.pid} | proven

@@ -83,7 +83,7 @@ class Daemon:
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
-        self.accounts = Accounts(config.controller_addr, secret, self._registration)
+        self.accounts = Accounts(config.controller_addr, secret, self._registration, config.controller_tls_ca)
         self.pool = Pool(inventory.driver_path)
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
@@ -221,6 +221,8 @@ class Daemon:
                 }
                 for gpu in self.inventory.gpus
             ],
+            "domains": [{"uuid": region.uuid, "owner": credential.owner_key(region.identity.token)}
+                        for region in self.regions if region.identity is not None],
             "allocations": self.channels_part.allocations(),
         }
 

@@ -26,7 +26,7 @@ class EmbeddedController:
         assert pair is not None
         self._host = pair[0]
         argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", addr, "--also-at-stdin"]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
     def also_at(self, ip: str) -> None:
         """Serves guests that reach us at this address. One that was configured to listen elsewhere stays there."""
@@ -34,7 +34,7 @@ class EmbeddedController:
             return
         assert self._process.stdin
         try:
-            self._process.stdin.write(f"{ip}\n")
+            self._process.stdin.write(f"+{ip}\n")
             self._process.stdin.flush()
         except OSError:
             _log.error("the controller is gone: guests get no vGPU; start oriond again")

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is granted, given all that a controller knows: reservations, the queue, the client's own host."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from orion_virt.model import pool
+from orion_virt.model.allocation import Allocation, Client, Holder
+from orion_virt.model.gpu import Card, VGpu
+from orion_virt.model.placement import Grant, Refusal
+from orion_virt.model.pool import Request, Reservation, Server, State, Waiter
+
+MIB = 1 << 20
+ANN, BOB = Client("10.0.0.5", owner="ann's"), Client("10.0.0.6", owner="bob's")
+SERVER = Server("10.0.0.1", 9960, "b", ("10.0.0.1",), (Card(0, "c", 8000 * MIB, 4), Card(1, "c", 8000 * MIB, 4)),
+                {"ann": "ann's", "bob": "bob's"})  # fmt: skip
+_ids = itertools.count()
+
+
+def held(*places: tuple[int, int], by: Client = BOB, server: str = "10.0.0.1") -> Allocation:
+    return Allocation(str(next(_ids)), tuple(VGpu(server, card, slot, 1, 1) for card, slot in places), 0, by)
+
+
+def state(*allocations: Allocation, servers=(SERVER,), reserved=(), waiters=()) -> State:
+    return State({s.name: s for s in servers}, {a.uuid: a for a in allocations}, {r.domain: r for r in reserved},
+                 {w.ticket: w for w in waiters})
+
+
+def granted(decision) -> int:
+    assert isinstance(decision, Grant), decision
+    return len(decision.vgpus)
+
+
+def refused(decision) -> str:
+    assert isinstance(decision, Refusal) and not decision.hopeless, decision
+    return decision.reason
+
+
+def test_what_is_reserved_only_its_domain_gets():
+    now = state(held(*[(0, i) for i in range(4)]), reserved=[Reservation("ann", 3, 100 * MIB)])
+    assert "3 vGPU are reserved for other domains" in refused(pool.decide(now, Request(2, MIB, BOB)))
+    assert granted(pool.decide(now, Request(1, MIB, BOB))) == 1
+    assert granted(pool.decide(now, Request(4, MIB, ANN))) == 4
+
+
+@pytest.mark.parametrize("client", [Client("10.0.0.5"), Client("10.0.0.5", owner="guessed"), Client()])
+def test_who_drops_or_feigns_its_identity_gets_no_more(client):
+    now = state(reserved=[Reservation("ann", 8, MIB)])
+    assert isinstance(pool.decide(now, Request(1, MIB, client)), Refusal)
+
+
+def test_what_the_domain_has_counts():
+    now = state(held((0, 0), (0, 1), by=ANN), reserved=[Reservation("ann", 3, MIB)])
+    assert now.taken_by("ann") == 2 and now.reserved_for("ann") == 1
+    assert granted(pool.decide(now, Request(5, MIB, BOB))) == 5
+    assert isinstance(pool.decide(now, Request(6, MIB, BOB)), Refusal)
+
+
+def test_memory_is_reserved_with_the_slots():
+    now = state(reserved=[Reservation("ann", 1, 5000 * MIB)])
+    decision = pool.decide(now, Request(1, 5000 * MIB, BOB))
+    assert isinstance(decision, Grant) and decision.vgpus[0].card == 0  # kept from the last card on
+    assert isinstance(pool.decide(state(held((0, 0)), reserved=[Reservation("ann", 2, 8000 * MIB)]), Request(1, MIB, BOB)), Grant)
+    assert isinstance(pool.decide(state(reserved=[Reservation("ann", 2, 8000 * MIB)]), Request(1, MIB, BOB)), Refusal)
+
+
+def test_reserving_more_than_there_is():
+    now = state(reserved=[Reservation("ann", 6)])
+    assert "there are 8, 6 of them are reserved already" in pool.admits(now, Reservation("bob", 3))
+    assert not pool.admits(now, Reservation("ann", 8)) and not pool.admits(now, Reservation("bob", 2))
+
+
+def test_who_came_first_is_served_first():
+    now = state(waiters=[Waiter(3, Request(8)), Waiter(5, Request(1))])
+    assert "2 of those who wait (ORION_WAIT) came before" in refused(pool.decide(now, Request(1, MIB, BOB)))
+    assert "1 of those who wait" in refused(pool.decide(now, Request(1, MIB, BOB), ticket=5))
+    assert granted(pool.decide(now, Request(8, MIB, BOB), ticket=3)) == 8
+
+
+def test_a_reservation_needs_no_queue():
+    now = state(waiters=[Waiter(1, Request(8))], reserved=[Reservation("ann", 2, MIB)])
+    assert granted(pool.decide(now, Request(2, MIB, ANN))) == 2
+    assert isinstance(pool.decide(now, Request(3, MIB, ANN)), Refusal)
+
+
+def test_the_clients_own_host_comes_first():
+    far = Server("10.0.0.0", 9960, "b", ("10.0.0.0",), SERVER.cards, {"carl": "carl's"})
+    now = state(servers=(far, SERVER))
+    by_address = pool.decide(now, Request(1, MIB, Client("9.9.9.9"), near="10.0.0.1"))
+    by_domain = pool.decide(now, Request(1, MIB, Client("9.9.9.9", owner="carl's"), near="10.0.0.1"))
+    assert isinstance(by_address, Grant) and by_address.vgpus[0].server == "10.0.0.1"
+    assert isinstance(by_domain, Grant) and by_domain.vgpus[0].server == "10.0.0.0"
+    assert granted(pool.decide(state(held(*[(c, i) for c in (0, 1) for i in range(4)]), servers=(far, SERVER)),
+                               Request(1, MIB, Client("9.9.9.9"), near="10.0.0.1"))) == 1
+    full = state(held(*[(c, i) for c in (0, 1) for i in range(4)], server="10.0.0.0"), servers=(far, SERVER))
+    assert isinstance(pool.decide(full, Request(1, MIB, Client("9.9.9.9", owner="carl's"))), Refusal)
+
+
+def test_what_a_server_that_is_gone_had_counts_for_nothing():
+    now = state(held((0, 0), server="10.9.9.9"))
+    assert now.counts() == (8, 8) and now.live() == []
+
+
+@pytest.mark.parametrize(("asked", "shown", "allowed"), [
+    (Client("10.0.0.5"), Client("10.0.0.5"), True), (Client("10.0.0.5"), Client("10.0.0.6"), False),
+    (ANN, Client("10.0.0.77", "ann's", "ann"), True), (ANN, Client("10.0.0.5", "bob's", "bob"), False),
+    (ANN, Client("10.0.0.5"), False), (Client("10.0.0.5", domain="ann"), Client("x", "ann's", "ann"), True),
+    (Client("10.0.0.5", domain="ann"), Client("10.0.0.5", "bob's", "bob"), False),
+    (Client("10.0.0.1"), Client("10.0.0.6", "bob's", "bob"), True), (ANN, Client(), True),
+])  # fmt: skip
+def test_whose_an_allocation_is(asked, shown, allowed):
+    assert held((0, 0), by=asked).is_of(shown, ("10.0.0.1",)) is allowed
+
+
+def test_slots_that_are_claimed_twice_or_do_not_exist():
+    good, twice, beyond = held((0, 0)), held((0, 0), (0, 1)), held((0, 4))
+    assert pool.collisions(SERVER, [good, twice, beyond, held((5, 0)), held((1, 1), (1, 1))])[:2] == [twice.uuid, beyond.uuid]
+    assert pool.collisions(SERVER, [good, held((0, 1))]) == []
+
+
+def test_the_domain_is_the_holders_when_it_is_known():
+    assert held((0, 0), by=Client("a")).confirmed(Holder(Client("a", "o", "ann"), "x", 1)).domain == "ann"
