@@ -14,6 +14,7 @@ import click
 
 from orion_virt import config, credential, paths
 from orion_virt.controller import settings as controller_settings
+from orion_virt.controller.etcd_store import EtcdStore
 from orion_virt.controller.http import Controller
 from orion_virt.controller.pool import Pool
 from orion_virt.controller.settings import Settings
@@ -25,6 +26,8 @@ _log = logging.getLogger("orion.controller")
 
 
 def _store(settings: Settings) -> Store:
+    if settings.store == "etcd":
+        return EtcdStore(settings.etcd, settings.etcd_prefix, controller_settings.etcd_tls(settings))
     return SqliteStore(paths.state() / "controller.db")
 
 

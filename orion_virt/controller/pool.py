@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from orion_virt.controller import crash, records
 from orion_virt.controller.store import SILENCE_SECONDS, Changes, Entry, Seen, Store
-from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded
+from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import pool as model
 from orion_virt.model.allocation import Allocation, Holder
 from orion_virt.model.allocation import State as Stage
@@ -39,8 +39,11 @@ class Pool:
         self._queued = 0
 
     async def start(self) -> None:
-        """Raises Unavailable when the store cannot be used."""
-        await self._store.read()
+        """A store that does not answer yet may do so later."""
+        try:
+            await self._store.read()
+        except Unavailable as error:
+            _log.warning("%s", error)
         self._keeper = asyncio.create_task(self._keep_places(), name="places in the queue")
 
     async def stop(self) -> None:
@@ -53,7 +56,7 @@ class Pool:
         while True:
             await asyncio.sleep(SILENCE_SECONDS / 4)
             if self._queued:
-                with contextlib.suppress(Exception):  # the next turn comes in time
+                with contextlib.suppress(Unavailable):  # the next turn comes in time
                     await self._store.renew(f"controller/{self._id}")
 
     async def _change(self, label: str, plan: Plan[_Result]) -> _Result:

@@ -145,3 +145,17 @@ def tls(settings: Settings) -> ssl.SSLContext | None:
         raise ConfigError(f"tls_cert {settings.tls_cert} with tls_key {settings.tls_key}: {error}",
                           hint="Both are PEM files, and belong together") from error
     return context
+
+
+def etcd_tls(settings: Settings) -> ssl.SSLContext | None:
+    """For members that are reached by https. Raises ConfigError."""
+    if not (settings.etcd_ca or settings.etcd_cert):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.etcd_ca or None)
+        if settings.etcd_cert:
+            context.load_cert_chain(settings.etcd_cert, settings.etcd_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"etcd_ca {settings.etcd_ca!r} with etcd_cert {settings.etcd_cert!r} and etcd_key "
+                          f"{settings.etcd_key!r}: {error}", hint="All are PEM files") from error
+    return context

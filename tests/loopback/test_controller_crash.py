@@ -6,10 +6,13 @@ from __future__ import annotations
 import http.client
 import signal
 
+import etcds
 import pytest
 from controllers import MIB, Client, Process, serving
+from host import wait_for
 
 from orion_virt.controller import crash
+from orion_virt.controller.etcd_store import EtcdStore
 from orion_virt.controller.sqlite_store import SqliteStore
 
 HELD = "11111111-1111-1111-1111-111111111111"
@@ -82,12 +85,35 @@ def invariant(client: Client) -> list[dict]:
     slots = [(a["server"], v["card"], v["slot"]) for a in found for v in a["vgpus"]]
     assert len(slots) + devices["free"] == devices["total"], (devices, found)
     assert len(slots) == len(set(slots)) and len({a["uuid"] for a in found}) == len(found)
-    assert devices["waiting"] == 0
     return found
 
 
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    with etcds.running(tmp_path_factory.mktemp("etcd")) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def make_store(request, tmp_path):
+    """Of this test; controllers below `tmp_path` are configured for the same."""
+    if request.param == "sqlite":
+        return lambda: SqliteStore(tmp_path / "state" / "controller.db")
+    url, prefix = request.getfixturevalue("etcd").url, f"/{request.node.name}/"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "controller.conf").write_text(f"[store]\nkind = etcd\netcd = {url}\netcd_prefix = {prefix}\n")
+    return lambda: EtcdStore([url], prefix)
+
+
+def nobody_waits(client: Client, story: Story) -> bool:
+    """The dead controller's place in the queue goes; the server, which lives, beats meanwhile."""
+    if story.servers:
+        assert client("/heartbeat/10.0.0.1?status=continue", {"boot": "b1"})[0] == 200
+    return client.json("/devices")["waiting"] == 0
+
+
 @pytest.mark.parametrize("point", crash.POINTS)
-def test_killed_at(tmp_path, point):
+def test_killed_at(tmp_path, make_store, point):
     process = Process(tmp_path, ORION_CRASH=point)
     story = Story(process.client())
     died_in = story.tell()
@@ -96,7 +122,7 @@ def test_killed_at(tmp_path, point):
     assert died_in == change
     if stage == "kept":
         story.effect(change)
-    with serving(lambda: SqliteStore(tmp_path / "state" / "controller.db")) as port:
+    with serving(make_store) as port:
         client = Client(port)
         found = invariant(client)
         known = {a["uuid"]: a["state"] for a in found}
@@ -104,6 +130,7 @@ def test_killed_at(tmp_path, point):
         assert set(story.allocations) - {"?"} <= set(known)
         assert len(client.json("/devices")["servers"]) == story.servers
         assert len(client.json("/reservations")["reservations"]) == story.reservations
+        assert wait_for(lambda: nobody_waits(client, story), 60)
         goes_on(client, story)
 
 
