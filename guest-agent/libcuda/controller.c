@@ -56,6 +56,8 @@ static bool send_request(int fd, const char *addr, unsigned wait_seconds)
         og_text_add(t, "&memory=%llu", (unsigned long long)(og_settings.gmem_bytes >> 20));
     if (wait_seconds)
         og_text_add(t, "&wait=%u", wait_seconds);
+    if (*og_settings.group)
+        og_text_add(t, "&group=%s", og_settings.group);
     add_owner(t);
     og_text_add(t, " HTTP/1.0\r\nHost: %s\r\n", addr);
     if (*og_settings.token)

@@ -41,6 +41,7 @@ static inline void og_unlock(_Atomic int *lock)
 
 /* ---- settings.c ---- */
 #define OG_TOKEN_BYTES 129
+#define OG_GROUP_BYTES 65
 #define OG_MAX_WAIT_SECONDS 86400
 enum og_level { OG_DEBUG, OG_INFO, OG_WARNING, OG_ERROR, OG_SILENT };
 struct og_settings {
@@ -48,6 +49,7 @@ struct og_settings {
     uint64_t gmem_bytes;              /* ORION_GMEM; 0: not set */
     char controller[OG_ADDR_BYTES];   /* ORION_CONTROLLER or client.conf; "": the region's header says */
     char token[OG_TOKEN_BYTES];       /* ORION_TOKEN or client.conf; "": none */
+    char group[OG_GROUP_BYTES];       /* ORION_GROUP; "": an allocation of its own */
     unsigned wait_seconds;            /* ORION_WAIT: for vGPUs that others have */
     char server[OG_ADDR_BYTES];       /* ORION_SERVER; "": header or allocation */
     char region[512];                 /* ORION_REGION; "": look for the PCI device */

@@ -144,6 +144,17 @@ static bool token_variable(struct og_settings *s)
            bad("ORION_TOKEN", "...", "the controller's token: at most 128 characters without spaces");
 }
 
+static bool group_variable(struct og_settings *s)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+    const char *value = variable("ORION_GROUP");
+
+    if (value && (value[strspn(value, allowed)] || strlen(value) >= OG_GROUP_BYTES))
+        return bad("ORION_GROUP", value, "letters, digits and _, at most 64");
+    snprintf(s->group, sizeof(s->group), "%s", value ? value : "");
+    return true;
+}
+
 static bool region_variable(struct og_settings *s)
 {
     const char *value = variable("ORION_REGION");
@@ -177,7 +188,7 @@ static bool from_environment(struct og_settings *s)
     s->vgpus = (int)vgpus;
     s->gmem_bytes = mib * MIB;
     if (!number_variable("ORION_WAIT", 0, OG_MAX_WAIT_SECONDS, "seconds to wait for vGPUs, 0 to 86400", &wait) ||
-        !token_variable(s))
+        !token_variable(s) || !group_variable(s))
         return false;
     s->wait_seconds = (unsigned)wait;
     return addr_variable("ORION_CONTROLLER", 9123, s->controller) &&

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from orion_virt.model.pool import Request as Wish
 from orion_virt.model.pool import Server
 from orion_virt.units import MIB
 
+_GROUP = re.compile(r"[A-Za-z0-9_]{1,64}")
 VERSIONS = "data_version=0.1,api_version=0.1"
 
 
@@ -102,7 +104,10 @@ async def _service(pool: Pool, question: Question) -> Answer:
     client = Client(question.peer_ip, question.query.get("owner", "")[:128])
     if question.is_server:  # on behalf of a domain whose region it is asked through
         client = replace(client, domain=question.query.get("domain", "")[:64])
-    wish = Wish(count, None if memory is None else memory * MIB, client, question.local_ip)
+    group = question.query.get("group", "")
+    if group and not _GROUP.fullmatch(group):
+        raise ProtocolError(f"group={group!r} is not valid", hint="Letters, digits and _, at most 64")
+    wish = Wish(count, None if memory is None else memory * MIB, client, question.local_ip, group)
     allocation, server = await pool.grant(wish, wait)
     addr = _reachable(server, question.local_ip)
     places = [f"{addr}/{vgpu.card}/{vgpu.slot}" for vgpu in allocation.vgpus]
@@ -182,6 +187,7 @@ CALLS = (
     Call("/service", _BOTH, _service, "Asks for vGPUs, all of one server; they expire when no server confirms them", "Granted",
          {"nvidia_vgpu": "how many, 1 to 32; default 1", "memory": "MiB of each; default: a card's share",
           "wait": f"seconds to wait in the queue, at most {WAIT_MAX_SECONDS}",
+          "group": "name of a group of the client's processes that share one allocation",
           "owner": "key of the domain that asks, made from its region",
           "domain": "from a server: UUID of the domain on whose behalf it asks"}, refusals=(400, 409, 503)),
     Call("/service/confirm/{name}", ("POST", "GET"), _confirm, "A server says that a client has come for its allocation",

@@ -30,7 +30,7 @@ def _ref(name: str) -> dict[str, str]:
 _VGPU = _object(card=_WHOLE, slot=_WHOLE, memory_bytes=_WHOLE, booked_bytes=_WHOLE)
 _ALLOCATION = {
     "uuid": _TEXT, "server": _TEXT, "state": {"enum": ["granted", "confirmed"]}, "since": _FLAT, "domain": _TEXT, "client": _TEXT,
-    "process": _TEXT, "pid": _WHOLE, "vgpus": _list(_VGPU),
+    "process": _TEXT, "pid": _WHOLE, "group": _TEXT, "vgpus": _list(_VGPU),
 }  # fmt: skip
 _MEMORY = {"type": ["integer", "null"], "minimum": 1}
 _GPU = _object(index=_WHOLE, name=_TEXT, total_bytes=_WHOLE, slots={"type": "integer", "minimum": 1})

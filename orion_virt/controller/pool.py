@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 import uuid as uuids
@@ -155,20 +156,20 @@ class Pool:
         while True:
             seen = await self._store.read()
             state = records.state_of(seen.entries)
-            decision = model.decide(state, request, ticket)
-            if not isinstance(decision, Grant):
-                return seen, decision
-            allocation = Allocation(str(uuids.uuid4()), decision.vgpus, time.time(), request.client)
+            found = _found(state, request, ticket)
+            if isinstance(found, Refusal):
+                return seen, found
+            allocation, undo = found
             changes: dict[str, Entry | None] = {} if ticket is None else {records.waiter_key(ticket): None}
             changes[records.allocation_key(allocation.uuid)] = records.allocation_entry(allocation)
-            if await _whole(self._write(seen, changes, "grant"), lambda done: self._take_back(done, allocation.uuid)):
+            if await _whole(self._write(seen, changes, "grant"), lambda done: self._take_back(done, undo)):
                 self._queued -= ticket is not None
-                _log.info("allocation %s granted to %s: %d vGPU of %s", allocation.uuid, request.client.domain or
-                          request.client.address, len(allocation.vgpus), allocation.server)
+                _log.info("allocation %s %s %s: %d vGPU of %s", allocation.uuid, "shared with" if allocation.joining else "granted to",
+                          request.client.domain or request.client.address, len(allocation.vgpus), allocation.server)
                 return seen, (allocation, state.servers[allocation.server])
 
     async def _take_back(self, granted: bool, uuid: str) -> None:
-        if granted:
+        if granted and uuid:
             await self.release(uuid)
 
     async def _enqueue(self, request: Request) -> int:
@@ -192,7 +193,7 @@ class Pool:
                 raise Conflict(f"allocation {uuid} is of server {allocation.server}, not {server}")
             if not allocation.is_of(holder.client, state.servers[allocation.server].addresses):
                 raise Forbidden(f"allocation {uuid} was granted to another client", hint=_OTHER_CLIENT)
-            if allocation.state is not Stage.GRANTED:
+            if allocation.state is not Stage.GRANTED and not allocation.joining:
                 raise Conflict(f"allocation {uuid} is in use already")
             confirmed = allocation.confirmed(holder)
             return {records.allocation_key(uuid): records.allocation_entry(confirmed)}, confirmed
@@ -204,8 +205,8 @@ class Pool:
     async def release(self, uuid: str) -> None:
         """Raises NotFound when it is not live."""
         def plan(state: State) -> tuple[dict[str, Entry | None], None]:
-            _find(state, uuid)
-            return {records.allocation_key(uuid): None}, None
+            left = _find(state, uuid).released()
+            return {records.allocation_key(uuid): None if left is None else records.allocation_entry(left)}, None
 
         await self._change("release", plan)
         _log.info("allocation %s released", uuid)
@@ -255,6 +256,20 @@ async def _whole(work: Awaitable[_Told], undo: Callable[[_Told], Awaitable[None]
 
 async def _nothing(_: object) -> None:
     return
+
+
+def _found(state: State, request: Request, ticket: int | None) -> tuple[Allocation, str] | Refusal:
+    """What the request gets; and the id of what is to be released where its client has gone meanwhile ("": nothing)."""
+    shared = model.joined(state, request)
+    if isinstance(shared, Refusal):
+        return shared
+    if shared is not None:
+        return dataclasses.replace(shared, joining=shared.joining + 1), ""
+    decision = model.decide(state, request, ticket)
+    if not isinstance(decision, Grant):
+        return decision
+    made = Allocation(str(uuids.uuid4()), decision.vgpus, time.time(), request.client, group=request.group)
+    return made, made.uuid
 
 
 def _find(state: State, uuid: str) -> Allocation:

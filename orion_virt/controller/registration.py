@@ -53,7 +53,8 @@ def _allocation(name: str, item: dict[str, Any]) -> Allocation:
     )
     if not vgpus:
         raise ValueError("an allocation without vGPUs")
-    return Allocation(str(item["uuid"]), vgpus, float(item.get("since", time.time())), holder=parse_holder(item))
+    return Allocation(str(item["uuid"]), vgpus, float(item.get("since", time.time())), holder=parse_holder(item),
+                      group=str(item.get("group", ""))[:_LONGEST])
 
 
 def parse_holder(data: dict[str, Any]) -> Holder:
@@ -94,6 +95,7 @@ def describe_allocation(allocation: Allocation) -> dict[str, Any]:
         "client": allocation.holder.client.address or allocation.client.address,
         "process": allocation.holder.process,
         "pid": allocation.holder.pid,
+        "group": allocation.group,
         "vgpus": [
             {"card": v.card, "slot": v.slot, "memory_bytes": v.memory_bytes, "booked_bytes": v.booked_bytes}
             for v in allocation.vgpus

@@ -37,7 +37,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What the controller granted to one guest process. ``granted_at``: seconds since 1970, for people alone."""
+    """What the controller granted to one guest process, or to a group of them that share it.
+
+    ``granted_at``: seconds since 1970, for people alone. ``joining``: further processes that were told of it and that no
+    server has confirmed yet.
+    """
 
     uuid: str
     vgpus: tuple[VGpu, ...]
@@ -45,6 +49,8 @@ class Allocation:
     client: Client = Client()
     holder: Holder = Holder()
     state: State = State.GRANTED
+    group: str = ""
+    joining: int = 0
 
     @property
     def server(self) -> str:
@@ -56,7 +62,14 @@ class Allocation:
         return self.holder.client.domain or self.client.domain
 
     def confirmed(self, holder: Holder) -> Allocation:
+        """One more process has come for it; of a group the first one's holder stays."""
+        if self.state is State.CONFIRMED:
+            return replace(self, joining=max(0, self.joining - 1))
         return replace(self, state=State.CONFIRMED, holder=holder)
+
+    def released(self) -> Allocation | None:
+        """What is left of it: a grant, where somebody is on the way to a group whose last process has just ended."""
+        return replace(self, state=State.GRANTED, holder=Holder(), joining=self.joining - 1) if self.joining else None
 
     def is_of(self, shown_by: Client, servers_own: tuple[str, ...]) -> bool:
         """Whether who shows the id may be who asked for it. ``servers_own``: addresses of its server.

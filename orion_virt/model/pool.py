@@ -10,6 +10,7 @@ from orion_virt.model import placement
 from orion_virt.model.allocation import Allocation, Client
 from orion_virt.model.gpu import Card, CardLoad, ServerLoad, VGpu
 from orion_virt.model.placement import Decision, Refusal
+from orion_virt.units import MIB
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Request:
-    """``near``: our address that the client dialled, which is its own host's."""
+    """``near``: our address that the client dialled, which is its own host's. ``group``: "" or the name of the group of
+    the same client's processes that share one allocation."""
 
     count: int
     memory_bytes: int | None = None
     client: Client = Client()
     near: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,25 @@ def decide(state: State, request: Request, ticket: int | None = None) -> Decisio
     if before and request.count > state.reserved_for(domain):
         return Refusal(f"{request.count} vGPU must wait: {len(before)} of those who wait (ORION_WAIT) came before", False)
     return decision
+
+
+def joined(state: State, request: Request) -> Allocation | Refusal | None:
+    """The allocation of the request's group, where it has one already."""
+    same = [a for a in state.live() if request.group and a.group == request.group and _is_same(a.client, request.client)]
+    if not same:
+        return None
+    vgpus = same[0].vgpus
+    if request.count != len(vgpus) or request.memory_bytes not in (None, vgpus[0].memory_bytes):
+        return Refusal(f"group {request.group} shares {len(vgpus)} vGPU of {vgpus[0].memory_bytes // MIB} MiB: ask for as much, or "
+                       "name another ORION_GROUP", True)
+    return same[0]
+
+
+def _is_same(one: Client, other: Client) -> bool:
+    """The same domain; where neither is known by proof, the same address."""
+    if one.owner or other.owner or one.domain or other.domain:
+        return (one.owner, one.domain) == (other.owner, other.domain)
+    return bool(one.address) and one.address == other.address
 
 
 def _near_first(state: State, loads: list[ServerLoad], near: str) -> list[ServerLoad]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from orion_virt import layout
 from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
+from orion_virt.server.groups import Seat
 from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
@@ -44,6 +45,7 @@ class Channel:
     shares: Shares
     pages: Pages
     on_gone: Callable[[Channel], None]
+    seat: Seat | None = None  # in the group that shares the allocation
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""

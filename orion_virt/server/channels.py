@@ -20,6 +20,7 @@ from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.channel import Channel
+from orion_virt.server.groups import Groups, Seat
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.memory import Memory
@@ -43,7 +44,7 @@ class Channels:
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
-        self._shares, self._pages = Shares(), Pages()
+        self._shares, self._pages, self._groups = Shares(), Pages(), Groups()
 
     def start(self) -> None:
         self._hangup.start()
@@ -72,7 +73,9 @@ class Channels:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
         allocation = await self._accounts.confirm(hello.allocation, _holder(hello, region, peer))
         memory: Memory | None = None
+        seat: Seat | None = None
         try:
+            seat = self._groups.enter(allocation, hello, peer)
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
@@ -81,9 +84,10 @@ class Channels:
         except BaseException:
             if memory is not None:
                 await memory.close()
-            self._release(allocation["uuid"])
+            self._release(allocation["uuid"], seat)
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone,
+                          seat=seat)
         self._live[channel_id] = channel
         return channel
 
@@ -92,6 +96,8 @@ class Channels:
         fds = [channel.conn.fileno()]
         if channel.memory is not None:
             fds.append(channel.memory.fd)
+        if channel.seat is not None:
+            fds.append(channel.seat.fd)
         try:
             channel.worker.start_channel(self._start_message(channel), fds)
         except Unavailable:
@@ -113,7 +119,8 @@ class Channels:
     def _start_message(self, channel: Channel) -> dict[str, Any]:
         uid, gid = user_ids(self._config.worker_user)
         memory = channel.memory
-        return {
+        group = {} if channel.seat is None else {"group_row": channel.seat.row}
+        return group | {
             "channel": channel.id,
             "domain": channel.domain,
             "transport": "shm" if channel.hello.shared else "tcp",
@@ -144,22 +151,29 @@ class Channels:
         channel.worker_ended()
 
     def _gone(self, channel: Channel) -> None:
-        self._release(channel.allocation["uuid"], channel)
+        self._release(channel.allocation["uuid"], channel.seat, channel)
 
-    def _release(self, uuid: str, channel: Channel | None = None) -> None:
-        task = asyncio.create_task(self._release_now(uuid, channel))
+    def _release(self, uuid: str, seat: Seat | None, channel: Channel | None = None) -> None:
+        """Of a group the last one releases; a refused one releases nothing that others have."""
+        if seat is None:
+            mine = not any(c is not channel and c.allocation["uuid"] == uuid for c in self._live.values())
+        elif mine := seat.leave():
+            self._groups.left(uuid)
+        task = asyncio.create_task(self._release_now(uuid if mine else "", channel))
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
 
     async def _release_now(self, uuid: str, channel: Channel | None) -> None:
-        await self._accounts.release(uuid)
+        if uuid:
+            await self._accounts.release(uuid)
         if channel is None:
             return
         del self._live[channel.id]
         channel.ended.set()
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
-        _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why, uuid)
+        _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why,
+                 channel.allocation["uuid"])
 
     def close(self, uuid: str | None, reason: str) -> list[Channel]:
         """Ends the channels of a domain (None: all); returns those that end."""
@@ -185,8 +199,8 @@ class Channels:
         return [c for c in self._live.values() if uuid is None or c.domain == uuid]
 
     def allocations(self) -> list[dict[str, Any]]:
-        """Live ones, as the controller gave them."""
-        return [c.allocation for c in self._live.values()]
+        """Live ones, as the controller gave them; those of groups once."""
+        return list({c.allocation["uuid"]: c.allocation for c in self._live.values()}.values())
 
 
 def _holder(hello: Hello, region: Region | None, peer: str) -> dict[str, Any]:

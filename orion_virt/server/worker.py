@@ -41,7 +41,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         message = json.loads(raw)
     except ValueError as error:
         raise ProtocolError(f"the start message is no JSON: {error}") from None
-    wanted = 1 if message.get("transport") == "tcp" else 2
+    wanted = (1 if message.get("transport") == "tcp" else 2) + ("group_row" in message)
     if len(fds) != wanted:
         raise ProtocolError(f"{len(fds)} descriptors came with the start message, {wanted} belong to it")
     return message, fds
@@ -57,13 +57,15 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         config.channel_id = int(message["channel"])
         config.base, config.block_off = int(message["base"]), int(message["block"])
         config.region_bytes = int(message["region_bytes"])
+        config.group_row = int(message.get("group_row", 0))
         config.nr_devices = len(devices)
         for i, device in enumerate(devices):
             config.ordinals[i], config.limits[i] = int(device["ordinal"]), int(device["memory"])
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the start message is not complete: {error!r}") from None
     config.socket_fd, config.control_fd = fds[0], control_fd
-    config.region_fd = fds[1] if len(fds) > 1 else -1
+    config.region_fd = fds[1] if message.get("transport") != "tcp" else -1
+    config.group_fd = fds[-1] if "group_row" in message else -1
     return config
 
 

@@ -46,7 +46,7 @@ static void run_worker(int socket, int control, int region, uint64_t base)
     struct oh_config config = {
         .socket_fd = socket, .region_fd = region, .control_fd = control, .base = free_place(base),
         .region_bytes = HARNESS_REGION, .block_off = region < 0 ? 0 : HARNESS_BLOCK, .channel_id = 5,
-        .nr_devices = 2, .limits = { 1 << 20, 1 << 20 },
+        .nr_devices = 2, .limits = { 1 << 20, 1 << 20 }, .group_fd = -1,
     };
     const char *driver = getenv("FAKE_DRIVER");
 

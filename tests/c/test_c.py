@@ -12,7 +12,7 @@ from c_build import ADDRESS, CC, CORE, HERE, ROOT, THREAD, compile_c, includes
 
 RING = ["layout", "ring_full", "ring_malformed", "ring_pad", "ring_park", "ring_stale", "ring_stress", "ring_wrap"]
 RING_THREADS = ["ring_park", "ring_stress"]
-LOOP = ["handles", "ledger", "loop_blocking", "loop_deferred", "loop_eof", "loop_grant", "loop_malformed"]
+LOOP = ["group", "handles", "ledger", "loop_blocking", "loop_deferred", "loop_eof", "loop_grant", "loop_malformed"]
 LOOP += ["loop_ping", "loop_sigbus", "loop_tcp", "loop_threads"]
 LOOP_THREADS = ["handles", "loop_blocking", "loop_ping", "loop_tcp", "loop_threads"]
 

@@ -98,6 +98,19 @@ def test_a_reservation_is_kept(call):
     granted(guest, "nvidia_vgpu=2&memory=100")
 
 
+def test_a_group_shares_until_its_last_process_ends(call):
+    guest, query = call.guest(A), "nvidia_vgpu=2&memory=100&group=job"
+    uuid = granted(guest, query)
+    assert call(f"/service/confirm/{uuid}", {"client": A, "pid": 1})[0] == 200
+    assert granted(guest, query) == uuid and granted(call.guest(B), query) != uuid
+    call(f"/service/release/{uuid}", {})  # the first ends while the second is on its way
+    assert granted(guest, query) == uuid
+    assert [call(f"/service/confirm/{uuid}", {"client": A, "pid": pid})[0] for pid in (2, 3, 4)] == [200, 200, 409]
+    call(f"/service/release/{uuid}", {})
+    assert call(f"/service/release/{uuid}", {})[0] == 404 and granted(guest, query) != uuid
+    assert guest("/service?nvidia_vgpu=1&group=a-b")[0] == 400 and guest("/service?nvidia_vgpu=1&group=job")[0] == 409
+
+
 # ---- the queue ----
 
 

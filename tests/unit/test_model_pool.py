@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -97,6 +98,24 @@ def test_the_clients_own_host_comes_first():
                                Request(1, MIB, Client("9.9.9.9"), near="10.0.0.1"))) == 1
     full = state(held(*[(c, i) for c in (0, 1) for i in range(4)], server="10.0.0.0"), servers=(far, SERVER))
     assert isinstance(pool.decide(full, Request(1, MIB, Client("9.9.9.9", owner="carl's"))), Refusal)
+
+
+def test_a_group_has_one_allocation():
+    shared = replace(held((0, 0), (0, 1), by=ANN), group="job")
+    now = state(shared, held((0, 2), by=ANN))
+    assert pool.joined(now, Request(2, 1, ANN, group="job")) == shared == pool.joined(now, Request(2, None, ANN, group="job"))
+    assert pool.joined(now, Request(2, 1, ANN)) is pool.joined(now, Request(2, 1, ANN, group="other")) is None
+    assert pool.joined(now, Request(2, 1, Client("10.0.0.5"), group="job")) is pool.joined(now, Request(2, 1, BOB, group="job")) is None
+    wrong = pool.joined(now, Request(1, 1, ANN, group="job"))
+    assert isinstance(wrong, Refusal) and wrong.hopeless and "shares 2 vGPU" in wrong.reason
+
+
+def test_who_is_on_the_way_keeps_a_group_alive():
+    first = replace(held((0, 0), by=ANN), group="job").confirmed(Holder(ANN, "first", 1))
+    left = replace(first, joining=1).released()
+    assert left is not None and (left.state.value, left.joining, left.holder) == ("granted", 0, Holder())
+    assert first.released() is None
+    assert replace(first, joining=1).confirmed(Holder(ANN, "second", 2)) == first
 
 
 def test_what_a_server_that_is_gone_had_counts_for_nothing():
