@@ -91,11 +91,13 @@ def serving(make_store, token="", gateways=(), others=()):
 class Process:
     """orion-controller with directories below `home`."""
 
-    def __init__(self, home: Path, *args: str, port: int = 0, **variables: str) -> None:
+    def __init__(self, home: Path, *args: str, port: int = 0, listen: str | None = None, **variables: str) -> None:
+        """``listen``: "" leaves it to controller.conf."""
         self.port = port or free_port()
         self.env = {f"ORION_{n}": str(home / n.lower()) for n in ("ETC", "RUN", "LOG", "STATE")}
         self.env |= {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]} | variables
-        argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", f"127.0.0.1:{self.port}", *args]
+        listen = f"127.0.0.1:{self.port}" if listen is None else listen
+        argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", listen, *args]
         self.process = subprocess.Popen(argv, env=self.env, stderr=subprocess.PIPE, text=True)
         self.secret_file = home / "state" / "server.credential"
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import http.server
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import etcds
@@ -167,6 +169,43 @@ def test_an_unused_grant_ends(etcd, prefix, monkeypatch):
 def test_a_member_that_does_not_answer_is_passed_over(etcd, prefix):
     with serving(lambda: EtcdStore([f"http://127.0.0.1:{free_port()}", etcd.url], prefix)) as port:
         assert Client(port).on()[0] == 200 and Client(port).json("/devices")["total"] == 8
+
+
+class Swallower(http.server.BaseHTTPRequestHandler):
+    """A member that does what it is asked, and loses the answers to changes."""
+
+    url = ""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with urllib.request.urlopen(urllib.request.Request(self.url + self.path, body), timeout=10) as real:
+            answer = real.read()
+        if self.path.endswith("/txn"):
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_change_whose_answer_got_lost_is_made_once(etcd, prefix):
+    swallower = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Of", (Swallower,), {"url": etcd.url}))
+    thread = threading.Thread(target=swallower.serve_forever, args=(0.05,))
+    thread.start()
+    members = [f"http://127.0.0.1:{swallower.server_address[1]}", etcd.url]
+    try:
+        with serving(lambda: EtcdStore(members, prefix)) as port, serving(lambda: EtcdStore([etcd.url], prefix)) as plain:
+            Client(plain).on()
+            uuid = Client(port).json("/service?nvidia_vgpu=2&memory=10")["uuid"]
+            assert [a["uuid"] for a in Client(plain).json("/allocations")["allocations"]] == [uuid]
+    finally:
+        swallower.shutdown()
+        thread.join(10)
+        swallower.server_close()
 
 
 def test_etcd_is_away_for_a_while(tmp_path):
