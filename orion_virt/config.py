@@ -52,6 +52,7 @@ class ServerConfig:
 
     listen_port: int = DEFAULT_PORT
     bind_addr: tuple[str, ...] = ()  # empty: auto
+    pool_addr: str = ""  # empty: bind_addr's first, or our address on the way to the controller
     enable_shm: bool = True
     enable_rdma: bool = False
     enable_kvm: bool = True
@@ -138,6 +139,13 @@ def _addresses(entry: Entry) -> tuple[str, ...]:
     return found
 
 
+def _address(entry: Entry) -> str:
+    try:
+        return str(ipaddress.ip_address(entry.value))
+    except ValueError:
+        raise entry.bad("an IP address") from None
+
+
 def split_addr(text: str, default_port: int) -> tuple[str, int] | None:
     """"host:port", "host" or "[v6]:port" as a pair; None when it is none of them."""
     host, colon, port = text.rpartition(":")
@@ -197,6 +205,7 @@ _LOG_KEYS: dict[str, tuple[str, _Parser]] = {
 _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "listen_port"): ("listen_port", _integer(1, 65535)),
     ("server", "bind_addr"): ("bind_addr", _addresses),
+    ("server", "pool_addr"): ("pool_addr", _address),
     ("server", "enable_shm"): ("enable_shm", parse_bool),
     ("server", "enable_rdma"): ("enable_rdma", parse_bool),
     ("server", "enable_kvm"): ("enable_kvm", parse_bool),

@@ -71,7 +71,8 @@ async def _run(settings: Settings, also_at_stdin: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    controller = Controller(Pool(_store(settings)), credential.load(paths.credential()), controller_settings.token(settings))
+    secret = credential.load(paths.credential())
+    controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings))
     await controller.start()
     tasks = [asyncio.create_task(stop.wait())]
     try:

@@ -12,6 +12,7 @@ from typing import Any
 from orion_virt import credential
 from orion_virt.config import join_addr
 from orion_virt.controller import registration
+from orion_virt.controller.doors import is_loopback
 from orion_virt.controller.pool import WAIT_MAX_SECONDS, Pool
 from orion_virt.errors import Forbidden, NotFound, ProtocolError
 from orion_virt.model.allocation import Client
@@ -33,6 +34,11 @@ class Question:
     peer_ip: str
     local_ip: str  # our address that the caller dialled
     is_server: bool  # showed the server credential
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it came from this machine."""
+        return is_loopback(self.peer_ip) or self.peer_ip == self.local_ip
 
 
 @dataclass(frozen=True)
@@ -107,17 +113,17 @@ async def _service(pool: Pool, question: Question) -> Answer:
     group = question.query.get("group", "")
     if group and not _GROUP.fullmatch(group):
         raise ProtocolError(f"group={group!r} is not valid", hint="Letters, digits and _, at most 64")
-    wish = Wish(count, None if memory is None else memory * MIB, client, question.local_ip, group)
+    wish = Wish(count, None if memory is None else memory * MIB, client, group=group)
     allocation, server = await pool.grant(wish, wait)
-    addr = _reachable(server, question.local_ip)
+    addr = _reachable(pool, server, question.local_ip)
     places = [f"{addr}/{vgpu.card}/{vgpu.slot}" for vgpu in allocation.vgpus]
     data = registration.describe_allocation(allocation) | {"address": addr}
     return Answer(f"{allocation.uuid},{','.join(places)}", data)
 
 
-def _reachable(server: Server, local_ip: str) -> str:
-    """The address under which the caller finds the server: the one it found us at, where the server listens there too."""
-    ip = local_ip if local_ip in server.addresses else server.name
+def _reachable(pool: Pool, server: Server, local_ip: str) -> str:
+    """The address under which the caller finds the server: the one it found us at, where the server of our machine listens too."""
+    ip = local_ip if server.host == pool.host and local_ip in server.addresses else server.name
     return join_addr(ip, server.port)
 
 
@@ -140,21 +146,28 @@ async def _heartbeat(pool: Pool, question: Question) -> Answer:
     if status == "off":
         await pool.unregister(question.name)
     elif status == "on":
-        await pool.register(*registration.parse_registration(question.name, _json(question)))
+        server, *served = registration.parse_registration(question.name, _json(question))
+        await pool.register(_placed(pool, question, server), *served)
     elif status == "continue":
-        await _keep_alive(pool, question.name, _json(question))
+        await _keep_alive(pool, question, _json(question))
     else:
         raise ProtocolError(f"status={status!r} is unknown", hint="Known: on, off, continue")
     return Answer("ok", {})
 
 
-async def _keep_alive(pool: Pool, name: str, data: dict[str, Any]) -> None:
+def _placed(pool: Pool, question: Question, server: Server) -> Server:
+    return replace(server, host=pool.host if question.is_local else "")
+
+
+async def _keep_alive(pool: Pool, question: Question, data: dict[str, Any]) -> None:
     """A body with GPUs also tells what has changed of the server."""
     boot = data.get("boot")
     if not isinstance(boot, str):
         raise ProtocolError("the heartbeat's body is not understood: it tells no boot")
-    now = registration.parse_registration(name, data | {"allocations": []})[0] if "gpus" in data else None
-    await pool.keep_alive(name, boot, now)
+    now = None
+    if "gpus" in data:
+        now = _placed(pool, question, registration.parse_registration(question.name, data | {"allocations": []})[0])
+    await pool.keep_alive(question.name, boot, now)
 
 
 async def _allocations(pool: Pool, question: Question) -> Answer:

@@ -37,6 +37,8 @@ class _Refused(OrionError):
 class EtcdStore:
     """See store.Store."""
 
+    is_shared = True
+
     def __init__(self, endpoints: Sequence[str], prefix: str = "/orion/", tls: ssl.SSLContext | None = None) -> None:
         """``endpoints``: URLs of members, of which any will do."""
         self._endpoints = list(endpoints)

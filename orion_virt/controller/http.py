@@ -112,8 +112,7 @@ class Controller:
     async def _meet(self, question: Question) -> None:
         """A server of this host has registered: where it listens, guests look for us too."""
         server = (await self.pool.state()).servers.get(question.name)
-        is_here = is_loopback(question.peer_ip) or question.peer_ip == question.local_ip
-        if self._gateway_port == 0 or server is None or not is_here:
+        if self._gateway_port == 0 or server is None or not question.is_local:
             return
         for ip in server.addresses:
             if is_loopback(ip) or ip in _WILDCARDS or not self.doors.is_guarded(ip):

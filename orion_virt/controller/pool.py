@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 from orion_virt.controller import crash, records
+from orion_virt.controller.doors import is_loopback
 from orion_virt.controller.store import SILENCE_SECONDS, Changes, Entry, Seen, Store
-from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
+from orion_virt.errors import Conflict, Forbidden, NotFound, ProtocolError, QuotaExceeded, Unavailable
 from orion_virt.model import pool as model
 from orion_virt.model.allocation import Allocation, Holder
 from orion_virt.model.allocation import State as Stage
@@ -33,8 +34,10 @@ Plan = Callable[[State], "tuple[dict[str, Entry | None], _Result]"]
 class Pool:
     """For one event loop. Methods raise Unavailable when the store cannot be used."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, host: str = "") -> None:
+        """``host``: by which servers of this machine are known from those of others, over a restart too."""
         self._store = store
+        self.host = host
         self._id = uuids.uuid4().hex
         self._keeper: asyncio.Task[None] | None = None
         self._queued = 0
@@ -80,8 +83,12 @@ class Pool:
     async def register(self, server: Server, allocations: Sequence[Allocation] = (), opening: Collection[str] = ()) -> None:
         """A server is there (again): `allocations` are all that it serves, `opening` those that it is about to.
 
-        What it has beyond these ends, but for grants of this life of it that nobody has shown yet.
+        What it has beyond these ends, but for grants of this life of it that nobody has shown yet. Raises ProtocolError
+        for a name that tells no host from others where there may be others.
         """
+        if self._store.is_shared and is_loopback(server.name):
+            raise ProtocolError(f"a pool of hosts cannot know this one as {server.name}",
+                                hint="Set [server] pool_addr in server.conf to the address by which others reach it")
         kept = {a.uuid: a for a in allocations}
         doubled = model.collisions(server, list(kept.values()))
 
@@ -132,6 +139,7 @@ class Pool:
 
         Without `wait_seconds` it waits a moment for a release on its way, if there is anything to be released.
         """
+        request = dataclasses.replace(request, host=self.host)
         deadline = time.monotonic() + (RELEASE_WAIT_SECONDS if wait_seconds is None else wait_seconds)
         ticket: int | None = None
         try:

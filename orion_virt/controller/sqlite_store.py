@@ -25,6 +25,8 @@ _TABLE = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT N
 class SqliteStore:
     """See store.Store. A commit waits for the disk (milliseconds) in the event loop: it is what makes it one step."""
 
+    is_shared = False
+
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises Conflict when another controller has it, Unavailable when it cannot be used."""
         self._path = path

@@ -39,6 +39,9 @@ class Seen:
 class Store(Protocol):
     """For one event loop. Every method raises Unavailable when the store cannot be used now."""
 
+    is_shared: bool
+    """Whether other controllers may use it."""
+
     async def read(self) -> Seen: ...
 
     async def write(self, seen: Seen, changes: Changes, label: str) -> bool:

@@ -15,7 +15,10 @@ from orion_virt.units import MIB
 
 @dataclass(frozen=True)
 class Server:
-    """A registered server. ``name`` is the address it registered under, ``owners`` its domains by their keys."""
+    """A registered server. ``name`` is the address it registered under, ``owners`` its domains by their keys.
+
+    ``host``: of the controller on the same machine, which registered it; "" where it came from another machine.
+    """
 
     name: str
     port: int
@@ -23,6 +26,7 @@ class Server:
     addresses: tuple[str, ...]
     cards: tuple[Card, ...]
     owners: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,13 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Request:
-    """``near``: our address that the client dialled, which is its own host's. ``group``: "" or the name of the group of
+    """``host``: of the controller that was asked, which is the client's own. ``group``: "" or the name of the group of
     the same client's processes that share one allocation."""
 
     count: int
     memory_bytes: int | None = None
     client: Client = Client()
-    near: str = ""
+    host: str = ""
     group: str = ""
 
 
@@ -108,7 +112,7 @@ def decide(state: State, request: Request, ticket: int | None = None) -> Decisio
     domain, home = state.domain_of(request.client)
     loads = [load for load in state.loads() if not home or load.name == home]
     held = _without_reserved(state, loads, domain)
-    decision = placement.place(_near_first(state, held, request.near), request.count, request.memory_bytes)
+    decision = placement.place(_near_first(state, held, request), request.count, request.memory_bytes)
     if isinstance(decision, Refusal):
         return _explained(state, loads, request, decision, domain)
     before = [w for w in state.waiters.values() if ticket is None or w.ticket < ticket]
@@ -136,9 +140,13 @@ def _is_same(one: Client, other: Client) -> bool:
     return bool(one.address) and one.address == other.address
 
 
-def _near_first(state: State, loads: list[ServerLoad], near: str) -> list[ServerLoad]:
-    """The client's own host, whose shared memory it has, before others."""
-    return sorted(loads, key=lambda load: near not in (load.name, *state.servers[load.name].addresses))
+def _near_first(state: State, loads: list[ServerLoad], request: Request) -> list[ServerLoad]:
+    """The client's own host, whose shared memory it has, before others: addresses of gateways are the same on many."""
+    def is_far(load: ServerLoad) -> tuple[bool, bool]:
+        server = state.servers[load.name]
+        return not (request.host and server.host == request.host), request.client.address not in (server.name, *server.addresses)
+
+    return sorted(loads, key=is_far)
 
 
 def _without_reserved(state: State, loads: list[ServerLoad], asker: str) -> list[ServerLoad]:

@@ -230,7 +230,7 @@ class Daemon:
         """The address under which the controller knows us; the same for as long as we live."""
         if not self._own_name:
             towards = _address_towards(self.config.controller_addr)
-            self._own_name = self.config.bind_addr[0] if self.config.bind_addr else towards
+            self._own_name = self.config.pool_addr or (self.config.bind_addr[0] if self.config.bind_addr else towards)
         return self._own_name
 
     # ---- commands ----

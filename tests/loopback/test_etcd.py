@@ -33,7 +33,7 @@ def prefix(request):
 @pytest.fixture
 def two(etcd, prefix):
     """Two controllers, by their clients."""
-    with serving(lambda: EtcdStore([etcd.url], prefix)) as one, serving(lambda: EtcdStore([etcd.url], prefix)) as other:
+    with serving(lambda: EtcdStore([etcd.url], prefix)) as one, serving(lambda: EtcdStore([etcd.url], prefix), host="there") as other:
         yield Client(one), Client(other)
 
 
@@ -169,6 +169,23 @@ def test_an_unused_grant_ends(etcd, prefix, monkeypatch):
 def test_a_member_that_does_not_answer_is_passed_over(etcd, prefix):
     with serving(lambda: EtcdStore([f"http://127.0.0.1:{free_port()}", etcd.url], prefix)) as port:
         assert Client(port).on()[0] == 200 and Client(port).json("/devices")["total"] == 8
+
+
+def test_each_grants_from_its_own_host_first(two):
+    """Both hosts have a gateway of the same address, as libvirt gives it to all."""
+    for client, name in zip(two, ("10.0.0.2", "10.0.0.1")):
+        client.on(name, addresses=["127.0.0.1", "192.168.122.1"])
+    assert [c("/service?nvidia_vgpu=6&memory=10")[1].split(",")[1] for c in two] == ["127.0.0.1:9960/0/0"] * 2
+    held = {a["server"]: a for a in two[0].json("/allocations")["allocations"]}
+    assert sorted(held) == ["10.0.0.1", "10.0.0.2"]
+    # only when it has no room; then the other is named by what it is reached under
+    assert two[0]("/service?nvidia_vgpu=2&memory=10")[0] == 200
+    assert two[0]("/service?nvidia_vgpu=1&memory=10")[1].split(",")[1] == "10.0.0.1:9960/1/2"
+
+
+def test_a_host_without_an_address_of_its_own_is_told(two):
+    status, text = two[0].on("127.0.0.1")
+    assert status == 400 and "cannot know this one as 127.0.0.1. Set [server] pool_addr" in text
 
 
 class Swallower(http.server.BaseHTTPRequestHandler):

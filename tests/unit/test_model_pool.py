@@ -90,12 +90,15 @@ def test_a_reservation_needs_no_queue():
 def test_the_clients_own_host_comes_first():
     far = Server("10.0.0.0", 9960, "b", ("10.0.0.0",), SERVER.cards, {"carl": "carl's"})
     now = state(servers=(far, SERVER))
-    by_address = pool.decide(now, Request(1, MIB, Client("9.9.9.9"), near="10.0.0.1"))
-    by_domain = pool.decide(now, Request(1, MIB, Client("9.9.9.9", owner="carl's"), near="10.0.0.1"))
+    here = replace(SERVER, host="here")
+    by_address = pool.decide(now, Request(1, MIB, Client("10.0.0.1")))  # translated by its host
+    by_host = pool.decide(state(servers=(far, here)), Request(1, MIB, Client("9.9.9.9"), host="here"))
+    by_domain = pool.decide(state(servers=(far, here)), Request(1, MIB, Client("9.9.9.9", owner="carl's"), host="here"))
+    assert isinstance(by_host, Grant) and by_host.vgpus[0].server == "10.0.0.1"
     assert isinstance(by_address, Grant) and by_address.vgpus[0].server == "10.0.0.1"
     assert isinstance(by_domain, Grant) and by_domain.vgpus[0].server == "10.0.0.0"
     assert granted(pool.decide(state(held(*[(c, i) for c in (0, 1) for i in range(4)]), servers=(far, SERVER)),
-                               Request(1, MIB, Client("9.9.9.9"), near="10.0.0.1"))) == 1
+                               Request(1, MIB, Client("9.9.9.9"), host="here"))) == 1
     full = state(held(*[(c, i) for c in (0, 1) for i in range(4)], server="10.0.0.0"), servers=(far, SERVER))
     assert isinstance(pool.decide(full, Request(1, MIB, Client("9.9.9.9", owner="carl's"))), Refusal)
 
