@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
 
 class OrionError(Exception):
     """Something that a person must be told.
@@ -79,3 +82,12 @@ class ConfigError(OrionError):
     exit_code = 2
     http_status = 500
     cuda_code = 100
+
+
+def words_of(error: BaseException) -> str:
+    """What went wrong on a connection, in few words."""
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return "it took too long"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -16,11 +16,11 @@ from host import free_port, wait_for
 class Etcd:
     """One member. `url` is what controllers are told."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, ip: str) -> None:
         if shutil.which("etcd") is None:
             pytest.skip("etcd is not installed")
         self._home, self._port, self._peer = home, free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://{ip}:{self._port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -43,8 +43,8 @@ class Etcd:
 
 
 @contextlib.contextmanager
-def running(home: Path):
-    made = Etcd(home)
+def running(home: Path, ip: str = "127.0.0.1"):
+    made = Etcd(home, ip)
     try:
         made.start()
         yield made

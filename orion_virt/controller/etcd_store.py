@@ -21,7 +21,7 @@ import aiohttp
 
 from orion_virt.controller import crash
 from orion_virt.controller.store import SECONDS, Changes, Entry, Seen
-from orion_virt.errors import OrionError, Unavailable
+from orion_virt.errors import OrionError, Unavailable, words_of
 
 _CALL_SECONDS = 3
 _AGAIN_SECONDS = 0.5
@@ -145,7 +145,7 @@ class EtcdStore:
                     raise _Refused(str(data.get("message", data.get("error"))), code=_NOT_FOUND)
                 why.append(f"{self._endpoints[0]}: {data.get('message') or data.get('error') or answer.status}")
             except (OSError, aiohttp.ClientError, asyncio.TimeoutError, ValueError) as error:
-                why.append(f"{self._endpoints[0]}: {error or 'it took too long'}")
+                why.append(f"{self._endpoints[0]}: {words_of(error)}")
             self._next_member()
         raise Unavailable(f"etcd, which holds the controller's state, does not answer ({'; '.join(why)})",
                           hint="Start it, or correct [store] etcd in controller.conf")

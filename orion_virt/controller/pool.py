@@ -199,7 +199,7 @@ class Pool:
             allocation = _find(state, uuid)
             if server and allocation.server != server:
                 raise Conflict(f"allocation {uuid} is of server {allocation.server}, not {server}")
-            if not allocation.is_of(holder.client, state.servers[allocation.server].addresses):
+            if not state.admits(allocation, holder.client):
                 raise Forbidden(f"allocation {uuid} was granted to another client", hint=_OTHER_CLIENT)
             if allocation.state is not Stage.GRANTED and not allocation.joining:
                 raise Conflict(f"allocation {uuid} is in use already")
@@ -224,7 +224,7 @@ class Pool:
     async def reserve(self, reservation: Reservation) -> None:
         """In place of what was reserved for that domain. Raises QuotaExceeded where the pool could never keep it."""
         def plan(state: State) -> tuple[dict[str, Entry | None], None]:
-            why_not = model.admits(state, reservation)
+            why_not = model.never(state, reservation)
             if why_not:
                 raise QuotaExceeded(why_not)
             return {records.reservation_key(reservation.domain): records.reservation_entry(reservation)}, None
@@ -276,7 +276,8 @@ def _found(state: State, request: Request, ticket: int | None) -> tuple[Allocati
     decision = model.decide(state, request, ticket)
     if not isinstance(decision, Grant):
         return decision
-    made = Allocation(str(uuids.uuid4()), decision.vgpus, time.time(), request.client, group=request.group)
+    made = Allocation(str(uuids.uuid4()), decision.vgpus, time.time(), request.client, group=request.group,
+                      asked_at=request.host)
     return made, made.uuid
 
 

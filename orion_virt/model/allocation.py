@@ -40,7 +40,7 @@ class Allocation:
     """What the controller granted to one guest process, or to a group of them that share it.
 
     ``granted_at``: seconds since 1970, for people alone. ``joining``: further processes that were told of it and that no
-    server has confirmed yet.
+    server has confirmed yet. ``asked_at``: host of the controller that was asked.
     """
 
     uuid: str
@@ -51,6 +51,7 @@ class Allocation:
     state: State = State.GRANTED
     group: str = ""
     joining: int = 0
+    asked_at: str = ""
 
     @property
     def server(self) -> str:
@@ -71,11 +72,12 @@ class Allocation:
         """What is left of it: a grant, where somebody is on the way to a group whose last process has just ended."""
         return replace(self, state=State.GRANTED, holder=Holder(), joining=self.joining - 1) if self.joining else None
 
-    def is_of(self, shown_by: Client, servers_own: tuple[str, ...]) -> bool:
-        """Whether who shows the id may be who asked for it. ``servers_own``: addresses of its server.
+    def is_of(self, shown_by: Client, servers_own: tuple[str, ...], askers_host: tuple[str, ...] = ()) -> bool:
+        """Whether who shows the id may be who asked for it.
 
-        A domain is known by proof; without one both sides must have come from the same address. A question that came
-        from the server's own host was translated on its way (NAT, user-mode networks), so its address tells nothing.
+        A domain is known by proof; without one both sides must have come from the same address. ``servers_own``: addresses
+        of its server; a question that came from there was translated on its way (NAT, user-mode networks), so its address
+        tells nothing. ``askers_host``: addresses of another host that was asked: from there it comes translated.
         """
         if not shown_by.address:
             return True  # a server that does not say who shows it
@@ -83,4 +85,4 @@ class Allocation:
             return self.client.owner == shown_by.owner
         if self.client.domain:
             return self.client.domain == shown_by.domain
-        return self.client.address in (shown_by.address, "", *servers_own)
+        return self.client.address in (shown_by.address, "", *servers_own) or shown_by.address in askers_host

@@ -86,6 +86,12 @@ class State:
         cards = [load for server in self.loads() for load in server.cards]
         return sum(load.card.slots for load in cards), sum(load.nr_free for load in cards)
 
+    def admits(self, allocation: Allocation, shown_by: Client) -> bool:
+        """Whether this client may have the allocation; its server is registered."""
+        server = self.servers[allocation.server]
+        there = [s for s in self.servers.values() if allocation.asked_at not in ("", server.host) and s.host == allocation.asked_at]
+        return allocation.is_of(shown_by, server.addresses, tuple(a for s in there for a in (s.name, *s.addresses)))
+
     def domain_of(self, client: Client) -> tuple[str, str]:
         """(domain, its server) of a client; empty where they are not known."""
         for server in self.servers.values():
@@ -110,7 +116,9 @@ class State:
 def decide(state: State, request: Request, ticket: int | None = None) -> Decision:
     """Grants whole or refuses with the reason. ``ticket``: the request's own place in the queue."""
     domain, home = state.domain_of(request.client)
-    loads = [load for load in state.loads() if not home or load.name == home]
+    loads = [load for load in state.loads() if (load.name == home if home else _reaches(state.servers[load.name], request))]
+    if state.servers and not loads:
+        return Refusal(_OUT_OF_REACH, False)
     held = _without_reserved(state, loads, domain)
     decision = placement.place(_near_first(state, held, request), request.count, request.memory_bytes)
     if isinstance(decision, Refusal):
@@ -140,11 +148,25 @@ def _is_same(one: Client, other: Client) -> bool:
     return bool(one.address) and one.address == other.address
 
 
+_OUT_OF_REACH = ("no server listens where this client could reach it: its own host's is not registered, and those of others "
+                 "listen at no address of the pool (pool_addr and bind_addr in their server.conf)")
+
+
+def _is_own(server: Server, request: Request) -> bool:
+    return bool(request.host) and server.host == request.host
+
+
+def _reaches(server: Server, request: Request) -> bool:
+    """Whether the client can come to the server: on its own host, or, unless it has a region there, where that listens for others."""
+    listens = server.name in server.addresses and not request.client.owner
+    return listens or _is_own(server, request) or request.client.address == server.name
+
+
 def _near_first(state: State, loads: list[ServerLoad], request: Request) -> list[ServerLoad]:
     """The client's own host, whose shared memory it has, before others: addresses of gateways are the same on many."""
     def is_far(load: ServerLoad) -> tuple[bool, bool]:
         server = state.servers[load.name]
-        return not (request.host and server.host == request.host), request.client.address not in (server.name, *server.addresses)
+        return not _is_own(server, request), request.client.address not in (server.name, *server.addresses)
 
     return sorted(loads, key=is_far)
 
@@ -178,7 +200,7 @@ def _explained(state: State, loads: list[ServerLoad], request: Request, refusal:
     return Refusal(f"{refusal.reason}; {held} vGPU are reserved for other domains", False)
 
 
-def admits(state: State, reservation: Reservation) -> str:
+def never(state: State, reservation: Reservation) -> str:
     """Why the pool could never keep this reservation; empty when it could."""
     slots, _ = state.counts()
     others = sum(r.vgpus for r in state.reservations.values() if r.domain != reservation.domain)

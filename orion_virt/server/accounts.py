@@ -15,9 +15,11 @@ from urllib.parse import quote
 import aiohttp
 
 from orion_virt import config, credential
-from orion_virt.errors import ConfigError, Conflict, Forbidden, NotFound, OrionError, ProtocolError, Unavailable
+from orion_virt.errors import ConfigError, Conflict, Forbidden, NotFound, OrionError, ProtocolError, Unavailable, words_of
 
 BEAT_SECONDS = 5.0
+AGAIN_SECONDS = 1.0  # while it does not know us
+_PATIENCE = 3  # failures, before one is worth a line: a controller that starts with us needs a moment
 _CALL_SECONDS = 5.0
 _RELEASE_TRIES = 3
 _KINDS = {400: ProtocolError, 403: Forbidden, 404: NotFound, 409: Conflict}
@@ -40,7 +42,7 @@ class Accounts:
         self._session: aiohttp.ClientSession | None = None
         self._opening: set[str] = set()  # confirmed, or about to be, and not yet among what `describe` gives
         self._registered = self._stale = False
-        self._told = False
+        self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
 
@@ -75,7 +77,7 @@ class Accounts:
         while True:
             await self._beat()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._again.wait(), BEAT_SECONDS)
+                await asyncio.wait_for(self._again.wait(), BEAT_SECONDS if self._registered else AGAIN_SECONDS)
             self._again.clear()
 
     async def _beat(self) -> None:
@@ -85,16 +87,16 @@ class Accounts:
             else:
                 self._stale = False
                 await self._heartbeat("on")
-                self._registered, self._told = not self._stale, False
+                self._registered, self._failures = not self._stale, 0
                 _log.info("registered with the controller at %s", self._addr)
         except NotFound:
             self._registered = False
             self._again.set()  # it was restarted: tell it of everything at once
         except OrionError as error:
             self._registered = False
-            if not self._told:
+            self._failures += 1
+            if self._failures == (_PATIENCE if isinstance(error, Unavailable) else 1):
                 _log.warning("%s", error)
-            self._told = True
 
     async def _heartbeat(self, status: str) -> None:
         path = f"/heartbeat/{quote(self.name, safe='')}?res=nvidia_cuda&status={status}"
@@ -140,7 +142,7 @@ class Accounts:
                 data, status = json.loads(await answer.read()), answer.status
         except (OSError, aiohttp.ClientError, asyncio.TimeoutError, ValueError) as error:
             raise Unavailable(
-                f"the controller at {self._addr} does not answer ({error or 'it took too long'})",
+                f"the controller at {self._addr} does not answer ({words_of(error)})",
                 hint="Start orion-controller, or correct [controller] controller_addr",
             ) from error
         data = data if isinstance(data, dict) else {}

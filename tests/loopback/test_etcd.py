@@ -37,6 +37,11 @@ def two(etcd, prefix):
         yield Client(one), Client(other)
 
 
+def on(client, name, **changes):
+    """A server that listens for other hosts too."""
+    assert client.on(name, addresses=["127.0.0.1", "192.168.122.1", name], **changes)[0] == 200
+
+
 def configured(home, etcd, prefix):
     (home / "etc").mkdir(parents=True)
     (home / "etc" / "controller.conf").write_text(f"[store]\nkind = etcd\netcd = {etcd.url}\netcd_prefix = {prefix}\n")
@@ -53,8 +58,8 @@ def slots(client):
 
 def test_both_know_the_same(two):
     one, other = two
-    one.on("10.0.0.1")
-    other.on("10.0.0.2")
+    on(one, "10.0.0.1")
+    on(other, "10.0.0.2")
     assert one.json("/devices")["total"] == other.json("/devices")["total"] == 16
     uuid = one.json("/service?nvidia_vgpu=3&memory=10")["uuid"]
     assert other.json(f"/service/confirm/{uuid}", {"client": "127.0.0.1"})["state"] == "confirmed"
@@ -67,8 +72,8 @@ def test_both_know_the_same(two):
 
 def test_two_who_grant_at_once_double_nothing(two):
     """24 ask two controllers for 16 slots at the same moment."""
-    two[0].on("10.0.0.1")
-    two[1].on("10.0.0.2")
+    on(two[0], "10.0.0.1")
+    on(two[1], "10.0.0.2")
     start = threading.Barrier(24)
 
     def ask(number):
@@ -98,8 +103,8 @@ def test_one_controller_is_killed(etcd, prefix, tmp_path):
     first = Process(configured(tmp_path / "a", etcd, prefix))
     second = Process(configured(tmp_path / "b", etcd, prefix))
     one, other = first.client(), second.client()
-    one.on("10.0.0.1")
-    other.on("10.0.0.2")
+    on(one, "10.0.0.1")
+    on(other, "10.0.0.2")
     kept = one.json("/service?nvidia_vgpu=8&memory=10")["uuid"]
     one.json(f"/service/confirm/{kept}", {"client": "127.0.0.1"})
     first.kill()
@@ -116,8 +121,8 @@ def test_one_controller_is_killed(etcd, prefix, tmp_path):
 def test_what_a_dead_host_had_comes_back(two):
     """Its lease ends with its heartbeat; the other host's does not, and its own return brings what it still serves."""
     one, other = two
-    one.on("10.0.0.1")
-    other.on("10.0.0.2")
+    on(one, "10.0.0.1")
+    on(other, "10.0.0.2")
     granted = [one.json("/service?nvidia_vgpu=8&memory=10") for _ in range(2)]
     for allocation in granted:
         one.json(f"/service/confirm/{allocation['uuid']}", {"client": "127.0.0.1"})
@@ -130,7 +135,7 @@ def test_what_a_dead_host_had_comes_back(two):
     assert wait_for(is_gone, DEAD_SECONDS, 1)
     assert [a["server"] for a in other.json("/allocations")["allocations"]] == ["10.0.0.2"] and len(slots(other)) == 8
     assert one("/heartbeat/10.0.0.1?status=continue", {"boot": "b1"})[0] == 404
-    one.on("10.0.0.1", allocations=[dead])
+    on(one, "10.0.0.1", allocations=[dead])
     assert len(slots(one)) == 16 and one.json("/devices")["free"] == 0
 
 
@@ -174,7 +179,7 @@ def test_a_member_that_does_not_answer_is_passed_over(etcd, prefix):
 def test_each_grants_from_its_own_host_first(two):
     """Both hosts have a gateway of the same address, as libvirt gives it to all."""
     for client, name in zip(two, ("10.0.0.2", "10.0.0.1")):
-        client.on(name, addresses=["127.0.0.1", "192.168.122.1"])
+        on(client, name)
     assert [c("/service?nvidia_vgpu=6&memory=10")[1].split(",")[1] for c in two] == ["127.0.0.1:9960/0/0"] * 2
     held = {a["server"]: a for a in two[0].json("/allocations")["allocations"]}
     assert sorted(held) == ["10.0.0.1", "10.0.0.2"]

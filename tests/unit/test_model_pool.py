@@ -49,8 +49,8 @@ def test_what_is_reserved_only_its_domain_gets():
 
 @pytest.mark.parametrize("client", [Client("10.0.0.5"), Client("10.0.0.5", owner="guessed"), Client()])
 def test_who_drops_or_feigns_its_identity_gets_no_more(client):
-    now = state(reserved=[Reservation("ann", 8, MIB)])
-    assert isinstance(pool.decide(now, Request(1, MIB, client)), Refusal)
+    now = state(servers=(replace(SERVER, host="here"),), reserved=[Reservation("ann", 8, MIB)])
+    assert "8 vGPU are reserved for other domains" in refused(pool.decide(now, Request(1, MIB, client, host="here")))
 
 
 def test_what_the_domain_has_counts():
@@ -70,8 +70,8 @@ def test_memory_is_reserved_with_the_slots():
 
 def test_reserving_more_than_there_is():
     now = state(reserved=[Reservation("ann", 6)])
-    assert "there are 8, 6 of them are reserved already" in pool.admits(now, Reservation("bob", 3))
-    assert not pool.admits(now, Reservation("ann", 8)) and not pool.admits(now, Reservation("bob", 2))
+    assert "there are 8, 6 of them are reserved already" in pool.never(now, Reservation("bob", 3))
+    assert not pool.never(now, Reservation("ann", 8)) and not pool.never(now, Reservation("bob", 2))
 
 
 def test_who_came_first_is_served_first():
@@ -88,6 +88,15 @@ def test_a_reservation_needs_no_queue():
 
 
 def test_the_clients_own_host_comes_first():
+    shut = Server("10.0.0.9", 9960, "b", ("127.0.0.1", "192.168.122.1"), SERVER.cards, {"dora": "dora's"}, "there")
+    only = state(servers=(shut,))
+    assert "listens where this client could reach it" in refused(pool.decide(only, Request(1, MIB, Client("9.9.9.9"), host="here")))
+    for request in (Request(1, MIB, Client("9.9.9.9"), host="there"), Request(1, MIB, Client("10.0.0.9"), host="here"),
+                    Request(1, MIB, Client("9.9.9.9", owner="dora's"), host="here"),
+                    Request(1, MIB, Client("9.9.9.9", owner="not known yet"), host="there")):
+        assert granted(pool.decide(only, request)) == 1
+    assert refused(pool.decide(state(servers=(replace(shut, addresses=("10.0.0.9",)),)),
+                               Request(1, MIB, Client("9.9.9.9", owner="not known yet"), host="here")))
     far = Server("10.0.0.0", 9960, "b", ("10.0.0.0",), SERVER.cards, {"carl": "carl's"})
     now = state(servers=(far, SERVER))
     here = replace(SERVER, host="here")
@@ -135,6 +144,14 @@ def test_what_a_server_that_is_gone_had_counts_for_nothing():
 ])  # fmt: skip
 def test_whose_an_allocation_is(asked, shown, allowed):
     assert held((0, 0), by=asked).is_of(shown, ("10.0.0.1",)) is allowed
+
+
+def test_a_client_of_another_host_comes_translated():
+    asked, served = Server("10.0.0.2", 9960, "b", ("192.168.122.1",), (), {}, "there"), replace(SERVER, host="here")
+    now, far = state(servers=(asked, served)), replace(held((0, 0), by=Client("192.168.122.50")), asked_at="there")
+    assert now.admits(far, Client("10.0.0.2")) and now.admits(far, Client("192.168.122.50"))
+    assert not now.admits(far, Client("10.0.0.3")) and not now.admits(replace(far, asked_at="here"), Client("10.0.0.2"))
+    assert not now.admits(replace(far, client=ANN), Client("10.0.0.2"))
 
 
 def test_slots_that_are_claimed_twice_or_do_not_exist():
