@@ -45,11 +45,12 @@ class Conflict(OrionError):
 
 
 class QuotaExceeded(OrionError):
-    """A limit of memory or slots would be exceeded."""
+    """A limit of memory or slots would be exceeded; ``final``: and will be, however long one waits."""
 
     exit_code = 5
     http_status = 409
     cuda_code = 2  # CUDA_ERROR_OUT_OF_MEMORY
+    final = False
 
 
 class Unavailable(OrionError):

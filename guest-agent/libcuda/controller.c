@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks the controller for this process's vGPUs: one HTTP request, whose answer is the allocation. */
+#define _GNU_SOURCE
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,12 @@ static CUresult refused(const char *addr, long status, const char *body)
     return CUDA_ERROR_NO_DEVICE;
 }
 
+/* The header of a refusal that no waiting changes. Old controllers send none. */
+static bool is_final(const char *answer)
+{
+    return strcasestr(answer, "\r\nOrion-Final:") != NULL;
+}
+
 /* One question. 200 with *body the allocation, another status with *body the reason, or 0: no answer at all. */
 static long ask(int fd, const char *addr, unsigned wait_seconds, char answer[ANSWER_BYTES], char **body)
 {
@@ -137,10 +144,9 @@ static unsigned seconds_until(uint64_t deadline_ns)
     return now >= deadline_ns ? 0 : (unsigned)((deadline_ns - now + 999999999) / 1000000000);
 }
 
-/* Not again for what waiting cannot change: the controller has said that even an idle pool could not grant it. */
-static bool worth_waiting(long status, const char *body)
+static bool worth_waiting(long status, const char *answer)
 {
-    return (status == 409 && !strstr(body, "even when idle")) || status == 503 || status == 0;
+    return (status == 409 && !is_final(answer)) || status == 503 || status == 0;
 }
 
 /* Asks until it is granted or the time of ORION_WAIT is up; what is waited for is said once. Where a controller goes away
@@ -157,7 +163,7 @@ static long ask_patiently(const char *addr, char answer[ANSWER_BYTES], char **bo
 
         if (fd >= 0)
             close(fd);
-        if (status == 200 || !left || !og_settings.wait_seconds || (status >= 0 && !worth_waiting(status, *body)))
+        if (status == 200 || !left || !og_settings.wait_seconds || (status >= 0 && !worth_waiting(status, answer)))
             return status;
         if (!said)
             og_announce(true, "Waiting up to %u s (ORION_WAIT) for %d vGPU: %s", left, og_nr_devices(),

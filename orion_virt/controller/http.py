@@ -16,13 +16,14 @@ from orion_virt.controller import openapi
 from orion_virt.controller.calls import CALLS, Answer, Call, Question, respond
 from orion_virt.controller.doors import Doors, is_loopback
 from orion_virt.controller.pool import Pool
-from orion_virt.errors import Forbidden, NotFound, OrionError, ProtocolError
+from orion_virt.errors import Forbidden, NotFound, OrionError, ProtocolError, QuotaExceeded
 
 _BODY_MAX = 1 << 20
 _BODY_SECONDS = 10
 _WILDCARDS = ("0.0.0.0", "::")
 _log = logging.getLogger("orion.controller")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_FINAL = "Orion-Final"  # of a refusal that no waiting changes; the guest's client looks for it
 _DOCUMENT = "/v1/openapi.json"
 
 
@@ -69,6 +70,8 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     except (OrionError, web.HTTPException) as raised:
         error = raised if isinstance(raised, OrionError) else _translated(request, raised)
         answer = _reply(request, error.http_status, str(error), {"error": error.message, "hint": error.hint})
+        if isinstance(error, QuotaExceeded) and error.final:
+            answer.headers[_FINAL] = "1"
     _log.debug("%s %s %s: %d", request.remote, request.method, request.path, answer.status)
     return answer
 

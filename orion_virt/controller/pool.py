@@ -137,7 +137,7 @@ class Pool:
     async def grant(self, request: Request, wait_seconds: float | None = None) -> tuple[Allocation, Server]:
         """Grants whole or raises QuotaExceeded with the reason. Who waits is served in the order of coming.
 
-        Without `wait_seconds` it waits a moment for a release on its way, if there is anything to be released.
+        Without `wait_seconds` it waits a moment, where that can help: for a release on its way, or a server that starts.
         """
         request = dataclasses.replace(request, host=self.host)
         deadline = time.monotonic() + (RELEASE_WAIT_SECONDS if wait_seconds is None else wait_seconds)
@@ -149,9 +149,11 @@ class Pool:
                     ticket = None  # it went with the grant
                     return outcome
                 left = deadline - time.monotonic()
-                idle = wait_seconds is None and not any(key.startswith("allocation/") for key in seen.entries)
+                idle = wait_seconds is None and {key.split("/", 1)[0] for key in seen.entries} & {"server", "allocation"} == {"server"}
                 if outcome.hopeless or left <= 0 or idle:
-                    raise QuotaExceeded(outcome.reason)
+                    refusal = QuotaExceeded(outcome.reason)
+                    refusal.final = outcome.hopeless
+                    raise refusal
                 if ticket is None:
                     ticket = await _whole(self._enqueue(request), self._dequeue)
                 else:

@@ -18,8 +18,8 @@ from orion_virt import config, credential
 from orion_virt.errors import ConfigError, Conflict, Forbidden, NotFound, OrionError, ProtocolError, Unavailable, words_of
 
 BEAT_SECONDS = 5.0
-AGAIN_SECONDS = 1.0  # while it does not know us
-_PATIENCE = 3  # failures, before one is worth a line: a controller that starts with us needs a moment
+AGAIN_SECONDS = 0.5  # while it does not know us
+_PATIENCE = 6  # failures, before one is worth a line: a controller that starts with us needs a moment
 _CALL_SECONDS = 5.0
 _RELEASE_TRIES = 3
 _KINDS = {400: ProtocolError, 403: Forbidden, 404: NotFound, 409: Conflict}

@@ -78,6 +78,14 @@ def test_the_deadline_passes(oriond_env):
         assert "3 of 4 vGPU and 192 of 8192 MiB free" in text
 
 
+@pytest.mark.parametrize("wish", [{"ORION_GMEM": 99999}, {"ORION_VGPU": 5}])
+def test_nobody_waits_for_what_can_never_be(oriond_env, wish):
+    with process(oriond_env, ORION_WAIT=3600, **wish) as made:
+        assert made.wait(60) == 100
+        text = made.stderr.read()
+    assert "even when idle" in text and "Waiting" not in text
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "86401"])
 def test_a_bad_time_to_wait_is_one_clear_error(oriond_env, value):
     with process(oriond_env, ORION_WAIT=value) as made:
