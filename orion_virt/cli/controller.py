@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -74,7 +75,7 @@ async def _run(settings: Settings, also_at_stdin: bool) -> None:
     secret = credential.load(paths.credential())
     controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings))
     await controller.start()
-    tasks = [asyncio.create_task(stop.wait())]
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:
         port = await _listen(controller, settings)
         if also_at_stdin:

@@ -146,8 +146,8 @@ async def _heartbeat(pool: Pool, question: Question) -> Answer:
     if status == "off":
         await pool.unregister(question.name)
     elif status == "on":
-        server, *served = registration.parse_registration(question.name, _json(question))
-        await pool.register(_placed(pool, question, server), *served)
+        server, served, opening = registration.parse_registration(question.name, _json(question))
+        await pool.register(_placed(pool, question, server), served, opening)
     elif status == "continue":
         await _keep_alive(pool, question, _json(question))
     else:
