@@ -24,6 +24,7 @@ from orion_virt.model.pool import Request, Reservation, Server, State, Waiter
 
 RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPU, whose release is on its way
 WAIT_MAX_SECONDS = 86400
+WAITERS_MAX = 64  # of one domain, or one address
 
 _log = logging.getLogger("orion.controller")
 _Result = TypeVar("_Result")
@@ -135,7 +136,7 @@ class Pool:
     # ---- allocations ----
 
     async def grant(self, request: Request, wait_seconds: float | None = None) -> tuple[Allocation, Server]:
-        """Grants whole or raises QuotaExceeded with the reason. Who waits is served in the order of coming.
+        """Grants whole or raises QuotaExceeded with the reason. Who waits is served in the order of coming (model.decide).
 
         Without `wait_seconds` it waits a moment, where that can help: for a release on its way, or a server that starts.
         """
@@ -184,11 +185,14 @@ class Pool:
 
     async def _enqueue(self, request: Request) -> int:
         def plan(state: State) -> tuple[dict[str, Entry | None], int]:
+            if sum(w.request.client == request.client for w in state.waiters.values()) >= WAITERS_MAX:
+                raise QuotaExceeded(f"{WAITERS_MAX} processes of this client wait for vGPUs already")
             ticket = max(state.waiters, default=0) + 1
             return {records.waiter_key(ticket): records.waiter_entry(Waiter(ticket, request), self._id)}, ticket
 
+        ticket = await self._change("wait", plan)
         self._queued += 1
-        return await self._change("wait", plan)
+        return ticket
 
     async def _dequeue(self, ticket: int) -> None:
         self._queued -= 1

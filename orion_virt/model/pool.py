@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from orion_virt.model import placement
 from orion_virt.model.allocation import Allocation, Client
 from orion_virt.model.gpu import Card, CardLoad, ServerLoad, VGpu
-from orion_virt.model.placement import Decision, Refusal
+from orion_virt.model.placement import Decision, Grant, Refusal
 from orion_virt.units import MIB
 
 
@@ -114,19 +114,38 @@ class State:
 
 
 def decide(state: State, request: Request, ticket: int | None = None) -> Decision:
-    """Grants whole or refuses with the reason. ``ticket``: the request's own place in the queue."""
+    """Grants whole or refuses with the reason. ``ticket``: the request's own place in the queue.
+
+    Those who came before are served first, as far as they can be: one who waits for more than there is holds nobody back.
+    """
+    served = state
+    for waiter in sorted(state.waiters.values(), key=lambda w: w.ticket):
+        if ticket is None or waiter.ticket < ticket:
+            served = _if_served(served, waiter)
+    decision = _decide_alone(served, request)
+    before = len(served.allocations) - len(state.allocations)
+    if isinstance(decision, Refusal) and before and isinstance(_decide_alone(state, request), Grant):
+        return Refusal(f"{request.count} vGPU must wait: {before} of those who wait (ORION_WAIT) came before", False)
+    return decision
+
+
+def _if_served(state: State, waiter: Waiter) -> State:
+    decision = _decide_alone(state, waiter.request)
+    if isinstance(decision, Refusal):
+        return state
+    taken = Allocation(f"waiter {waiter.ticket}", decision.vgpus, 0.0, waiter.request.client)
+    return replace(state, allocations={**state.allocations, taken.uuid: taken})
+
+
+def _decide_alone(state: State, request: Request) -> Decision:
+    """As if nobody waited."""
     domain, home = state.domain_of(request.client)
     loads = [load for load in state.loads() if (load.name == home if home else _reaches(state.servers[load.name], request))]
     if state.servers and not loads:
         return Refusal(_OUT_OF_REACH, False)
     held = _without_reserved(state, loads, domain)
     decision = placement.place(_near_first(state, held, request), request.count, request.memory_bytes)
-    if isinstance(decision, Refusal):
-        return _explained(state, loads, request, decision, domain)
-    before = [w for w in state.waiters.values() if ticket is None or w.ticket < ticket]
-    if before and request.count > state.reserved_for(domain):
-        return Refusal(f"{request.count} vGPU must wait: {len(before)} of those who wait (ORION_WAIT) came before", False)
-    return decision
+    return _explained(state, loads, request, decision, domain) if isinstance(decision, Refusal) else decision
 
 
 def joined(state: State, request: Request) -> Allocation | Refusal | None:

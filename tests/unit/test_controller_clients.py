@@ -13,6 +13,7 @@ from host import wait_for
 
 from orion_virt.cli.controller import main
 from orion_virt.controller import doors
+from orion_virt.controller import pool as pools
 from orion_virt.controller.sqlite_store import SqliteStore
 
 A, B = "127.0.0.5", "127.0.0.6"  # two guests
@@ -140,6 +141,18 @@ def test_first_come_first_served(call):
     call(f"/service/release/{first.answer[1].split(',')[0]}", {})
     second.thread.join(20)
     assert second.answer[0] == 200 and call.json("/devices") | {"servers": 0} == {"total": 8, "free": 7, "waiting": 0, "servers": 0}
+
+
+def test_a_crowd_of_one_client_does_not_fill_the_queue(call, monkeypatch):
+    monkeypatch.setattr(pools, "WAITERS_MAX", 2)
+    granted(call.guest(B), "nvidia_vgpu=8&memory=100")
+    done = []
+    crowd = [Waiting(call.guest(A), "nvidia_vgpu=1&wait=2", done, number) for number in range(2)]
+    assert call.guest(A)("/service?nvidia_vgpu=1&wait=60") == (409, "2 processes of this client wait for vGPUs already")
+    assert call.guest(B)("/service?nvidia_vgpu=1&wait=1")[0] == 409 and call.json("/devices")["total"] == 8
+    for waiting in crowd:
+        waiting.thread.join(20)
+    assert [waiting.answer[0] for waiting in crowd] == [409, 409]
 
 
 def test_who_waits_in_vain_gets_the_reason(call):

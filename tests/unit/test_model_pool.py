@@ -75,16 +75,22 @@ def test_reserving_more_than_there_is():
 
 
 def test_who_came_first_is_served_first():
-    now = state(waiters=[Waiter(3, Request(8)), Waiter(5, Request(1))])
+    now = state(waiters=[Waiter(3, Request(7, MIB)), Waiter(5, Request(1, MIB)), Waiter(6, Request(1, MIB))])
     assert "2 of those who wait (ORION_WAIT) came before" in refused(pool.decide(now, Request(1, MIB, BOB)))
-    assert "1 of those who wait" in refused(pool.decide(now, Request(1, MIB, BOB), ticket=5))
-    assert granted(pool.decide(now, Request(8, MIB, BOB), ticket=3)) == 8
+    assert "1 of those who wait" in refused(pool.decide(now, Request(2, MIB, BOB), ticket=5))
+    assert granted(pool.decide(now, Request(8, MIB, BOB), ticket=3)) == 8 and granted(pool.decide(now, Request(1, MIB), ticket=5)) == 1
+
+
+def test_who_waits_for_more_than_there_is_holds_nobody_back():
+    now = state(held((0, 0)), waiters=[Waiter(3, Request(8, MIB)), Waiter(4, Request(2, 5000 * MIB))])
+    assert granted(pool.decide(now, Request(5, MIB, BOB))) == 5
+    assert "1 of those who wait" in refused(pool.decide(now, Request(6, MIB, BOB)))
 
 
 def test_a_reservation_needs_no_queue():
-    now = state(waiters=[Waiter(1, Request(8))], reserved=[Reservation("ann", 2, MIB)])
+    now = state(waiters=[Waiter(1, Request(6, MIB, BOB))], reserved=[Reservation("ann", 2, MIB)])
     assert granted(pool.decide(now, Request(2, MIB, ANN))) == 2
-    assert isinstance(pool.decide(now, Request(3, MIB, ANN)), Refusal)
+    assert "1 of those who wait" in refused(pool.decide(now, Request(3, MIB, ANN)))
 
 
 def test_the_clients_own_host_comes_first():
