@@ -96,7 +96,7 @@ def allocations(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     names, devices = _names(), call("GET", "/devices")
-    click.echo(table([_COLUMNS, *(row(a, names) for a in sorted(found["allocations"], key=lambda a: a["since"]))]))
+    click.echo(table([_COLUMNS, *(row(a, names) for a in found["allocations"])]))
     waiting = f", {devices['waiting']} processes wait" if devices["waiting"] else ""
     click.echo(f"{devices['free']} of {devices['total']} vGPU are free{waiting}.")
 

@@ -68,7 +68,8 @@ class State:
     waiters: Mapping[int, Waiter] = field(default_factory=dict)
 
     def live(self) -> list[Allocation]:
-        return [a for a in self.allocations.values() if a.server in self.servers]
+        """The oldest first."""
+        return sorted((a for a in self.allocations.values() if a.server in self.servers), key=lambda a: (a.granted_at, a.uuid))
 
     def loads(self) -> list[ServerLoad]:
         return [self._load_of(server) for _, server in sorted(self.servers.items())]
