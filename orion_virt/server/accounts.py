@@ -44,7 +44,7 @@ class Accounts:
         self._registered = self._stale = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
-        self._again = asyncio.Event()
+        self._again, self._known = asyncio.Event(), asyncio.Event()
 
     @property
     def is_registered(self) -> bool:
@@ -56,6 +56,11 @@ class Accounts:
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._beat_forever(), name="heartbeat")
+
+    async def settled(self, seconds: float) -> None:
+        """Returns when the controller knows us, or time is up."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._known.wait(), seconds)
 
     def renew(self) -> None:
         """Registers again soon: our addresses changed, or we and the controller may not agree on what is live."""
@@ -88,6 +93,7 @@ class Accounts:
                 self._stale = False
                 await self._heartbeat("on")
                 self._registered, self._failures = not self._stale, 0
+                self._known.set()
                 _log.info("registered with the controller at %s", self._addr)
         except NotFound:
             self._registered = False

@@ -32,6 +32,7 @@ from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
+_CONTROLLER_SECONDS = 15.0  # for our own controller to start
 _WILDCARDS = ("0.0.0.0", "::")
 _PAGEABLE_ACCESS = 88  # CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS
 _log = logging.getLogger("orion.daemon")
@@ -124,6 +125,8 @@ class Daemon:
         self.pool.warm_up()
         await self.usage.start()
         self.accounts.start()
+        if self._controller is not None:
+            await self.accounts.settled(_CONTROLLER_SECONDS)  # guests may come the moment that they can
         self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
         if self.config.libvirt_attach != "off":
             await self._start_domains()
