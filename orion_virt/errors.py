@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 
@@ -87,6 +86,8 @@ class ConfigError(OrionError):
 
 def words_of(error: BaseException) -> str:
     """What went wrong on a connection, in few words."""
+    import asyncio  # only here: a shell's completion waits for what every command loads
+
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return "it took too long"
     if isinstance(error, OSError) and error.errno:

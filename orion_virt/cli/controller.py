@@ -55,14 +55,13 @@ async def _also_at_stdin(controller: Controller, port: int) -> None:
         if order == b"-":
             await controller.doors.shut(ip)
         elif order == b"+":
-            print(ip, await _begin(controller, ip, port), flush=True)
+            print(" ".join(filter(None, (ip, await _begin(controller, ip, port)))), flush=True)
 
 
 async def _begin(controller: Controller, ip: str, port: int) -> str:
     try:
         await controller.doors.open(ip, port, gateway=True)
     except OrionError as error:
-        _log.error("%s", error)
         return f"the controller {error}"
     _log.info("listening on %s", config.join_addr(ip, port))
     return ""
@@ -97,7 +96,8 @@ async def _run(settings: Settings, also_at_stdin: bool) -> None:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Default: /etc/orion/controller.conf.")
 @click.option("--listen", default="", help="Addresses and ports to serve on, with commas. Default: the file's, else "
               "127.0.0.1:9123 and the gateways of this host's domains.")
-@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+              show_default=True, help="Least level of what is told on stderr.")
 @click.option("--also-at-stdin", is_flag=True, hidden=True)
 def main(file: Path | None, listen: str, log_level: str, also_at_stdin: bool) -> None:
     """Grants vGPUs to clients and keeps account of them."""

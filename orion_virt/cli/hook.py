@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sysconfig
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import click
 
 import orion_virt
 from orion_virt import paths
-from orion_virt.errors import Forbidden, NotFound
+from orion_virt.cli.control import ask
+from orion_virt.errors import Forbidden, NotFound, OrionError
 
 HOOKS = Path("/etc/libvirt/hooks")
 NAME = "50-orion-virt"
@@ -22,7 +24,7 @@ ENV = "orion-virt.env"
 PID_FILES = ("/run/libvirtd.pid", "/run/virtqemud.pid", "/run/libvirt/virtqemud.pid")
 
 
-def _source() -> Path:
+def source() -> Path:
     """The hook script: beside the package in a checkout, else where the package manager put it."""
     package = Path(orion_virt.__file__).resolve().parent
     for root in (package.parent / "hooks", Path(sysconfig.get_path("data")) / "share" / "orion-virt" / "hooks"):
@@ -39,6 +41,16 @@ def _reload() -> None:
             click.echo(f"{Path(name).stem} was told to look again.")
 
 
+def _say_firewall() -> None:
+    """What would keep guests from us, while somebody who can change it is there."""
+    from orion_virt.cli.doctor import gather
+    from orion_virt.doctor.firewall import firewall
+
+    for finding in firewall(gather()):
+        if finding.level == "error":
+            click.echo(f"{finding.text}. This opens it:\n  {finding.fix}")
+
+
 @click.group()
 def hook() -> None:
     """The libvirt hook that makes a domain's shared memory safe before QEMU opens it."""
@@ -53,13 +65,14 @@ def install(directory: Path) -> None:
                 "ORION_LOG": paths.log(), "ORION_STATE": paths.state(), "ORION_ETC": paths.etc()}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_source(), target)
+        shutil.copyfile(source(), target)
         target.chmod(0o755)
         (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     except PermissionError as error:
         raise Forbidden(f"{error.filename} cannot be written", hint="run it as root") from error
     click.echo(f"{target} is installed.")
     _reload()
+    _say_firewall()
 
 
 @hook.command()
@@ -73,3 +86,15 @@ def remove(directory: Path) -> None:
         raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
     click.echo("The hook is removed.")
     _reload()
+    _take_doorbells_away()
+
+
+def _take_doorbells_away() -> None:
+    """Nobody starts their servers now, without which QEMU does not start: oriond is told to look at such domains."""
+    try:
+        found = [d for d in ask("domains")["domains"] if d.get("doorbell")]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            for domain in found:
+                sock.sendto(f"removed {domain['uuid']} {domain['name']}".encode(), str(paths.hook_socket()))
+    except (OrionError, OSError):
+        click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")

@@ -14,8 +14,9 @@ import click
 
 from orion_virt import config as configs
 from orion_virt import credential, errors, paths
+from orion_virt.cli.complete import domain_argument
 from orion_virt.cli.control import ask
-from orion_virt.cli.list import table
+from orion_virt.cli.output import emit, json_option, table
 from orion_virt.units import MIB
 
 _SECONDS = 10
@@ -85,7 +86,7 @@ def _uuid_of(domain: str) -> str:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As the controller tells it, for programs.")
+@json_option
 def allocations(as_json: bool) -> None:
     """Shows who holds which vGPUs: domain, process, GPU/slot, memory of each, and since when.
 
@@ -93,7 +94,7 @@ def allocations(as_json: bool) -> None:
     """
     found = call("GET", "/allocations")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        emit(found)
         return
     names, devices = _names(), call("GET", "/devices")
     click.echo(table([_COLUMNS, *(row(a, names) for a in found["allocations"])]))
@@ -102,7 +103,7 @@ def allocations(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("domain")
+@domain_argument
 @click.argument("vgpus", type=click.IntRange(0))
 @click.option("--memory", type=click.IntRange(1), help="MiB of each; default: a card's share.")
 def reserve(domain: str, vgpus: int, memory: int | None) -> None:
@@ -120,12 +121,12 @@ def reserve(domain: str, vgpus: int, memory: int | None) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As the controller tells it, for programs.")
+@json_option
 def reservations(as_json: bool) -> None:
     """Shows what is reserved for domains, and how much of it they have taken."""
     found = call("GET", "/reservations")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        emit(found)
         return
     names = _names()
     rows = [(names.get(r["domain"], r["domain"]), str(r["vgpus"]), f"{r['memory_mib']} MiB" if r["memory_mib"] else "share",

@@ -35,7 +35,7 @@ class Accounts:
         pair = config.split_addr(addr, config.DEFAULT_CONTROLLER_PORT)
         assert pair is not None, "config has checked it"
         self._addr = addr
-        self._tls = _trusting(tls_ca) if tls_ca else None
+        self._tls = trusting(tls_ca) if tls_ca else None
         self._url = f"{'https' if tls_ca else 'http'}://{config.join_addr(*pair)}/v1"
         self._secret = secret
         self._describe = describe
@@ -158,7 +158,8 @@ class Accounts:
         raise kind(str(data.get("error", f"the controller answered {status}")), hint=str(data.get("hint", "")))
 
 
-def _trusting(tls_ca: str) -> ssl.SSLContext:
+def trusting(tls_ca: str) -> ssl.SSLContext:
+    """For whom a file of PEM certificates vouches. Raises ConfigError."""
     try:
         return ssl.create_default_context(cafile=tls_ca)
     except (OSError, ssl.SSLError) as error:
