@@ -53,6 +53,7 @@ class ServerConfig:
 
     listen_port: int = DEFAULT_PORT
     bind_addr: tuple[str, ...] = ()  # empty: auto
+    pool_addr: str = ""  # empty: bind_addr's first, or our address on the way to the controller
     enable_shm: bool = True
     enable_rdma: bool = False
     enable_kvm: bool = True
@@ -67,6 +68,7 @@ class ServerConfig:
     shm_buffer_bytes: int | None = None
     shm_budget_bytes: int | None = None
     controller_addr: str = f"127.0.0.1:{DEFAULT_CONTROLLER_PORT}"
+    controller_tls_ca: str = ""  # empty: plain HTTP
     libvirt_attach: str = "all"
     libvirt_exclude: tuple[str, ...] = ()
     libvirt_uri: str = "qemu:///system"
@@ -85,6 +87,7 @@ class ClientConfig:
     """What client.conf says."""
 
     controller_addr: str = ""
+    token: str = field(default="", repr=False)
     log: LogConfig = LogConfig()
     warnings: tuple[str, ...] = ()
 
@@ -148,6 +151,13 @@ def _addresses(entry: Entry) -> tuple[str, ...]:
     return found
 
 
+def _address(entry: Entry) -> str:
+    try:
+        return str(ipaddress.ip_address(entry.value))
+    except ValueError:
+        raise entry.bad("an IP address") from None
+
+
 def split_addr(text: str, default_port: int) -> tuple[str, int] | None:
     """"host:port", "host" or "[v6]:port" as a pair; None when it is none of them."""
     host, colon, port = text.rpartition(":")
@@ -177,6 +187,12 @@ def _directory(entry: Entry) -> str:
     return entry.value.rstrip("/") or "/"
 
 
+def _path(entry: Entry) -> str:
+    if not entry.value.startswith("/"):
+        raise entry.bad("the absolute path of a file")
+    return entry.value
+
+
 def _buffer(entry: Entry) -> int:
     value = _integer(1, 1 << 50)(entry)
     size = value if value > _BYTES_FROM else value * units.MIB
@@ -201,6 +217,7 @@ _LOG_KEYS: dict[str, tuple[str, _Parser]] = {
 _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "listen_port"): ("listen_port", _integer(1, 65535)),
     ("server", "bind_addr"): ("bind_addr", _addresses),
+    ("server", "pool_addr"): ("pool_addr", _address),
     ("server", "enable_shm"): ("enable_shm", parse_bool),
     ("server", "enable_rdma"): ("enable_rdma", parse_bool),
     ("server", "enable_kvm"): ("enable_kvm", parse_bool),
@@ -215,12 +232,14 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server-shm", "shm_buffer_size"): ("shm_buffer_bytes", _buffer),
     ("server-shm", "shm_budget"): ("shm_budget_bytes", _budget),
     ("controller", "controller_addr"): ("controller_addr", _controller),
+    ("controller", "tls_ca"): ("controller_tls_ca", _path),
     ("libvirt", "attach"): ("libvirt_attach", _choice("all", "marked", "off")),
     ("libvirt", "exclude"): ("libvirt_exclude", _names),
     ("libvirt", "uri"): ("libvirt_uri", _uri),
 }
 _CLIENT_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("controller", "controller_addr"): ("controller_addr", _controller),
+    ("controller", "token"): ("token", _word),
 }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 from orion_virt.errors import ConfigError
 
 HEADER = "Orion-Credential"
+_OWNER = b"orion allocation"
 
 
 def load(path: Path) -> str:
@@ -56,5 +58,15 @@ def _make(path: Path) -> str:
     return secret
 
 
+def host_key(secret: str) -> str:
+    """By which a host is known to itself, as long as it keeps its secret, and does not tell that."""
+    return hashlib.sha256(f"host {secret}".encode()).hexdigest()[:32]
+
+
 def matches(given: str | None, secret: str) -> bool:
     return hmac.compare_digest((given or "").encode("utf-8", "replace"), secret.encode())
+
+
+def owner_key(token: bytes) -> str:
+    """By which a domain's allocations are known: only who reads the token in its region can make it, and it tells no token."""
+    return hmac.new(token, _OWNER, hashlib.sha256).hexdigest()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class OrionError(Exception):
     """Something that a person must be told.
@@ -42,11 +44,12 @@ class Conflict(OrionError):
 
 
 class QuotaExceeded(OrionError):
-    """A limit of memory or slots would be exceeded."""
+    """A limit of memory or slots would be exceeded; ``final``: and will be, however long one waits."""
 
     exit_code = 5
     http_status = 409
     cuda_code = 2  # CUDA_ERROR_OUT_OF_MEMORY
+    final = False
 
 
 class Unavailable(OrionError):
@@ -79,3 +82,14 @@ class ConfigError(OrionError):
     exit_code = 2
     http_status = 500
     cuda_code = 100
+
+
+def words_of(error: BaseException) -> str:
+    """What went wrong on a connection, in few words."""
+    import asyncio  # only here: a shell's completion waits for what every command loads
+
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return "it took too long"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

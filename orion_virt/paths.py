@@ -40,6 +40,10 @@ def client_conf() -> Path:
     return etc() / "client.conf"
 
 
+def controller_conf() -> Path:
+    return etc() / "controller.conf"
+
+
 def control_socket() -> Path:
     return run() / "control.sock"
 

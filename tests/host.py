@@ -107,12 +107,12 @@ class Host:
         )
         return path
 
-    def start(self):
-        """Starts oriond with its controller; returns when it is registered and has a warm worker."""
+    def start(self, with_controller=True):
+        """Starts oriond, with its controller unless another serves; returns when it is registered and has a warm worker."""
         argv = [sys.executable, "-m", "orion_virt.cli.oriond", "--config", str(self.write_config())]
         with open(self.dir / "oriond.out", "ab") as out:
             self.process = subprocess.Popen(
-                [*argv, "--foreground", "--with-controller"],
+                [*argv, "--foreground", *(["--with-controller"] if with_controller else [])],
                 env=self.server_env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

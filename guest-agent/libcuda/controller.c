@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks the controller for this process's vGPUs: one HTTP request, whose answer is the allocation. */
+#define _GNU_SOURCE
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "core.h"
 
 #define TIMEOUT_MS 5000
+#define ANSWER_BYTES 8192
+#define SLACK_SECONDS 5 /* of an answer that comes when the time to wait is up */
+#define AGAIN_MS 500    /* between two questions to a controller that does not let us wait */
 #define DEFAULT_ADDR "127.0.0.1:9123"
 
 #define BY_MAILBOX "the host, asked through the region"
@@ -80,17 +85,43 @@ static int dial_controller(char addr[OG_ADDR_BYTES], struct og_why *why)
     return fd;
 }
 
-static bool send_request(int fd, const char *addr)
+/* Which domain asks: only who reads the region's token can say so, and it does not tell the token. */
+static void add_owner(struct og_text *t)
 {
-    char request[512], memory[48] = "";
-    int n;
+    static const char purpose[] = "orion allocation";
+    uint8_t mac[32];
+    char hex[65];
 
+    if (!og_shared_region.base)
+        return;
+    og_hmac_sha256(og_shared_region.header.token, 16, purpose, sizeof(purpose) - 1, "", 0, mac);
+    og_hex(mac, sizeof(mac), hex);
+    og_text_add(t, "&owner=%s", hex);
+}
+
+/* Only what CUDA_VISIBLE_DEVICES leaves visible is taken; HTTP/1.0: the answer ends with the connection. */
+static bool send_request(int fd, const char *addr, unsigned wait_seconds)
+{
+    struct og_text *t = calloc(1, sizeof(*t));
+    bool ok;
+
+    if (!t)
+        return false;
+    og_text_add(t, "GET /service?nvidia_vgpu=%d", og_nr_devices());
     if (og_settings.gmem_bytes)
-        snprintf(memory, sizeof(memory), "&memory=%llu", (unsigned long long)(og_settings.gmem_bytes >> 20));
-    /* only what CUDA_VISIBLE_DEVICES leaves visible is taken; HTTP/1.0: the answer ends with the connection */
-    n = snprintf(request, sizeof(request), "GET /service?nvidia_vgpu=%d%s HTTP/1.0\r\nHost: %s\r\n\r\n",
-                 og_nr_devices(), memory, strchr(addr, ' ') ? "orion" : addr);
-    return n < (int)sizeof(request) && og_send_all(fd, request, (size_t)n);
+        og_text_add(t, "&memory=%llu", (unsigned long long)(og_settings.gmem_bytes >> 20));
+    if (wait_seconds)
+        og_text_add(t, "&wait=%u", wait_seconds);
+    if (*og_settings.group)
+        og_text_add(t, "&group=%s", og_settings.group);
+    add_owner(t);
+    og_text_add(t, " HTTP/1.0\r\nHost: %s\r\n", strchr(addr, ' ') ? "orion" : addr);
+    if (*og_settings.token)
+        og_text_add(t, "Authorization: Bearer %s\r\n", og_settings.token);
+    og_text_add(t, "\r\n");
+    ok = !t->overflow && og_send_all(fd, t->text, t->bytes);
+    free(t);
+    return ok;
 }
 
 /* The whole answer, NUL-terminated; false when it is none. */
@@ -146,43 +177,82 @@ static CUresult refused(const char *addr, long status, const char *body)
     return CUDA_ERROR_NO_DEVICE;
 }
 
-static CUresult ask(int fd, const char *addr, struct og_allocation *a)
+/* The header of a refusal that no waiting changes. Old controllers send none. */
+static bool is_final(const char *answer)
 {
-    char answer[8192];
-    char *body;
-    long status;
+    return strcasestr(answer, "\r\nOrion-Final:") != NULL;
+}
 
-    if (!send_request(fd, addr) || !read_answer(fd, answer, sizeof(answer))) {
-        og_say("no vGPU: %s does not answer as a controller does; is ORION_CONTROLLER (client.conf: controller_addr) "
-               "right?", addr);
-        return CUDA_ERROR_NO_DEVICE;
+/* One question. 200 with *body the allocation, another status with *body the reason, or 0: no answer at all. */
+static long ask(int fd, const char *addr, unsigned wait_seconds, char answer[ANSWER_BYTES], char **body)
+{
+    struct timeval tv = { wait_seconds + SLACK_SECONDS, 0 };
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    if (!send_request(fd, addr, wait_seconds) || !read_answer(fd, answer, ANSWER_BYTES))
+        return 0;
+    *body = body_of(answer);
+    return strtol(strchr(answer, ' ') + 1, NULL, 10);
+}
+
+static unsigned seconds_until(uint64_t deadline_ns)
+{
+    uint64_t now = og_now_ns();
+
+    return now >= deadline_ns ? 0 : (unsigned)((deadline_ns - now + 999999999) / 1000000000);
+}
+
+static bool worth_waiting(long status, const char *answer)
+{
+    return (status == 409 && !is_final(answer)) || status == 503 || status == 0;
+}
+
+/* Asks until it is granted or the time of ORION_WAIT is up; what is waited for is said once. Where a controller goes away
+ * meanwhile, or is too old to let us wait, we ask again. */
+static long ask_patiently(char addr[OG_ADDR_BYTES], char answer[ANSWER_BYTES], char **body, struct og_why *why)
+{
+    uint64_t deadline = og_now_ns() + (uint64_t)og_settings.wait_seconds * 1000000000;
+    bool said = false;
+
+    for (;;) {
+        unsigned left = seconds_until(deadline);
+        int fd = dial_controller(addr, why);
+        long status = fd < 0 ? -1 : ask(fd, addr, said ? left : 0, answer, body);
+
+        if (fd >= 0)
+            close(fd);
+        if (status == 200 || !left || !og_settings.wait_seconds || (status >= 0 && !worth_waiting(status, answer)))
+            return status;
+        if (!said)
+            og_announce(true, "Waiting up to %u s (ORION_WAIT) for %d vGPU: %s", left, og_nr_devices(),
+                        status > 0 ? *body : status < 0 ? why->text : "the controller gave no answer");
+        else
+            usleep(AGAIN_MS * 1000);
+        said = true;
     }
-    status = strtol(strchr(answer, ' ') + 1, NULL, 10);
-    body = body_of(answer);
-    if (status != 200)
-        return refused(addr, status, body);
-    if (parse_allocation(body, a))
-        return CUDA_SUCCESS;
-    og_say("no vGPU: the controller at %s sends no allocation but: %.120s", addr, body);
-    return CUDA_ERROR_NO_DEVICE;
 }
 
 CUresult og_allocate(struct og_allocation *a)
 {
-    char addr[OG_ADDR_BYTES];
+    char addr[OG_ADDR_BYTES], answer[ANSWER_BYTES] = "";
+    char *body = answer;
     struct og_why why;
-    CUresult r;
-    int fd;
+    long status;
 
-    fd = dial_controller(addr, &why);
-    if (fd < 0) {
+    status = ask_patiently(addr, answer, &body, &why);
+    if (status < 0)
         og_say("no vGPU: the controller cannot be reached (%s). Check that orion-controller runs, that the firewall "
                "lets the port pass, and ORION_CONTROLLER or controller_addr in /etc/orion/client.conf", why.text);
-        return CUDA_ERROR_NO_DEVICE;
-    }
-    r = ask(fd, addr, a);
-    close(fd);
-    if (r == CUDA_SUCCESS)
+    else if (status == 0)
+        og_say("no vGPU: %s does not answer as a controller does; is ORION_CONTROLLER (client.conf: controller_addr) "
+               "right?", addr);
+    else if (status != 200)
+        return refused(addr, status, body);
+    else if (!parse_allocation(body, a))
+        og_say("no vGPU: the controller at %s sends no allocation but: %.120s", addr, body);
+    else {
         og_log("allocation %s of %d vGPU on %s", a->id, og_nr_devices(), a->server);
-    return r;
+        return CUDA_SUCCESS;
+    }
+    return CUDA_ERROR_NO_DEVICE;
 }

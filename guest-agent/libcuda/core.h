@@ -40,6 +40,9 @@ static inline void og_unlock(_Atomic int *lock)
 }
 
 /* ---- settings.c ---- */
+#define OG_TOKEN_BYTES 129
+#define OG_GROUP_BYTES 65
+#define OG_MAX_WAIT_SECONDS 86400
 enum og_level { OG_DEBUG, OG_INFO, OG_WARNING, OG_ERROR, OG_SILENT };
 struct og_settings {
     int vgpus;                        /* ORION_VGPU, else the domain's default */
@@ -47,6 +50,9 @@ struct og_settings {
     bool vgpus_said, gmem_said;       /* by the variables */
     int ratio;                        /* ORION_RATIO, percent; 0: not set */
     char controller[OG_ADDR_BYTES];   /* ORION_CONTROLLER or client.conf; "": the region's header says */
+    char token[OG_TOKEN_BYTES];       /* ORION_TOKEN or client.conf; "": none */
+    char group[OG_GROUP_BYTES];       /* ORION_GROUP; "": an allocation of its own */
+    unsigned wait_seconds;            /* ORION_WAIT: for vGPUs that others have */
     char server[OG_ADDR_BYTES];       /* ORION_SERVER; "": header or allocation */
     char region[512];                 /* ORION_REGION; "": look for the PCI device */
     bool bar_wc;                      /* ORION_BAR=wc: map resource2_wc */
@@ -65,6 +71,8 @@ bool og_parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *va
 /* "host:port", "host" or "[v6]:port"; the result always has a port. */
 bool og_parse_addr(const char *text, unsigned default_port, char to[OG_ADDR_BYTES]);
 bool og_parse_bool(const char *text, bool *value);
+/* Printable, without spaces or quotes, and short enough for a header. */
+bool og_parse_token(const char *text, char to[OG_TOKEN_BYTES]);
 bool og_parse_level(const char *text, enum og_level *level);
 
 /* ---- tools.c ---- */

@@ -78,6 +78,16 @@ bool og_parse_level(const char *text, enum og_level *level)
     return false;
 }
 
+bool og_parse_token(const char *text, char to[OG_TOKEN_BYTES])
+{
+    size_t n = strlen(text);
+
+    for (size_t i = 0; i < n; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return false;
+    return n && snprintf(to, OG_TOKEN_BYTES, "%s", text) < OG_TOKEN_BYTES;
+}
+
 /* The variable's value, NULL when it is unset or empty. */
 static const char *variable(const char *name)
 {
@@ -123,6 +133,26 @@ static bool bar_variable(struct og_settings *s)
     return true;
 }
 
+static bool token_variable(struct og_settings *s)
+{
+    const char *value = variable("ORION_TOKEN");
+
+    /* the secret itself is no business of a log */
+    return !value || og_parse_token(value, s->token) ||
+           bad("ORION_TOKEN", "...", "the controller's token: at most 128 characters without spaces");
+}
+
+static bool group_variable(struct og_settings *s)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+    const char *value = variable("ORION_GROUP");
+
+    if (value && (value[strspn(value, allowed)] || strlen(value) >= OG_GROUP_BYTES))
+        return bad("ORION_GROUP", value, "letters, digits and _, at most 64");
+    snprintf(s->group, sizeof(s->group), "%s", value ? value : "");
+    return true;
+}
+
 static bool region_variable(struct og_settings *s)
 {
     const char *value = variable("ORION_REGION");
@@ -146,7 +176,7 @@ static bool log_variables(struct og_settings *s)
 
 static bool from_environment(struct og_settings *s)
 {
-    uint64_t vgpus = (uint64_t)s->vgpus, mib = 0, ratio = 0;
+    uint64_t vgpus = (uint64_t)s->vgpus, mib = 0, ratio = 0, wait = 0;
 
     if (!log_variables(s))
         return false;
@@ -157,6 +187,10 @@ static bool from_environment(struct og_settings *s)
     s->ratio = (int)ratio;
     s->vgpus = (int)vgpus;
     s->gmem_bytes = mib * MIB;
+    if (!number_variable("ORION_WAIT", 0, OG_MAX_WAIT_SECONDS, "seconds to wait for vGPUs, 0 to 86400", &wait) ||
+        !token_variable(s) || !group_variable(s))
+        return false;
+    s->wait_seconds = (unsigned)wait;
     s->vgpus_said = variable("ORION_VGPU") != NULL;
     s->gmem_said = mib != 0;
     return addr_variable("ORION_CONTROLLER", 9123, s->controller) &&

@@ -72,6 +72,8 @@ static bool set(struct og_settings *s, const struct place *at, const char *key, 
 
     if (!strcmp(at->section, "controller") && !strcmp(key, "controller_addr"))
         return og_parse_addr(value, 9123, s->controller) || bad(at, key, value, "ip:port, e.g. 33.31.0.1:9123");
+    if (!strcmp(at->section, "controller") && !strcmp(key, "token"))
+        return og_parse_token(value, s->token) || bad(at, key, "...", "at most 128 characters without spaces");
     if (!strcmp(at->section, "client-log"))
         ok = log_key(s, at, key, value, &known);
     if (!known)

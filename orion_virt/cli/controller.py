@@ -3,102 +3,110 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import os
 import signal
-import socket
 import sys
-import threading
+from pathlib import Path
+from typing import Any
 
 import click
 
 from orion_virt import config, credential, paths
-from orion_virt.controller.http import ControllerServer
+from orion_virt.controller import settings as controller_settings
+from orion_virt.controller.etcd_store import EtcdStore
+from orion_virt.controller.http import Controller
 from orion_virt.controller.pool import Pool
-from orion_virt.errors import ConfigError, OrionError, Unavailable
+from orion_virt.controller.settings import Settings
+from orion_virt.controller.sqlite_store import SqliteStore
+from orion_virt.controller.store import Store
+from orion_virt.errors import OrionError
 
 _log = logging.getLogger("orion.controller")
 
 
-def _bind(listen: str, pool: Pool, secret: str) -> ControllerServer:
-    pair = config.split_addr(listen, config.DEFAULT_CONTROLLER_PORT)
-    if pair is None:
-        raise ConfigError(f"--listen {listen!r} is not valid", hint="Accepted: address:port, e.g. 0.0.0.0:9123")
-    try:
-        return ControllerServer(pair, pool, secret)
-    except OSError as error:
-        raise Unavailable(
-            f"cannot listen on {listen}: {error.strerror}",
-            hint="Is another orion-controller running? Choose another address with --listen",
-        ) from error
+def _store(settings: Settings) -> Store:
+    if settings.store == "etcd":
+        return EtcdStore(settings.etcd, settings.etcd_prefix, controller_settings.etcd_tls(settings))
+    return SqliteStore(paths.state() / "controller.db")
 
 
-def _also_at_stdin(pool: Pool, secret: str, port: int) -> None:
-    """Serves the same pool where lines say: "+IP" begins, "-IP" ends; their end is the end of us.
+async def _listen(controller: Controller, settings: Settings) -> int:
+    """At all configured addresses; returns the port of the first."""
+    tls, ports = controller_settings.tls(settings), []
+    for addr in settings.listen:
+        pair = config.split_addr(addr, config.DEFAULT_CONTROLLER_PORT)
+        assert pair is not None, "checked"
+        ports.append(await controller.doors.open(*pair, tls=tls if addr in controller_settings.guarded(settings) else None))
+        _log.info("listening on %s", addr)
+    return ports[0]
+
+
+async def _also_at_stdin(controller: Controller, port: int) -> None:
+    """Serves the same pool at gateways as lines say: "+IP" begins, "-IP" ends; their end is the end of us.
 
     What became of a "+IP" is a line on stdout: the address, and behind it, where it failed, why.
     """
-    servers: dict[str, ControllerServer] = {}
-    for line in sys.stdin:
-        order, ip = line[:1], line[1:].strip()
-        if order == "-" and ip in servers:
-            _stop(servers.pop(ip))
-        elif order == "+" and ip not in servers:
-            _begin(servers, ip, pool, secret, port)
-    os.kill(os.getpid(), signal.SIGTERM)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        order, ip = line[:1], line[1:].decode("utf-8", "replace").strip()
+        if order == b"-":
+            await controller.doors.shut(ip)
+        elif order == b"+":
+            print(" ".join(filter(None, (ip, await _begin(controller, ip, port)))), flush=True)
 
 
-def _begin(servers: dict[str, ControllerServer], ip: str, pool: Pool, secret: str, port: int) -> None:
+async def _begin(controller: Controller, ip: str, port: int) -> str:
     try:
-        servers[ip] = _bind(config.join_addr(ip, port), pool, secret)
+        await controller.doors.open(ip, port, gateway=True)
     except OrionError as error:
-        print(ip, f"the controller {error}", flush=True)
-        return
+        return f"the controller {error}"
     _log.info("listening on %s", config.join_addr(ip, port))
-    threading.Thread(target=servers[ip].serve_forever, args=(3600,), daemon=True).start()
-    print(ip, flush=True)
+    return ""
 
 
-def _stop(server: ControllerServer) -> None:
-    """Takes no more connections; those that it has are served to their end."""
-    asked = threading.Thread(target=server.shutdown, daemon=True)
-    asked.start()
-    with contextlib.suppress(OSError):
-        server.socket.shutdown(socket.SHUT_RDWR)  # wakes serve_forever up, which sees what was asked
-    asked.join()
-    server.server_close()
-
-
-def serve(listen: str, also_at_stdin: bool) -> None:
-    """Runs until SIGTERM or SIGINT."""
-    pool, secret = Pool(), credential.load(paths.credential())
-    server = _bind(listen, pool, secret)
-
-    def stop(*_: object) -> None:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    _log.info("listening on %s", listen)
-    if also_at_stdin:
-        threading.Thread(target=_also_at_stdin, args=(pool, secret, server.server_port), daemon=True).start()
+async def _run(settings: Settings, also_at_stdin: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    secret = credential.load(paths.credential())
+    controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings))
+    await controller.start()
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:
-        server.serve_forever(poll_interval=3600)
+        port = await _listen(controller, settings)
+        if also_at_stdin:
+            tasks.append(asyncio.create_task(_also_at_stdin(controller, port)))
+        elif settings.gateways:
+            controller.follow_gateways(port)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
-        server.server_close()
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks)
+        await controller.stop()
 
 
 @click.command()
-@click.option("--listen", default="0.0.0.0:9123", show_default=True, help="Address and port to serve on.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Default: /etc/orion/controller.conf.")
+@click.option("--listen", default="", help="Addresses and ports to serve on, with commas. Default: the file's, else "
+              "127.0.0.1:9123 and the gateways of this host's domains.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
               show_default=True, help="Least level of what is told on stderr.")
 @click.option("--also-at-stdin", is_flag=True, hidden=True)
-def main(listen: str, log_level: str, also_at_stdin: bool) -> None:
+def main(file: Path | None, listen: str, log_level: str, also_at_stdin: bool) -> None:
     """Grants vGPUs to clients and keeps account of them."""
     logging.basicConfig(level=log_level, format="%(asctime)s [%(levelname)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     try:
-        serve(listen, also_at_stdin)
+        settings = controller_settings.load(file or paths.controller_conf(), listen, required=file is not None)
+        for warning in settings.warnings:
+            _log.warning("%s", warning)
+        asyncio.run(_run(settings, also_at_stdin))
     except OrionError as error:
         click.echo(f"[Error] {error}", err=True)
         sys.exit(error.exit_code)

@@ -17,6 +17,7 @@ from orion_virt.cli.doctor import doctor
 from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.logs import logs
+from orion_virt.cli.pool import allocations, reservations, reserve
 from orion_virt.cli.region import region
 from orion_virt.cli.set import set_domain
 from orion_virt.cli.show import show
@@ -44,8 +45,8 @@ def main() -> None:
     """
 
 
-for command in (attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, save, set_domain, show,
-                top):
+for command in (allocations, attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, reservations,
+                reserve, save, set_domain, show, top):
     main.add_command(command)
 
 if __name__ == "__main__":

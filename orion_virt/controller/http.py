@@ -3,195 +3,28 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-import socket
-from collections.abc import Callable
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
 
 from orion_virt import credential
 from orion_virt.config import join_addr
-from orion_virt.controller import registration
-from orion_virt.controller.pool import Pool, Server
-from orion_virt.errors import Forbidden, NotFound, OrionError, ProtocolError
-from orion_virt.model.allocation import Allocation
-from orion_virt.units import MIB
+from orion_virt.controller import openapi
+from orion_virt.controller.calls import CALLS, Answer, Call, Question, respond
+from orion_virt.controller.doors import Doors, is_loopback
+from orion_virt.controller.pool import Pool
+from orion_virt.errors import Forbidden, NotFound, OrionError, ProtocolError, QuotaExceeded
 
-VERSIONS = "data_version=0.1,api_version=0.1"
 _BODY_MAX = 1 << 20
-_SOCKET_SECONDS = 10
-
+_BODY_SECONDS = 10
+_WILDCARDS = ("0.0.0.0", "::")
 _log = logging.getLogger("orion.controller")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One call, its query and what is known of the caller."""
-
-    path: str
-    query: dict[str, str]
-    body: bytes
-    local_ip: str  # our address that the caller dialled
-    is_server: bool  # showed the server credential
-    post: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The text for scripts, the object for /v1/."""
-
-    text: str
-    data: dict[str, Any]
-
-
-def _info(pool: Pool, request: Request) -> Answer:
-    return Answer(VERSIONS, {"data_version": "0.1", "api_version": "0.1"})
-
-
-def _devices(pool: Pool, request: Request) -> Answer:
-    resource = request.query.get("res", "nvidia_cuda")
-    if resource != "nvidia_cuda":
-        raise NotFound(f"resource {resource!r} is unknown", hint="Known: nvidia_cuda")
-    total, free = pool.counts()
-    data = {"total": total, "free": free, "servers": [registration.describe(s) for s in pool.servers()]}
-    if request.query.get("used", "false").lower() == "true":
-        return Answer(f"res=nvidia_cuda,free={free}", data)
-    return Answer(f"res=nvidia_cuda,total={total}", data)
-
-
-def _number(request: Request, key: str, default: int | None) -> int | None:
-    text = request.query.get(key)
-    if text is None or text == "":
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ProtocolError(f"{key}={text!r} is not a whole number")
-    return int(text)
-
-
-def _service(pool: Pool, request: Request) -> Answer:
-    memory = _number(request, "memory", None)
-    count = _number(request, "nvidia_vgpu", 1)
-    assert count is not None
-    allocation, server = pool.grant(count, None if memory is None else memory * MIB)
-    addr = _reachable(server, request.local_ip)
-    places = [f"{addr}/{vgpu.card}/{vgpu.slot}" for vgpu in allocation.vgpus]
-    return Answer(f"{allocation.uuid},{','.join(places)}", _describe(allocation) | {"address": addr})
-
-
-def _reachable(server: Server, local_ip: str) -> str:
-    """The address under which the caller finds the server: the one it found us at, where the server listens there too."""
-    ip = local_ip if local_ip in server.addresses else server.name
-    return join_addr(ip, server.port)
-
-
-def _describe(allocation: Allocation) -> dict[str, Any]:
-    return registration.describe_allocation(allocation)
-
-
-def _must_be_server(request: Request) -> None:
-    if not request.is_server:
-        raise Forbidden("this call is for servers only", hint=f"Send the server credential in {credential.HEADER}")
-
-
-def _confirm(pool: Pool, request: Request, uuid: str) -> Answer:
-    _must_be_server(request)
-    allocation = pool.confirm(uuid, request.query.get("server", ""))
-    return Answer(f"{uuid} confirmed", _describe(allocation))
-
-
-def _release(pool: Pool, request: Request, uuid: str) -> Answer:
-    _must_be_server(request)
-    pool.release(uuid)
-    return Answer(f"{uuid} released", {"uuid": uuid})
-
-
-def _heartbeat(pool: Pool, request: Request, ip: str) -> Answer:
-    _must_be_server(request)
-    if not request.post:
-        raise ProtocolError("heartbeat is sent with POST")
-    registration.heartbeat(pool, ip, request.query.get("status", "continue"), request.body)
-    return Answer("ok", {})
-
-
-def _allocations(pool: Pool, request: Request) -> Answer:
-    _must_be_server(request)
-    found = [_describe(allocation) for allocation in pool.allocations()]
-    return Answer("\n".join(item["uuid"] for item in found), {"allocations": found})
-
-
-_CALLS: dict[str, Callable[[Pool, Request], Answer]] = {
-    "info": _info,
-    "devices": _devices,
-    "service": _service,
-    "allocations": _allocations,
-}
-_CALLS_WITH_NAME: dict[str, Callable[[Pool, Request, str], Answer]] = {
-    "service/confirm": _confirm,
-    "service/release": _release,
-    "heartbeat": _heartbeat,
-}
-
-
-def dispatch(pool: Pool, request: Request) -> Answer:
-    """Answers one call. Raises OrionError."""
-    path = request.path.strip("/")
-    if path in _CALLS:
-        return _CALLS[path](pool, request)
-    head, _, name = path.rpartition("/")
-    if head in _CALLS_WITH_NAME and name:
-        return _CALLS_WITH_NAME[head](pool, request, name)
-    raise NotFound(f"/{path} is unknown", hint="See /info, /devices, /service")
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection; a call that fails answers its status and one line."""
-
-    server: ControllerServer
-    protocol_version = "HTTP/1.1"
-    server_version = "orion-controller"
-    sys_version = ""
-    timeout = _SOCKET_SECONDS
-
-    def _serve(self) -> None:
-        split = urlsplit(self.path)
-        is_json = split.path.startswith("/v1/")
-        try:
-            request = Request(
-                split.path[3:] if is_json else split.path,
-                dict(parse_qsl(split.query, keep_blank_values=True)),
-                self._body(),
-                _plain_ip(self.connection.getsockname()[0]),
-                credential.matches(self.headers.get(credential.HEADER), self.server.secret),
-                self.command == "POST",
-            )
-            answer = dispatch(self.server.pool, request)
-            self._reply(200, json.dumps(answer.data) if is_json else answer.text, is_json)
-        except OrionError as error:
-            body = json.dumps({"error": error.message, "hint": error.hint}) if is_json else str(error)
-            self._reply(error.http_status, body, is_json)
-
-    do_GET = do_POST = _serve
-
-    def _body(self) -> bytes:
-        text = self.headers.get("Content-Length", "0")
-        if not text.isascii() or not text.isdigit() or int(text) > _BODY_MAX:
-            self.close_connection = True
-            raise ProtocolError("Content-Length is not acceptable")
-        return self.rfile.read(int(text))
-
-    def _reply(self, status: int, text: str, is_json: bool) -> None:
-        raw = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json" if is_json else "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        _log.debug("%s %s", self.client_address[0], format % args)
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_FINAL = "Orion-Final"  # of a refusal that no waiting changes; the guest's client looks for it
+_DOCUMENT = "/v1/openapi.json"
 
 
 def _plain_ip(ip: str) -> str:
@@ -199,17 +32,132 @@ def _plain_ip(ip: str) -> str:
     return ip[7:] if ip.startswith("::ffff:") else ip
 
 
-class ControllerServer(ThreadingHTTPServer):
-    """Serves one pool."""
+def _address(request: web.Request, which: str) -> str:
+    found = request.transport.get_extra_info(which) if request.transport is not None else None
+    return _plain_ip(str(found[0])) if found else ""
 
-    daemon_threads = True
-    block_on_close = False
 
-    def __init__(self, address: tuple[str, int], pool: Pool, secret: str) -> None:
-        self.pool, self.secret = pool, secret
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, Handler)
+def _reply(request: web.Request, status: int, text: str, data: dict[str, Any]) -> web.Response:
+    if request.path.startswith("/v1/"):
+        return web.json_response(data, status=status)
+    return web.Response(text=text, status=status)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        _log.info("connection of %s broke off", client_address[0], exc_info=_log.isEnabledFor(logging.DEBUG))
+
+async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > _BODY_MAX:
+        raise ProtocolError("Content-Length is not acceptable")
+    try:
+        return await asyncio.wait_for(request.read(), _BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise ProtocolError(f"the body did not come within {_BODY_SECONDS} s") from None
+
+
+def _translated(request: web.Request, error: web.HTTPException) -> OrionError:
+    """What the framework refuses, in our words."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        what = request.path.removeprefix("/v1").strip("/").split("/")[0]
+        return ProtocolError(f"{what} is sent with {' or '.join(sorted(error.allowed_methods - {'HEAD'}))}")
+    if error.status == 404:
+        return NotFound(f"{request.path.removeprefix('/v1')} is unknown", hint="See /info, /devices, /service")
+    return ProtocolError(f"the request is not acceptable: {error.reason}")
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """A call that fails answers its status and one line."""
+    try:
+        answer = await handler(request)
+    except (OrionError, web.HTTPException) as raised:
+        error = raised if isinstance(raised, OrionError) else _translated(request, raised)
+        answer = _reply(request, error.http_status, str(error), {"error": error.message, "hint": error.hint})
+        if isinstance(error, QuotaExceeded) and error.final:
+            answer.headers[_FINAL] = "1"
+    _log.debug("%s %s %s: %d", request.remote, request.method, request.path, answer.status)
+    return answer
+
+
+class Controller:
+    """Serves one pool at every address that `doors` opens."""
+
+    def __init__(self, pool: Pool, secret: str, token: str = "") -> None:
+        """``secret``: of servers. ``token``: what callers from the local network must send; "": none may."""
+        self.pool = pool
+        self._secret, self._token = secret, token
+        self._runner = web.AppRunner(self._application(), access_log=None, keepalive_timeout=10, handler_cancellation=True,
+                                     shutdown_timeout=1)
+        self.doors = Doors(self._runner)
+        self._gateway_port = 0
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[_errors], client_max_size=_BODY_MAX)
+        for call in CALLS:
+            for method in call.methods:
+                app.router.add_route(method, f"/v1{call.path}", self._handler(call))
+                if call.text:
+                    app.router.add_route(method, call.path, self._handler(call))
+        app.router.add_route("GET", _DOCUMENT, self._document)
+        app.on_response_prepare.append(_sign)
+        return app
+
+    async def start(self) -> None:
+        await self.pool.start()
+        await self._runner.setup()
+
+    async def stop(self) -> None:
+        await self.doors.stop()
+        await self._runner.cleanup()
+        await self.pool.stop()
+
+    def follow_gateways(self, port: int) -> None:
+        """From now on also serves, at this port, where servers of this host say that they do."""
+        self._gateway_port = port
+
+    async def _meet(self, question: Question) -> None:
+        """A server of this host has registered: where it listens, guests look for us too."""
+        server = (await self.pool.state()).servers.get(question.name)
+        if self._gateway_port == 0 or server is None or not question.is_local:
+            return
+        for ip in server.addresses:
+            if is_loopback(ip) or ip in _WILDCARDS or not self.doors.is_guarded(ip):
+                continue
+            try:
+                await self.doors.open(ip, self._gateway_port, gateway=True)
+                _log.info("listening on %s", join_addr(ip, self._gateway_port))
+            except OrionError as error:
+                _log.warning("%s", error)
+
+    async def _document(self, request: web.Request) -> web.Response:
+        self._admit(request, _address(request, "sockname"))
+        return web.json_response(openapi.document())
+
+    def _handler(self, call: Call) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            answer = await self._answer(call, request)
+            return _reply(request, 200, answer.text, answer.data)
+
+        return handle
+
+    async def _answer(self, call: Call, request: web.Request) -> Answer:
+        local_ip = _address(request, "sockname")
+        is_server = self._admit(request, local_ip)
+        question = Question(dict(request.query), request.match_info.get("name", ""), await _body(request),
+                            _address(request, "peername"), local_ip, is_server)
+        answer = await respond(call, self.pool, question)
+        if call.path.startswith("/heartbeat/") and question.query.get("status") == "on":
+            await self._meet(question)
+        return answer
+
+    def _admit(self, request: web.Request, local_ip: str) -> bool:
+        """Whether it is a server. Raises Forbidden for a stranger of the local network."""
+        is_server = credential.matches(request.headers.get(credential.HEADER), self._secret)
+        if is_server or not self.doors.is_guarded(local_ip):
+            return is_server
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not self._token or not credential.matches(given, self._token):
+            raise Forbidden(f"this controller wants a token from who comes through {local_ip}",
+                            hint="Set ORION_TOKEN (client.conf: [controller] token) to the controller's")
+        return False
+
+
+async def _sign(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "orion-controller"

@@ -1,169 +1,302 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controller's state: registered servers and live allocations, in memory, behind one lock."""
+"""What a controller does: servers come and go, vGPUs are granted, confirmed, released. The state is in a store."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import logging
-import threading
 import time
 import uuid as uuids
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
 
-from orion_virt.errors import Conflict, NotFound, QuotaExceeded
-from orion_virt.model import placement
-from orion_virt.model.allocation import Allocation
-from orion_virt.model.gpu import Card, CardLoad, ServerLoad
+from orion_virt.controller import crash, records
+from orion_virt.controller.doors import is_loopback
+from orion_virt.controller.store import SILENCE_SECONDS, Changes, Entry, Seen, Store
+from orion_virt.errors import Conflict, Forbidden, NotFound, ProtocolError, QuotaExceeded, Unavailable
+from orion_virt.model import pool as model
+from orion_virt.model.allocation import Allocation, Holder
+from orion_virt.model.allocation import State as Stage
+from orion_virt.model.placement import Grant, Refusal
+from orion_virt.model.pool import Request, Reservation, Server, State, Waiter
 
-SILENCE_SECONDS = 16.0  # a server that is silent this long is taken out
 RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPU, whose release is on its way
+WAIT_MAX_SECONDS = 86400
+WAITERS_MAX = 64  # of one domain, or one address
 
 _log = logging.getLogger("orion.controller")
-
-
-@dataclass
-class Server:
-    """A registered server. `name` is the address it registered under."""
-
-    name: str
-    port: int
-    boot: str
-    addresses: tuple[str, ...]
-    cards: tuple[Card, ...]
-    seen: float
+_Result = TypeVar("_Result")
+_Told = TypeVar("_Told")
+Plan = Callable[[State], "tuple[dict[str, Entry | None], _Result]"]
 
 
 class Pool:
-    """All public methods are safe from any thread."""
+    """For one event loop. Methods raise Unavailable when the store cannot be used."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._changed = threading.Condition()
-        self._servers: dict[str, Server] = {}
-        self._allocations: dict[str, Allocation] = {}
+    def __init__(self, store: Store, host: str = "") -> None:
+        """``host``: by which servers of this machine are known from those of others, over a restart too."""
+        self._store = store
+        self.host = host
+        self._id = uuids.uuid4().hex
+        self._keeper: asyncio.Task[None] | None = None
+        self._queued = 0
+
+    async def start(self) -> None:
+        """A store that does not answer yet may do so later."""
+        try:
+            await self._store.read()
+        except Unavailable as error:
+            _log.warning("%s", error)
+        self._keeper = asyncio.create_task(self._keep_places(), name="places in the queue")
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._store.close()
+
+    async def _keep_places(self) -> None:
+        while True:
+            await asyncio.sleep(SILENCE_SECONDS / 4)
+            if self._queued:
+                with contextlib.suppress(Unavailable):  # the next turn comes in time
+                    await self._store.renew(f"controller/{self._id}")
+
+    async def _change(self, label: str, plan: Plan[_Result]) -> _Result:
+        """Applies what `plan` makes of the newest state; again when another was quicker."""
+        while True:
+            seen = await self._store.read()
+            changes, result = plan(records.state_of(seen.entries))
+            if not changes or await self._write(seen, changes, label):
+                return result
+
+    async def _write(self, seen: Seen, changes: Changes, label: str) -> bool:
+        crash.point(label, "decided")
+        done = await self._store.write(seen, changes, label)
+        if done:
+            crash.point(label, "kept")
+        return done
 
     # ---- servers ----
 
-    def register(self, server: Server, allocations: Sequence[Allocation] = ()) -> None:
-        """A server is there (again) with these live allocations; what it had in an earlier life is gone."""
-        with self._changed:
-            known = self._servers.get(server.name)
-            if known is not None and known.boot != server.boot:
-                self._drop(server.name, "is registered anew")
-            server.seen = self._clock()
-            self._servers[server.name] = server
-            for allocation in allocations:
-                self._allocations[allocation.uuid] = allocation.confirmed()
-            self._changed.notify_all()
-        _log.info("server %s:%d registered %d GPU", server.name, server.port, len(server.cards))
+    async def register(self, server: Server, allocations: Sequence[Allocation] = (), opening: Collection[str] = ()) -> None:
+        """A server is there (again): `allocations` are all that it serves, `opening` those that it is about to.
 
-    def keep_alive(self, name: str, boot: str) -> None:
-        """Raises NotFound when the server must register again."""
-        with self._changed:
-            self._sweep()
-            server = self._servers.get(name)
-            if server is None or server.boot != boot:
-                raise NotFound(f"server {name} is not registered", hint="Send status=on")
-            server.seen = self._clock()
+        What it has beyond these ends, but for grants of this life of it that nobody has shown yet. Raises ProtocolError
+        for a name that tells no host from others where there may be others.
+        """
+        if self._store.is_shared and is_loopback(server.name):
+            raise ProtocolError(f"a pool of hosts cannot know this one as {server.name}",
+                                hint="Set [server] pool_addr in server.conf to the address by which others reach it")
+        kept = {a.uuid: a for a in allocations}
+        doubled = model.collisions(server, list(kept.values()))
 
-    def unregister(self, name: str) -> None:
-        with self._changed:
-            self._drop(name, "left")
-            self._changed.notify_all()
+        def plan(state: State) -> tuple[dict[str, Entry | None], int]:
+            changes: dict[str, Entry | None] = {records.server_key(server.name): records.server_entry(server)}
+            known = state.servers.get(server.name)
+            same = known is not None and known.boot == server.boot
+            good = {uuid: _again(state, a) for uuid, a in kept.items() if uuid not in doubled}
+            taken = {(v.card, v.slot) for a in good.values() for v in a.vgpus}
+            ended = 0
+            for uuid, old in state.allocations.items():
+                waits = same and (old.state is Stage.GRANTED or uuid in opening)
+                if old.server != server.name or uuid in good or waits and not taken & {(v.card, v.slot) for v in old.vgpus}:
+                    continue
+                changes[records.allocation_key(uuid)] = None
+                ended += 1
+            return changes | {records.allocation_key(u): records.allocation_entry(a) for u, a in good.items()}, ended
 
-    def _drop(self, name: str, why: str) -> None:
-        if self._servers.pop(name, None) is None:
-            return
-        gone = [a.uuid for a in self._allocations.values() if a.server == name]
-        for uuid in gone:
-            del self._allocations[uuid]
-        _log.info("server %s %s; %d allocations ended with it", name, why, len(gone))
+        ended = await self._change("register", plan)
+        await self._store.renew(records.server_key(server.name))
+        for uuid in doubled:
+            _log.error("server %s says that it serves allocation %s, in slots that are another's or do not exist", server.name, uuid)
+        _log.info("server %s:%d registered %d GPU, %d allocations; %d ended", server.name, server.port, len(server.cards),
+                  len(kept) - len(doubled), ended)
 
-    def _sweep(self) -> None:
-        now = self._clock()
-        for server in list(self._servers.values()):
-            if now - server.seen > SILENCE_SECONDS:
-                self._drop(server.name, f"was silent for {SILENCE_SECONDS:.0f} s")
-        for allocation in list(self._allocations.values()):
-            if allocation.is_due(now):
-                del self._allocations[allocation.uuid]
-                _log.info("allocation %s expired: nobody confirmed it", allocation.uuid)
+    async def keep_alive(self, name: str, boot: str, now: Server | None = None) -> None:
+        """``now``: what the server is like now. Raises NotFound when it must register again."""
+        known = (await self.state()).servers.get(name)
+        if known is None or known.boot != boot or not await self._store.renew(records.server_key(name)):
+            raise NotFound(f"server {name} is not registered", hint="Send status=on")
+        if now is not None and now != known:
+            entry = records.server_entry(now)
+            await self._change("register", lambda state: ({records.server_key(name): entry} if name in state.servers else {}, None))
+
+    async def unregister(self, name: str) -> None:
+        def plan(state: State) -> tuple[dict[str, Entry | None], int]:
+            gone = [records.allocation_key(a.uuid) for a in state.allocations.values() if a.server == name]
+            known = [records.server_key(name)] if name in state.servers else []
+            return dict.fromkeys(known + gone), len(gone)
+
+        ended = await self._change("unregister", plan)
+        _log.info("server %s left; %d allocations ended with it", name, ended)
 
     # ---- allocations ----
 
-    def grant(self, count: int, memory_bytes: int | None) -> tuple[Allocation, Server]:
-        """Grants whole or raises QuotaExceeded with the reason; waits a moment for a release on its way."""
-        deadline = time.monotonic() + RELEASE_WAIT_SECONDS
-        with self._changed:
+    async def grant(self, request: Request, wait_seconds: float | None = None) -> tuple[Allocation, Server]:
+        """Grants whole or raises QuotaExceeded with the reason. Who waits is served in the order of coming (model.decide).
+
+        Without `wait_seconds` it waits a moment, where that can help: for a release on its way, or a server that starts.
+        """
+        request = dataclasses.replace(request, host=self.host)
+        deadline = time.monotonic() + (RELEASE_WAIT_SECONDS if wait_seconds is None else wait_seconds)
+        ticket: int | None = None
+        try:
             while True:
-                self._sweep()
-                decision = placement.place(self._load(), count, memory_bytes)
-                if isinstance(decision, placement.Grant):
-                    return self._book(decision)
+                seen, outcome = await self._try_grant(request, ticket)
+                if not isinstance(outcome, Refusal):
+                    ticket = None  # it went with the grant
+                    return outcome
                 left = deadline - time.monotonic()
-                if decision.hopeless or not self._allocations or left <= 0:
-                    raise QuotaExceeded(decision.reason)
-                self._changed.wait(left)
+                idle = wait_seconds is None and {key.split("/", 1)[0] for key in seen.entries} & {"server", "allocation"} == {"server"}
+                if outcome.hopeless or left <= 0 or idle:
+                    refusal = QuotaExceeded(outcome.reason)
+                    refusal.final = outcome.hopeless
+                    raise refusal
+                if ticket is None:
+                    ticket = await _whole(self._enqueue(request), self._dequeue)
+                else:
+                    await self._store.changed(seen, left)
+        finally:
+            if ticket is not None:
+                await _whole(self._dequeue(ticket), _nothing)
 
-    def _book(self, grant: placement.Grant) -> tuple[Allocation, Server]:
-        allocation = Allocation(str(uuids.uuid4()), grant.vgpus, self._clock())
-        self._allocations[allocation.uuid] = allocation
-        _log.info("allocation %s granted: %d vGPU of %s", allocation.uuid, len(grant.vgpus), allocation.server)
-        return allocation, self._servers[allocation.server]
+    async def _try_grant(self, request: Request, ticket: int | None) -> tuple[Seen, tuple[Allocation, Server] | Refusal]:
+        while True:
+            seen = await self._store.read()
+            state = records.state_of(seen.entries)
+            found = _found(state, request, ticket)
+            if isinstance(found, Refusal):
+                return seen, found
+            allocation, undo = found
+            changes: dict[str, Entry | None] = {} if ticket is None else {records.waiter_key(ticket): None}
+            changes[records.allocation_key(allocation.uuid)] = records.allocation_entry(allocation)
+            if await _whole(self._write(seen, changes, "grant"), lambda done: self._take_back(done, undo)):
+                self._queued -= ticket is not None
+                _log.info("allocation %s %s %s: %d vGPU of %s", allocation.uuid, "shared with" if allocation.joining else "granted to",
+                          request.client.domain or request.client.address, len(allocation.vgpus), allocation.server)
+                return seen, (allocation, state.servers[allocation.server])
 
-    def confirm(self, uuid: str, server: str) -> Allocation:
-        """Raises NotFound (unknown or expired) or Conflict (confirmed before, or another server's)."""
-        with self._changed:
-            self._sweep()
-            allocation = self._find(uuid)
+    async def _take_back(self, granted: bool, uuid: str) -> None:
+        if granted and uuid:
+            await self.release(uuid)
+
+    async def _enqueue(self, request: Request) -> int:
+        def plan(state: State) -> tuple[dict[str, Entry | None], int]:
+            if sum(w.request.client == request.client for w in state.waiters.values()) >= WAITERS_MAX:
+                raise QuotaExceeded(f"{WAITERS_MAX} processes of this client wait for vGPUs already")
+            ticket = max(state.waiters, default=0) + 1
+            return {records.waiter_key(ticket): records.waiter_entry(Waiter(ticket, request), self._id)}, ticket
+
+        ticket = await self._change("wait", plan)
+        self._queued += 1
+        return ticket
+
+    async def _dequeue(self, ticket: int) -> None:
+        self._queued -= 1
+        key = records.waiter_key(ticket)
+        await self._change("wait", lambda state: ({key: None} if ticket in state.waiters else {}, None))
+
+    async def confirm(self, uuid: str, server: str, holder: Holder) -> Allocation:
+        """Raises NotFound (unknown or expired), Conflict (confirmed before, or another server's), Forbidden (another's)."""
+        def plan(state: State) -> tuple[dict[str, Entry | None], Allocation]:
+            allocation = _find(state, uuid)
             if server and allocation.server != server:
                 raise Conflict(f"allocation {uuid} is of server {allocation.server}, not {server}")
-            if allocation.state.value != "granted":
+            if not state.admits(allocation, holder.client):
+                raise Forbidden(f"allocation {uuid} was granted to another client", hint=_OTHER_CLIENT)
+            if allocation.state is not Stage.GRANTED and not allocation.joining:
                 raise Conflict(f"allocation {uuid} is in use already")
-            self._allocations[uuid] = allocation.confirmed()
-            _log.info("allocation %s confirmed", uuid)
-            return self._allocations[uuid]
+            confirmed = allocation.confirmed(holder)
+            return {records.allocation_key(uuid): records.allocation_entry(confirmed)}, confirmed
 
-    def release(self, uuid: str) -> None:
+        confirmed = await self._change("confirm", plan)
+        _log.info("allocation %s confirmed", uuid)
+        return confirmed
+
+    async def release(self, uuid: str) -> None:
         """Raises NotFound when it is not live."""
-        with self._changed:
-            self._find(uuid)
-            del self._allocations[uuid]
-            self._changed.notify_all()
-            _log.info("allocation %s released", uuid)
+        def plan(state: State) -> tuple[dict[str, Entry | None], None]:
+            left = _find(state, uuid).released()
+            return {records.allocation_key(uuid): None if left is None else records.allocation_entry(left)}, None
 
-    def _find(self, uuid: str) -> Allocation:
-        allocation = self._allocations.get(uuid)
-        if allocation is None:
-            raise NotFound(f"allocation {uuid} does not exist", hint="It was released, expired, or never granted")
-        return allocation
+        await self._change("release", plan)
+        _log.info("allocation %s released", uuid)
+
+    # ---- reservations ----
+
+    async def reserve(self, reservation: Reservation) -> None:
+        """In place of what was reserved for that domain. Raises QuotaExceeded where the pool could never keep it."""
+        def plan(state: State) -> tuple[dict[str, Entry | None], None]:
+            why_not = model.never(state, reservation)
+            if why_not:
+                raise QuotaExceeded(why_not)
+            return {records.reservation_key(reservation.domain): records.reservation_entry(reservation)}, None
+
+        await self._change("reserve", plan)
+        _log.info("%d vGPU are reserved for domain %s", reservation.vgpus, reservation.domain)
+
+    async def unreserve(self, domain: str) -> None:
+        """Raises NotFound."""
+        def plan(state: State) -> tuple[dict[str, Entry | None], None]:
+            if domain not in state.reservations:
+                raise NotFound(f"nothing is reserved for domain {domain}")
+            return {records.reservation_key(domain): None}, None
+
+        await self._change("reserve", plan)
+        _log.info("nothing is reserved for domain %s any more", domain)
 
     # ---- questions ----
 
-    def _load(self) -> list[ServerLoad]:
-        loads = []
-        for server in self._servers.values():
-            cards = {card.index: CardLoad(card) for card in server.cards}
-            for allocation in self._allocations.values():
-                for vgpu in allocation.vgpus if allocation.server == server.name else ():
-                    if vgpu.card in cards:
-                        cards[vgpu.card] = cards[vgpu.card].with_vgpu(vgpu)
-            loads.append(ServerLoad(server.name, tuple(cards.values())))
-        return loads
+    async def state(self) -> State:
+        return records.state_of((await self._store.read()).entries)
 
-    def counts(self) -> tuple[int, int]:
-        """(all, free) vGPU slots."""
-        with self._changed:
-            self._sweep()
-            cards = [load for server in self._load() for load in server.cards]
-        return sum(load.card.slots for load in cards), sum(load.nr_free for load in cards)
 
-    def servers(self) -> list[Server]:
-        with self._changed:
-            self._sweep()
-            return list(self._servers.values())
+_OTHER_CLIENT = ("A client and what it asked the controller for belong together: update the guest's client (install-client), or "
+                 "let ORION_CONTROLLER and ORION_SERVER be addresses of the same network")
 
-    def allocations(self) -> list[Allocation]:
-        with self._changed:
-            self._sweep()
-            return list(self._allocations.values())
+
+async def _whole(work: Awaitable[_Told], undo: Callable[[_Told], Awaitable[None]]) -> _Told:
+    """Does it to the end even when the client leaves meanwhile; what came of it is then undone."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await undo(await task)
+        raise
+
+
+async def _nothing(_: object) -> None:
+    return
+
+
+def _found(state: State, request: Request, ticket: int | None) -> tuple[Allocation, str] | Refusal:
+    """What the request gets; and the id of what is to be released where its client has gone meanwhile ("": nothing)."""
+    shared = model.joined(state, request)
+    if isinstance(shared, Refusal):
+        return shared
+    if shared is not None:
+        return dataclasses.replace(shared, joining=shared.joining + 1), ""
+    decision = model.decide(state, request, ticket)
+    if not isinstance(decision, Grant):
+        return decision
+    made = Allocation(str(uuids.uuid4()), decision.vgpus, time.time(), request.client, group=request.group,
+                      asked_at=request.host)
+    return made, made.uuid
+
+
+def _find(state: State, uuid: str) -> Allocation:
+    allocation = state.allocations.get(uuid)
+    if allocation is None or allocation.server not in state.servers:
+        raise NotFound(f"allocation {uuid} does not exist", hint="It was released, expired, or never granted")
+    return allocation
+
+
+def _again(state: State, told: Allocation) -> Allocation:
+    """What a server tells of an allocation; who asked for it only the state knows."""
+    known = state.allocations.get(told.uuid)
+    if known is None:
+        return told.confirmed(told.holder)
+    return known if known.state is Stage.CONFIRMED else known.confirmed(told.holder)

@@ -23,7 +23,7 @@ int oh_devices_start(void)
         for (uint32_t j = 0; j < i; j++)
             d->primary = d->primary && oh_devices[j].ordinal != d->ordinal;
     }
-    return 0;
+    return oh_group_start();
 }
 
 /* Errors after which CUDA answers every call of the context with the same error. */

@@ -196,7 +196,7 @@ void oh_control_usage(void)
     told_at_ns = now;
     tell_progress();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
-        uint64_t used = atomic_load_explicit(&oh_devices[i].used_bytes, memory_order_relaxed);
+        uint64_t used = atomic_load_explicit(oh_devices[i].used_bytes, memory_order_relaxed);
         struct oh_control m = { .kind = OH_USAGE, .a = i, .b = used };
 
         if (used == told[i])

@@ -23,7 +23,7 @@ struct oh_device {
     bool primary;            /* uses the card's primary context; else a created one plays it */
     CUcontext context;       /* NULL while not active */
     uint64_t limit_bytes;    /* ORION_GMEM */
-    _Atomic uint64_t used_bytes;
+    _Atomic uint64_t *used_bytes; /* of this process; in the group's page where there is one */
 };
 
 /* Given by the Python shell; plain C so that ctypes can fill it. */
@@ -38,6 +38,8 @@ struct oh_config {
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];
     uint64_t limits[OC_MAX_DEVICES]; /* bytes */
+    int group_fd;            /* page of the processes that share the allocation; -1: it is ours alone */
+    uint32_t group_row;      /* ours in it */
     char log_path[256];
 };
 
@@ -141,6 +143,11 @@ struct oh_entry {
 OH_MUST_CHECK bool oh_entry_take(uint64_t ptr, struct oh_entry *e);
 void oh_entry_drop(const struct oh_entry *e);    /* it is free: unbooks */
 void oh_entry_restore(const struct oh_entry *e); /* the driver refused */
+/* group.c: what the processes of a group have booked counts for each of them */
+#define OH_GROUP_ROWS 64
+int oh_group_start(void);             /* 0 or a negative errno */
+uint64_t oh_others_bytes(int device); /* booked by the group's other processes */
+uint64_t oh_used_bytes(int device);   /* and by this one */
 OH_MUST_CHECK CUresult oh_book(int device, uint64_t bytes); /* CUDA_ERROR_OUT_OF_MEMORY over the limit */
 void oh_book_anyway(int device, uint64_t bytes); /* memory that exists: the limit then refuses what comes next */
 void oh_unbook(int device, uint64_t bytes);

@@ -20,7 +20,7 @@ CUresult oh_cuMemGetInfo_v2(struct oh_twin *t, const struct ow_cuMemGetInfo_v2_i
     if (r != CUDA_SUCCESS)
         return r;
     d = &oh_devices[t->device];
-    used = atomic_load(&d->used_bytes);
+    used = oh_used_bytes(t->device);
     left = used < d->limit_bytes ? d->limit_bytes - used : 0;
     out->total = d->limit_bytes;
     out->free = left < real_free ? left : real_free; /* a card that others fill has less than the quota */

@@ -247,7 +247,7 @@ static void keep_below_limit(int device, uint64_t bytes)
         return;
     atomic_store(&since, 0);
     oh_each(OW_KIND_MEMPOOL, add_kept, &kept);
-    if (kept + bytes + atomic_load(&d->used_bytes) > d->limit_bytes)
+    if (kept + bytes + oh_used_bytes(device) > d->limit_bytes)
         oh_each(OW_KIND_MEMPOOL, trim, NULL);
 }
 

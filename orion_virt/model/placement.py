@@ -52,7 +52,7 @@ def _place_on(server: ServerLoad, count: int, memory_bytes: int | None) -> tuple
     for start in server.cards:
         load = start
         while len(vgpus) < count:
-            vgpu = _next_slot(server.name, load, memory_bytes)
+            vgpu = next_slot(server.name, load, memory_bytes)
             if vgpu is None:
                 break
             vgpus.append(vgpu)
@@ -60,7 +60,8 @@ def _place_on(server: ServerLoad, count: int, memory_bytes: int | None) -> tuple
     return tuple(vgpus) if len(vgpus) == count else None
 
 
-def _next_slot(server: str, load: CardLoad, memory_bytes: int | None) -> VGpu | None:
+def next_slot(server: str, load: CardLoad, memory_bytes: int | None) -> VGpu | None:
+    """The next vGPU of a card; None where it has no slot or no memory left for one."""
     memory = load.card.default_bytes if memory_bytes is None else memory_bytes
     booked = memory + load.card.base_bytes
     if load.nr_free == 0 or booked > load.free_bytes:

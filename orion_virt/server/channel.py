@@ -17,6 +17,7 @@ from typing import Any
 from orion_virt import layout
 from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
 from orion_virt.server.doorbells import Bell
+from orion_virt.server.groups import Seat
 from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
@@ -50,6 +51,7 @@ class Channel:
     on_gone: Callable[[Channel], None]
     bell: Bell | None = None  # what the guest rings instead of sending a byte
     owner: str = ""  # the domain whose ceilings count; over TCP known by its NIC
+    seat: Seat | None = None  # in the group that shares the allocation
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""

@@ -11,10 +11,11 @@ import os
 import socket
 import time
 import uuid as uuids
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from orion_virt import layout
+from orion_virt import credential, layout
 from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import ceiling
@@ -23,6 +24,7 @@ from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
 from orion_virt.server.doorbells import Bell, Doorbells
+from orion_virt.server.groups import Groups, Seat
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.memory import Memory
@@ -51,7 +53,7 @@ class Channels:
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
-        self._shares, self._pages, self._bells = Shares(), Pages(), Doorbells()
+        self._shares, self._pages, self._bells, self._groups = Shares(), Pages(), Doorbells(), Groups()
         self._turns = CardTurns(config.compute_limits, config.vgpu_count)
         self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
@@ -80,10 +82,12 @@ class Channels:
 
     async def open(self, hello: Hello, region: Region | None, conn: socket.socket, peer: str) -> Channel:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
-        allocation = await self._accounts.confirm(hello.allocation)
+        allocation = await self._accounts.confirm(hello.allocation, _holder(hello, region, peer))
         memory: Memory | None = None
+        seat: Seat | None = None
         bell: Bell | None = None
         try:
+            seat = self._groups.enter(allocation, hello, peer)
             owner = await self._ceilings.owner(hello, peer)
             channel_id = next(self._ids)
             if region is not None:
@@ -98,10 +102,10 @@ class Channels:
                 bell.close()
             if memory is not None:
                 await memory.close()
-            self._release(allocation["uuid"])
+            self._release(allocation["uuid"], seat)
             raise
         channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
-                          self._turns, self._gone, bell, owner)
+                          self._turns, self._gone, bell=bell, owner=owner, seat=seat)
         self._live[channel_id] = channel
         self._turns.join(channel, hello.ratio)
         return channel
@@ -114,7 +118,8 @@ class Channels:
             if self._held.get(owner, 0) > time.monotonic():
                 raise Conflict("this domain is being saved or migrated", hint="Start the program again after that")
             others = [c for c in self._live.values() if owner and c.owner == owner]
-            found = ceiling.refusal(self._ceilings.of(owner), asked, sum(len(c.allocation["vgpus"]) for c in others))
+            in_use = sum(len(held["vgpus"]) for held in _once(others) if held["uuid"] != allocation["uuid"])
+            found = ceiling.refusal(self._ceilings.of(owner), asked, in_use)
             if found is None:
                 return
             ending = [c for c in others if c.is_ending]
@@ -131,6 +136,8 @@ class Channels:
             fds.append(channel.memory.fd)
         if channel.bell is not None:
             fds.append(channel.bell.fd)
+        if channel.seat is not None:
+            fds.append(channel.seat.fd)
         log = self._session_log(channel)
         try:
             path = "" if log is None else log.name
@@ -157,7 +164,8 @@ class Channels:
     def _start_message(self, channel: Channel) -> dict[str, Any]:
         uid, gid = user_ids(self._config.worker_user)
         memory = channel.memory
-        return {
+        group = {} if channel.seat is None else {"group_row": channel.seat.row}
+        return group | {
             "channel": channel.id,
             "domain": channel.domain,
             "transport": "shm" if channel.hello.shared else "tcp",
@@ -197,22 +205,29 @@ class Channels:
         channel.worker_ended()
 
     def _gone(self, channel: Channel) -> None:
-        self._release(channel.allocation["uuid"], channel)
+        self._release(channel.allocation["uuid"], channel.seat, channel)
 
-    def _release(self, uuid: str, channel: Channel | None = None) -> None:
-        task = asyncio.create_task(self._release_now(uuid, channel))
+    def _release(self, uuid: str, seat: Seat | None, channel: Channel | None = None) -> None:
+        """Of a group the last one releases; a refused one releases nothing that others have."""
+        if seat is None:
+            mine = not any(c is not channel and c.allocation["uuid"] == uuid for c in self._live.values())
+        elif mine := seat.leave():
+            self._groups.left(uuid)
+        task = asyncio.create_task(self._release_now(uuid if mine else "", channel))
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
 
     async def _release_now(self, uuid: str, channel: Channel | None) -> None:
-        await self._accounts.release(uuid)
+        if uuid:
+            await self._accounts.release(uuid)
         if channel is None:
             return
         del self._live[channel.id]
         channel.ended.set()
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
-        _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why, uuid)
+        _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why,
+                 channel.allocation["uuid"])
 
     def hold(self, uuid: str, seconds: float) -> list[Channel]:
         """Ends what the domain has, over TCP too, and opens nothing for so long; 0 seconds: from now on again."""
@@ -253,8 +268,20 @@ class Channels:
         return [c for c in self._live.values() if uuid is None or c.domain == uuid]
 
     def allocations(self) -> list[dict[str, Any]]:
-        """Live ones, as the controller gave them."""
-        return [c.allocation for c in self._live.values()]
+        """Live ones, as the controller gave them; those of groups once."""
+        return _once(self._live.values())
+
+
+def _once(channels: Iterable[Channel]) -> list[dict[str, Any]]:
+    """Their allocations; one that a group shares once."""
+    return list({c.allocation["uuid"]: c.allocation for c in channels}.values())
+
+
+def _holder(hello: Hello, region: Region | None, peer: str) -> dict[str, Any]:
+    """Who shows an allocation, for the controller: a domain where the region proved it, else an address."""
+    proven = {} if region is None or region.identity is None else {
+        "domain": hello.domain, "owner": credential.owner_key(region.identity.token)}
+    return {"client": peer, "process": hello.comm, "pid": hello.pid} | proven
 
 
 def _way(channel: Channel) -> str:

@@ -40,6 +40,7 @@ from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
+_CONTROLLER_SECONDS = 15.0  # for our own controller to start
 LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
 _PAGEABLE_ACCESS = 88  # CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS
@@ -91,7 +92,7 @@ class Daemon:
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
-        self.accounts = Accounts(config.controller_addr, secret, self._registration)
+        self.accounts = Accounts(config.controller_addr, secret, self._registration, config.controller_tls_ca)
         self.pool = Pool(inventory.driver_path, config.confine)
         self.ceilings = Ceilings(paths.state() / "ceilings.json")
         sessions = paths.log() / "session"
@@ -99,8 +100,9 @@ class Daemon:
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
         self.listening = Listening(self.guests, controller, self.accounts.renew, self._on_listening)
+        self._has_controller = controller is not None
         self.network = Watch(self._on_addresses, self._on_links, self._on_neighbour)
-        self.errands = Errands(config.controller_addr)
+        self.errands = Errands(config.controller_addr, secret, config.controller_tls_ca)
         self.mailboxes = Mailboxes(
             self.regions, {layout.MAIL_SERVER: self.guests.take, layout.MAIL_CONTROLLER: self.errands.take}
         )
@@ -146,6 +148,8 @@ class Daemon:
         self.pool.warm_up()
         await self.usage.start()
         self.accounts.start()
+        if self._has_controller:
+            await self.accounts.settled(_CONTROLLER_SECONDS)  # guests may come the moment that they can
         self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
         if self.config.enable_shm:
             self.mailboxes.start()
@@ -260,6 +264,8 @@ class Daemon:
                 }
                 for gpu in self.inventory.gpus
             ],
+            "domains": [{"uuid": region.uuid, "owner": credential.owner_key(region.identity.token)}
+                        for region in self.regions if region.identity is not None],
             "allocations": self.channels_part.allocations(),
         }
 
@@ -268,7 +274,7 @@ class Daemon:
         if not self._own_name:
             towards = _address_towards(self.config.controller_addr)
             named = [ip for ip in self.config.bind_addr if ip not in _WILDCARDS]
-            self._own_name = named[0] if named else towards
+            self._own_name = self.config.pool_addr or (named[0] if named else towards)
         return self._own_name
 
     # ---- commands ----

@@ -49,7 +49,7 @@ static void run_worker(const struct client *c, int socket, int control, uint64_t
         .socket_fd = socket, .region_fd = region, .control_fd = control, .doorbell_fd = c->doorbell, .polled = c->polled,
         .base = free_place(base),
         .region_bytes = HARNESS_REGION, .block_off = region < 0 ? 0 : HARNESS_BLOCK, .channel_id = 5,
-        .nr_devices = 2, .limits = { 1 << 20, 1 << 20 },
+        .nr_devices = 2, .limits = { 1 << 20, 1 << 20 }, .group_fd = -1,
     };
     const char *driver = getenv("FAKE_DRIVER");
 

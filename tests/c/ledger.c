@@ -24,13 +24,14 @@ static void ranges(void)
 static void quota(void)
 {
     oh_nr_devices = 2;
+    CHECK(oh_group_start() == 0);
     oh_devices[0].limit_bytes = 1000;
     CHECK(oh_book(0, 600) == 0 && oh_book(0, 401) == CUDA_ERROR_OUT_OF_MEMORY && oh_book(0, 400) == 0);
     CHECK(oh_book(0, UINT64_MAX) == CUDA_ERROR_OUT_OF_MEMORY);
     CHECK(oh_book(1, 1) == CUDA_ERROR_OUT_OF_MEMORY);
     oh_ledger_add(0x10000, 600, 0, 600);
     CHECK(oh_ledger_del(0x10000) == 600);
-    CHECK(atomic_load(&oh_devices[0].used_bytes) == 400);
+    CHECK(atomic_load(oh_devices[0].used_bytes) == 400 && oh_used_bytes(0) == 400);
     oh_unbook(0, 400);
 }
 

@@ -14,29 +14,24 @@ from pathlib import Path
 
 import host
 import pytest
+from controllers import SECRET, Client, serving
 
 from orion_virt.config import ServerConfig
-from orion_virt.controller.http import ControllerServer
-from orion_virt.controller.pool import Pool as ControllerPool
+from orion_virt.controller.sqlite_store import SqliteStore
 from orion_virt.gpu.inventory import Gpu, Inventory
 from orion_virt.server import blocks, listening, workers
 from orion_virt.server.daemon import Daemon
 
 MIB = 1 << 20
-SECRET = "s" * 64
 SCRIPT = str(Path(__file__).with_name("scripted_worker.py"))
 INVENTORY = Inventory(True, "none", 13000, (Gpu(0, "card", 8000 * MIB, 0, {1: 1024}),))
 
 
 @pytest.fixture
-def controller():
-    server = ControllerServer(("127.0.0.1", 0), ControllerPool(), SECRET)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(5)
-    server.server_close()
+def controller(tmp_path):
+    """Its port."""
+    with serving(lambda: SqliteStore(tmp_path / "controller.db")) as port:
+        yield port
 
 
 @pytest.fixture
@@ -49,29 +44,29 @@ def serve(tmp_path, controller, monkeypatch):
     config = ServerConfig(
         listen_port=host.free_port(),
         bind_addr=("127.0.0.1",),
-        controller_addr=f"127.0.0.1:{controller.server_address[1]}",
+        controller_addr=f"127.0.0.1:{controller}",
         libvirt_attach="off",
         shm_path_base=str(tmp_path),
         shm_budget_bytes=64 * MIB,
     )
 
     def run(body):
-        asyncio.run(asyncio.wait_for(_bench(config, controller.pool, body), 30))
+        asyncio.run(asyncio.wait_for(_bench(config, Client(controller), body), 30))
 
     return run
 
 
-async def _bench(config, pool, body):
+async def _bench(config, controller, body):
     daemon = Daemon(config, INVENTORY, SECRET)
     await daemon.start()
-    bench = Bench(daemon, pool)
+    bench = Bench(daemon, controller)
     try:
         await bench.until(lambda: daemon.accounts.is_registered)
         await daemon._region_create({"uuid": bench.uuid, "size_mib": 8})
         fds = len(os.listdir("/proc/self/fd"))
         await body(bench)
         await bench.until(lambda: not len(daemon.channels_part))
-        assert daemon.regions.get(bench.uuid).extents.nr_used == 0 and not pool.allocations()
+        assert daemon.regions.get(bench.uuid).extents.nr_used == 0 and not bench.allocations()
         await bench.until(lambda: daemon.pool.nr_warm == 1 and len(os.listdir("/proc/self/fd")) <= fds)
         await daemon._region_remove({"uuid": bench.uuid})
     finally:
@@ -79,8 +74,11 @@ async def _bench(config, pool, body):
 
 
 class Bench:
-    def __init__(self, daemon, pool):
-        self.daemon, self.pool, self.uuid = daemon, pool, str(uuid.uuid4())
+    def __init__(self, daemon, controller):
+        self.daemon, self.controller, self.uuid = daemon, controller, str(uuid.uuid4())
+
+    def allocations(self):
+        return self.controller.json("/allocations")["allocations"]
 
     async def until(self, true, seconds=5):
         for _ in range(int(seconds / 0.02)):
@@ -95,10 +93,10 @@ class Bench:
 
     async def client(self, shared=True, **more):
         """An open channel: (reader, writer, the worker's start message)."""
-        allocation, _ = self.pool.grant(1, 100 * MIB)
+        allocation = self.controller.json("/service?nvidia_vgpu=1&memory=100")["uuid"]
         reader, writer = await asyncio.open_connection("127.0.0.1", self.daemon.config.listen_port)
         identity = self.daemon.regions.get(self.uuid).identity
-        fields = {"transport": "tcp", "pid": 1, "ops": "00", "allocation": allocation.uuid, **more}
+        fields = {"transport": "tcp", "pid": 1, "ops": "00", "allocation": allocation, **more}
         if shared:
             fields |= {"transport": "shm", "domain": self.uuid, "generation": identity.generation, "base": "0x200000000000"}
         hello = blocks.build("HELLO", fields)
@@ -274,7 +272,7 @@ def test_full_region_refuses_before_anything_is_lost(serve):
         open_ones = [await bench.client() for _ in range(3)]
         with pytest.raises(AssertionError, match="in one piece left"):
             await bench.client()
-        await bench.until(lambda: len(bench.pool.allocations()) == 3)
+        await bench.until(lambda: len(bench.allocations()) == 3)
         for _, writer, _ in open_ones:
             writer.close()
 
@@ -332,7 +330,7 @@ def test_listening_on_a_gateway(serve):
         assert daemon.listen_for("vm2", ["127.0.0.2"]) == {}
         assert f"127.0.0.2:{port}" in daemon.server_addrs()
         assert daemon.controller_addr(f"127.0.0.2:{port}").startswith("127.0.0.2:")
-        await bench.until(lambda: "127.0.0.2" in bench.pool.servers()[0].addresses)
+        await bench.until(lambda: "127.0.0.2" in bench.controller.json("/devices")["servers"][0]["addresses"])
         reader, writer = await asyncio.open_connection("127.0.0.2", port)
         daemon.listen_for("vm1", [])
         assert f"127.0.0.2:{port}" in daemon.server_addrs()
@@ -343,7 +341,7 @@ def test_listening_on_a_gateway(serve):
         writer.write(b"ORION/1 INFO\n\n")
         assert (await reader.readline()) == b"ORION/1 INFO\n"
         writer.close()
-        await bench.until(lambda: "127.0.0.2" not in bench.pool.servers()[0].addresses)
+        await bench.until(lambda: "127.0.0.2" not in bench.controller.json("/devices")["servers"][0]["addresses"])
         assert hooked.looked == []  # who asked needs no telling
 
     serve(body)

@@ -1,39 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every call of the controller over real HTTP, and its clock by hand."""
 
-import http.client
 import json
+import re
+import socket
 import stat
 import threading
 
+import jsonschema
+import openapi_spec_validator
 import pytest
+from controllers import GPU, MIB, ON, SECRET, Client, serving
 
 from orion_virt import credential
-from orion_virt.controller.http import ControllerServer
+from orion_virt.controller.calls import CALLS
+from orion_virt.controller.http import Controller
 from orion_virt.controller.pool import Pool
+from orion_virt.controller.sqlite_store import SqliteStore
 from orion_virt.errors import ConfigError
-
-MIB = 1 << 20
-GPU = {"index": 0, "name": "Sim", "total_bytes": 8000 * MIB, "slots": 4}
-ON = {"port": 9960, "boot": "b1", "addresses": ["127.0.0.1"], "gpus": [GPU, GPU | {"index": 1}]}
-
-
-class Client:
-    def __init__(self, port, secret):
-        self.port, self.secret = port, secret
-
-    def __call__(self, path, body=None, secret=None, method=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        headers = {credential.HEADER: self.secret if secret is None else secret}
-        data = None if body is None else json.dumps(body)
-        connection.request(method or ("GET" if body is None else "POST"), path, data, headers)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.close()
-        return answer.status, text
-
-    def on(self, **changes):
-        return self("/heartbeat/10.0.0.1?res=nvidia_cuda&status=on", ON | changes)
 
 
 @pytest.fixture
@@ -42,14 +26,9 @@ def clock():
 
 
 @pytest.fixture
-def call(clock):
-    server = ControllerServer(("127.0.0.1", 0), Pool(lambda: clock[0]), "s" * 64)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield Client(server.server_address[1], "s" * 64)
-    server.shutdown()
-    thread.join(5)
-    server.server_close()
+def call(clock, tmp_path):
+    with serving(lambda: SqliteStore(tmp_path / "controller.db", lambda: clock[0])) as port:
+        yield Client(port)
 
 
 def test_info_and_devices(call):
@@ -150,3 +129,87 @@ def test_credential_file(tmp_path):
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="not a private file"):
         credential.load(path)
+
+
+# ---- the JSON face and its description ----
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    home = tmp_path_factory.mktemp("document")
+    with serving(lambda: SqliteStore(home / "controller.db")) as port:
+        yield Client(port).json("/openapi.json")
+
+
+def test_the_description_is_valid(document):
+    openapi_spec_validator.validate(document)
+    assert document["openapi"].startswith("3.1")
+
+
+def test_the_description_has_the_routes_and_no_others(document):
+    routes = {(call.path, method) for call in CALLS for method in call.methods[:1]} | {("/openapi.json", "GET")}
+    told = {(path.removeprefix("/v1"), method.upper()) for path, at in document["paths"].items() for method in at}
+    assert told == routes
+    served = Controller(Pool(SqliteStore.__new__(SqliteStore)), SECRET)._application().router.routes()
+    known = {(route.resource.canonical, route.method) for route in served if route.resource.canonical.startswith("/v1")}
+    assert {(f"/v1{path}", method) for path, method in told} <= known
+    assert {path for path, _ in known} == set(document["paths"])
+
+
+def test_answers_are_as_described(call, document):
+    call.on()
+    uuid = call.json("/service?nvidia_vgpu=2&memory=5")["uuid"]
+    holder = {"client": "127.0.0.1", "process": "python3", "pid": 7}
+    made = [
+        ("/info", "get", None), ("/devices", "get", None), ("/service?nvidia_vgpu=1", "get", None),
+        (f"/service/confirm/{uuid}", "post", holder), ("/allocations", "get", None),
+        (f"/service/release/{uuid}", "post", {}), ("/heartbeat/10.0.0.1?status=continue", "post", ON),
+        ("/reservations/d-1", "put", {"vgpus": 2, "memory_mib": 100}), ("/reservations", "get", None),
+        ("/reservations/d-1", "delete", None), ("/openapi.json", "get", None),
+    ]  # fmt: skip
+    seen = set()
+    for path, method, body in made:
+        data = call.json(path, body, method.upper())
+        operation = operation_of(document, path.split("?")[0], method)
+        seen.add(operation["operationId"])
+        check(document, operation, "200", data)
+    assert seen == {op["operationId"] for at in document["paths"].values() for op in at.values()}
+
+
+@pytest.mark.parametrize(("path", "method", "body", "status"), [
+    ("/service?nvidia_vgpu=0", "get", None, 409), ("/service?wait=1e9", "get", None, 400), ("/devices?res=amd", "get", None, 404),
+    ("/service/release/none", "post", {}, 404), ("/reservations/d", "put", {"vgpus": 99}, 409),
+    ("/reservations/d", "put", {"vgpus": True, "memory_mib": "x"}, 400), ("/reservations/d", "delete", None, 404),
+    ("/heartbeat/1.1.1.1?status=on", "post", {}, 400), ("/service/confirm/none", "post", {"pid": "x"}, 400),
+])  # fmt: skip
+def test_refusals_are_as_described(call, document, path, method, body, status):
+    got, text = call(f"/v1{path}", body, method=method.upper())
+    assert got == status
+    check(document, operation_of(document, path.split("?")[0], method), str(status), json.loads(text))
+
+
+def operation_of(document, path, method):
+    for known, at in document["paths"].items():
+        if re.fullmatch(known.replace("{name}", "[^/]+"), f"/v1{path}"):
+            return at[method]
+    raise AssertionError(path)
+
+
+def check(document, operation, status, data):
+    schema = operation["responses"][status]["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator(schema | {"components": document["components"]}).validate(data)
+
+
+def test_old_and_strange_requests(call):
+    """A client of HTTP/1.0 reads to the end of the connection; what is no HTTP ends its connection alone."""
+    call.on()
+    with socket.create_connection(("127.0.0.1", call.port), 10) as sock:
+        sock.sendall(b"GET /service?nvidia_vgpu=1 HTTP/1.0\r\nHost: x\r\n\r\n")
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert re.match(rb"HTTP/1\.[01] 200 .*\r\n\r\n[0-9a-f-]{36},127\.0\.0\.1:9960/0/0$", answer, re.S), answer
+    for rubbish in (b"\x00\xff" * 100 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 70000):
+        with socket.create_connection(("127.0.0.1", call.port), 10) as sock:
+            sock.sendall(rubbish)
+            sock.shutdown(socket.SHUT_WR)
+            assert b"Traceback" not in b"".join(iter(lambda: sock.recv(4096), b""))
+    assert call("/info")[0] == 200

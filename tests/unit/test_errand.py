@@ -9,10 +9,11 @@ import socket
 import pytest
 from host import free_port
 
+from orion_virt.server import errand
 from orion_virt.server.errand import Errands
 
 DOMAIN = "11111111-2222-3333-4444-555555555555"
-QUESTION = b"GET /service?nvidia_vgpu=1&memory=64 HTTP/1.0\r\nHost: orion\r\nOrion-Credential: guessed\r\n\r\n"
+QUESTION = b"GET /service?nvidia_vgpu=1&memory=64&domain=another HTTP/1.0\r\nHost: orion\r\nOrion-Credential: guessed\r\n\r\n"
 
 
 def ask(question: bytes, answer: bytes = b"HTTP/1.0 200 OK\r\n\r\nan allocation", listens: bool = True) -> tuple[bytes, bytes]:
@@ -28,7 +29,7 @@ def ask(question: bytes, answer: bytes = b"HTTP/1.0 200 OK\r\n\r\nan allocation"
     async def body() -> bytes:
         server = await asyncio.start_server(controller, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1] if listens else free_port()
-        errands = Errands(f"127.0.0.1:{port}")
+        errands = Errands(f"127.0.0.1:{port}", "secret")
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -51,7 +52,8 @@ def ask(question: bytes, answer: bytes = b"HTTP/1.0 200 OK\r\n\r\nan allocation"
 def test_an_allocation() -> None:
     said, told = ask(QUESTION)
     assert said == b"HTTP/1.0 200 OK\r\n\r\nan allocation"
-    assert told == b"GET /service?nvidia_vgpu=1&memory=64 HTTP/1.0\r\nHost: orion\r\n\r\n"
+    asked = f"GET /service?nvidia_vgpu=1&memory=64&domain={DOMAIN} HTTP/1.0\r\nHost: orion\r\nOrion-Credential: secret\r\n\r\n"
+    assert told == asked.encode()
 
 
 def test_a_refusal_comes_back_as_it_is() -> None:
@@ -73,3 +75,37 @@ def test_nothing_else_passes(question: bytes) -> None:
 
 def test_an_endless_answer_is_cut() -> None:
     assert len(ask(QUESTION, b"x" * 100000)[0]) < 3 * 8192
+
+
+def test_a_guest_that_waits_and_goes_away() -> None:
+    """It is waited for beyond the usual time, and the controller hears that it has gone."""
+
+    async def body() -> None:
+        came, left = asyncio.Event(), asyncio.Event()
+
+        async def controller(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            came.set()
+            rest = await reader.read()
+            assert rest == b""
+            left.set()
+            writer.close()
+
+        server = await asyncio.start_server(controller, "127.0.0.1", 0)
+        errands = Errands(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "secret")
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        errands.take(theirs, DOMAIN)
+        ours.sendall(b"GET /service?nvidia_vgpu=1&wait=1000 HTTP/1.0\r\n\r\n")
+        await came.wait()
+        await asyncio.sleep(5 * errand.SECONDS)
+        assert not left.is_set()
+        ours.close()
+        await left.wait()
+        await errands.stop()
+        server.close()
+        await server.wait_closed()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(errand, "SECONDS", 0.05)
+        asyncio.run(asyncio.wait_for(body(), 20))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orion_virt.config import ServerConfig
-from orion_virt.errors import Conflict
+from orion_virt.errors import Conflict, QuotaExceeded
 from orion_virt.model.ceiling import Ceiling
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channels import Channels
@@ -50,7 +50,7 @@ def test_who_waits_for_a_vgpu_that_comes_back_is_refused_too(channels: Channels)
     async def scene() -> None:
         ended = asyncio.Event()
         channel = SimpleNamespace(
-            owner="u1", allocation=ALLOCATION, is_ending=True, ended=ended, stop=lambda reason: None
+            owner="u1", allocation=ALLOCATION | {"uuid": "b"}, is_ending=True, ended=ended, stop=lambda reason: None
         )
         channels._live[1] = channel  # type: ignore[assignment]
         waiting = asyncio.create_task(channels._permit("u1", ALLOCATION))
@@ -62,3 +62,11 @@ def test_who_waits_for_a_vgpu_that_comes_back_is_refused_too(channels: Channels)
             await waiting
 
     asyncio.run(scene())
+
+
+def test_an_allocation_that_a_group_shares_counts_once(channels: Channels) -> None:
+    for number in (1, 2):
+        channels._live[number] = SimpleNamespace(owner="u1", allocation=ALLOCATION, is_ending=False)  # type: ignore[assignment]
+    asyncio.run(channels._permit("u1", ALLOCATION))
+    with pytest.raises(QuotaExceeded, match="1 of the 1"):
+        asyncio.run(channels._permit("u1", ALLOCATION | {"uuid": "b"}))

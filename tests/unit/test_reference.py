@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orion_virt import config
-from orion_virt.controller import http
+from orion_virt.controller import calls, settings
 from orion_virt.domain import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,11 @@ def test_every_attribute_of_the_metadata_is_named() -> None:
 
 def test_every_call_of_the_controller_is_named() -> None:
     text = section("Controller (HTTP)")
-    assert not [path for path in (*http._CALLS, *http._CALLS_WITH_NAME) if f" /{path}" not in text]
+    assert not [call.path for call in calls.CALLS if f" {'' if call.text else '/v1'}{call.path.replace('{name}', '')}" not in text]
+
+
+def test_every_key_of_controller_conf_is_named() -> None:
+    assert not absent({key for _, key in settings.KEYS} | {f"[{name}]" for name, _ in settings.KEYS}, section("controller.conf"))
 
 
 def test_every_check_of_doctor_is_named() -> None:
