@@ -59,7 +59,7 @@ class ServerConfig:
     driver: str = "auto"
     worker_user: str = ""  # empty: the daemon's own user
     shm_path_base: str = "/dev/shm"
-    shm_group_name: str = "kvm"
+    shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"
     shm_buffer_bytes: int | None = None
     shm_budget_bytes: int | None = None

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from orion_virt.errors import NotFound, Unavailable
 from .host import PrivateHost
 
 REPO = Path(__file__).resolve().parents[3]
-HOOK = REPO / "hooks" / "qemu.d" / "50-orion-virt"
 QEMU_USERS = ("libvirt-qemu", "qemu")
 QEMU_GROUPS = ("kvm", "libvirt-qemu", "qemu")
 START_SECONDS = 30
@@ -44,6 +44,7 @@ NETWORK = """\
 <network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
   <name>orion</name>
   <bridge name='orionbr0' stp='off' delay='0'/>
+  <mac address='52:54:00:6f:72:01'/>
   <forward mode='open'/>
   <ip address='{prefix}.1' netmask='255.255.255.0'>
     <dhcp><range start='{prefix}.10' end='{prefix}.200'/></dhcp>
@@ -115,17 +116,10 @@ class PrivateLibvirt:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def install_hook(self) -> None:
-        """Puts the hook and the file that tells it where orion-virt's directories are, as an installer does."""
-        hooks = self.host.state / "etc-libvirt" / "hooks"
-        (hooks / "qemu.d").mkdir(parents=True, exist_ok=True)
-        if HOOK.exists():
-            shutil.copy(HOOK, hooks / "qemu.d" / HOOK.name)
-            (hooks / "qemu.d" / HOOK.name).chmod(0o755)
-        names = ("ORION_ETC", "ORION_RUN", "ORION_LOG", "ORION_STATE")
-        values = {name: self.host.environ[name] for name in names}
-        values["ORION_PYTHONPATH"] = str(REPO)
-        values["ORION_QEMU_GROUP"] = self.group
-        (hooks / "orion-virt.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
+        """As a user does."""
+        done = self.host.run([sys.executable, "-m", "orion_virt.cli.main", "hook", "install"], cwd=REPO)
+        if done.returncode:
+            raise Unavailable(f"the hook cannot be installed: {done.stderr.strip()}")
 
     def open_directory(self, name: str) -> Path:
         """A directory in which QEMU's user may make sockets and logs."""
