@@ -3,18 +3,61 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from orion_virt.cli.control import ask
+from orion_virt.errors import ConfigError, OrionError
+
+START_SECONDS = 120.0  # a domain that starts takes its devices, networks and hooks one by one
+PROVEN = "by a handshake of the guest"
+NOT_PROVEN = "not yet: only a program of the guest that connects shows that it sees the device"
 
 
-@click.command()
-@click.argument("domain")
-@click.option("--size", "size_mib", type=click.IntRange(2, 1 << 20), metavar="MIB",
-              help="Size of its region; rounded up to a power of two. It is kept in the domain's metadata.")
-def attach(domain: str, size_mib: int | None) -> None:
-    """Gives DOMAIN (name, UUID or id) its device, in its definition and, where possible, at once."""
-    answer = ask("attach", domain=domain, **({} if size_mib is None else {"size_mib": size_mib}))
+def request(domain: str, size_mib: int | None, start: bool, once: bool) -> dict[str, Any]:
+    """What oriond is asked. DOMAIN with a slash or .xml at its end is a file, of a transient domain."""
+    fields: dict[str, Any] = {"domain": domain}
+    if "/" in domain or domain.endswith(".xml"):
+        if not start:
+            raise ConfigError(f"{domain} looks like a file, and a file can only be started",
+                              hint=f"orion-virt attach --start {domain}")
+        try:
+            fields = {"xml": Path(domain).read_text()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{domain} cannot be read: {error}", hint="Name a domain or the file of its XML") from error
+    if size_mib is not None:
+        fields["size_mib"] = size_mib
+    return {**fields, **{word: True for word, given in (("start", start), ("once", once)) if given}}
+
+
+def show(answer: dict[str, Any]) -> None:
+    """One domain's answer, for people."""
     click.echo(f"{answer['domain']}: region orion-{answer['uuid']}, {answer['size_mib']} MiB")
     click.echo(f"  definition: {answer['config']}")
     click.echo(f"  running:    {answer['live']}")
+    if answer["live"].startswith(("attached", "already", "started")):
+        click.echo(f"  proven:     {PROVEN if answer['proven'] else NOT_PROVEN}")
+
+
+@click.command()
+@click.argument("domains", metavar="DOMAIN...", nargs=-1, required=True)
+@click.option("--size", "size_mib", type=click.IntRange(2, 1 << 20), metavar="MIB",
+              help="Size of its region; rounded up to a power of two. It is kept in the domain's metadata.")
+@click.option("--start", is_flag=True, help="Start it, which must be shut off, with the device: paused, plugged in, "
+              "resumed. DOMAIN may be the XML file of a transient domain.")
+@click.option("--once", is_flag=True, help="For this run only: its definition is left alone.")
+def attach(domains: tuple[str, ...], size_mib: int | None, start: bool, once: bool) -> None:
+    """Gives each DOMAIN (name, UUID or id) its device, in its definition and, where possible, at once."""
+    first: OrionError | None = None
+    for domain in domains:
+        try:
+            show(ask("attach", START_SECONDS, **request(domain, size_mib, start, once)))
+        except OrionError as error:
+            if len(domains) == 1:
+                raise
+            click.echo(f"Error: {error}", err=True)
+            first = first or error
+    if first is not None:
+        raise SystemExit(first.exit_code)

@@ -14,6 +14,7 @@ from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.region import region
 from orion_virt.cli.show import show
+from orion_virt.cli.uninstall import uninstall
 from orion_virt.errors import OrionError
 
 EPILOG = """\b
@@ -43,7 +44,7 @@ def main() -> None:
     """
 
 
-for command in (attach, detach, hook, list_domains, region, show):
+for command in (attach, detach, hook, list_domains, region, show, uninstall):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from orion_virt.cli.attach import NOT_PROVEN, PROVEN
 from orion_virt.cli.control import ask
 from orion_virt.errors import NotFound
 
@@ -26,5 +27,7 @@ def show(domain: str) -> None:
     for key, label in LINES:
         value = found[key]
         click.echo(f"  {label + ':':<16} {', '.join(value) if isinstance(value, list) else value}")
+    if found["device"] == "live":
+        click.echo(f"  {'proven:':<16} {PROVEN if found['proven'] else NOT_PROVEN}")
     for problem in found["problems"]:
         click.echo(f"  problem: {problem}")

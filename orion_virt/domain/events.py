@@ -18,6 +18,12 @@ Changed = Callable[[str], None]
 """Called in the event thread with the UUID of a domain whose state, definition, metadata or devices changed."""
 
 
+# Memory and guest became an earlier state's in the same QEMU process.
+_REVERTED = ((libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT),
+             (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_FROM_SNAPSHOT),
+             (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT))
+
+
 def start_loop() -> None:
     """Registers and runs libvirt's default event loop; must precede the first connection."""
     global _running
@@ -42,14 +48,28 @@ def _run() -> None:
             _log.error("libvirt's event loop failed once; it goes on")
 
 
-def subscribe(connection: libvirt.virConnect, changed: Changed, lost: Callable[[], None]) -> None:
-    """Calls `changed` at every event that matters to us and `lost` once, when the connection is gone."""
+def subscribe(connection: libvirt.virConnect, changed: Changed, lost: Callable[[], None],
+              rebooted: Changed | None = None) -> None:
+    """Calls `changed` at every event that matters to us and `lost` once, when the connection is gone.
+
+    ``rebooted``: the guest was reset, from inside or outside, or became one of a snapshot: its processes are others.
+    """
 
     def on_event(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
         changed(domain.UUIDString())
 
-    for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED):
+    def on_lifecycle(_connection: Any, domain: libvirt.virDomain, event: int, detail: int, _opaque: Any) -> None:
+        if rebooted is not None and (event, detail) in _REVERTED:
+            rebooted(domain.UUIDString())
+        changed(domain.UUIDString())
+
+    def on_reboot(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
+        if rebooted is not None:
+            rebooted(domain.UUIDString())
+
+    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, None)
+    for event in (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED):
         connection.domainEventRegisterAny(None, event, on_event, None)
+    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, None)
     connection.registerCloseCallback(lambda *_: lost(), None)
     connection.setKeepAlive(5, 3)

@@ -34,6 +34,12 @@ class Region:
     identity: header.Identity | None = None  # None: the header is not written yet
     server_addrs: tuple[str, ...] = ()
     controller_addr: str = ""
+    proven: int = 0  # the generation in which the guest showed that it reads this memory
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a program of this run of the guest has shaken hands: a device alone may have got no address there."""
+        return self.identity is not None and self.identity.generation == self.proven
 
     def is_current(self) -> bool:
         """False when the file was replaced or removed behind our back."""

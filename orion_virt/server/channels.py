@@ -161,11 +161,14 @@ class Channels:
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
         _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why, uuid)
 
-    def close(self, uuid: str | None, reason: str) -> list[Channel]:
-        """Ends the channels of a domain (None: all); returns those that end."""
+    def close(self, uuid: str | None, reason: str, guest_gone: bool = False) -> list[Channel]:
+        """Ends the channels of a domain (None: all); returns those that end. At once where the guest is gone."""
         found = [c for c in self._live.values() if uuid is None or c.domain == uuid]
         for channel in found:
-            channel.stop(reason)
+            if guest_gone:
+                channel.abandon(reason)
+            else:
+                channel.stop(reason)
         return found
 
     async def stop(self, reason: str) -> None:

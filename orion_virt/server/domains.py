@@ -8,7 +8,6 @@ moment, so that a lost or doubled event does no harm.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from typing import Any
@@ -19,9 +18,11 @@ from orion_virt.domain import metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
 from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
 from orion_virt.region.regions import Regions
+from orion_virt.server import libvirt_hook, starting
 from orion_virt.server.contract import Command, Host
 from orion_virt.server.equip import Equipper, call, text_of
 from orion_virt.server.remembered import Remembered
+from orion_virt.server.waiting import Waiting
 from orion_virt.units import MIB, power_of_two_at_least
 
 _log = logging.getLogger("orion.domains")
@@ -38,6 +39,8 @@ class Domains:
         self._host = host
         self._uri = os.environ.get("ORION_LIBVIRT_URI") or config.libvirt_uri
         self._equipper = Equipper(config, regions, host, Remembered.load(paths.state() / "domains.json"))
+        self._waiting = Waiting(config.shm_path_base, regions, self._equipper.memory)
+        self._withdrawn = False
         self._conn: Connection | None = None
         self._lost = asyncio.Event()
         self._dirty: asyncio.Queue[str] = asyncio.Queue()
@@ -45,7 +48,9 @@ class Domains:
         self._one = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._why_down = "not connected yet"
-        self.commands: dict[str, Command] = {"domains": self._list, "attach": self._attach, "detach": self._detach}
+        self.commands: dict[str, Command] = {
+            "domains": self._list, "attach": self._attach, "detach": self._detach, "reconcile": self._look_at_all,
+            "uninstall": self._uninstall}
 
     @property
     def _disabled(self) -> str:
@@ -57,6 +62,11 @@ class Domains:
         if self._disabled:
             _log.info("libvirt is not followed: %s", self._disabled)
             return
+        if not libvirt_hook.is_installed():
+            _log.warning("libvirt has no hook of ours: regions are made ahead for domains that oriond has seen; "
+                         "`orion-virt hook install` makes them at each start")
+        elif stale := libvirt_hook.stale(self._config):
+            _log.warning("the hook does not know server.conf as it is (%s): run `orion-virt hook install`", "; ".join(stale))
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._work())]
 
     async def stop(self) -> None:
@@ -66,6 +76,7 @@ class Domains:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+        self._equipper.watch.close()
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
@@ -78,6 +89,10 @@ class Domains:
             self._queued.add(uuid)
             self._dirty.put_nowait(uuid)
 
+    def _rebooted(self, uuid: str) -> None:
+        self._equipper.rebooted(uuid)
+        self._look_at(uuid)
+
     async def _follow(self) -> None:
         """Connects, looks at everything, waits until the connection is gone, and again."""
         loop = asyncio.get_running_loop()
@@ -87,8 +102,10 @@ class Domains:
             try:
                 self._conn = await call(Connection.open, self._uri,
                                         lambda uuid: loop.call_soon_threadsafe(self._look_at, uuid),
-                                        lambda: loop.call_soon_threadsafe(self._lost.set))
+                                        lambda: loop.call_soon_threadsafe(self._lost.set),
+                                        lambda uuid: loop.call_soon_threadsafe(self._rebooted, uuid))
                 listed = await call(self._conn.uuids)
+                self._waiting.sweep(await call(self._conn.running), set(listed))
             except OrionError as error:
                 self._disconnect(str(error))
                 if said != str(error):
@@ -114,7 +131,7 @@ class Domains:
         while True:
             uuid = await self._dirty.get()
             self._queued.discard(uuid)
-            if self._conn is None:
+            if self._conn is None or self._withdrawn:
                 continue  # everything is looked at when libvirt is back
             try:
                 async with self._one:
@@ -128,22 +145,48 @@ class Domains:
         view: View | None = await call(conn.view, uuid)
         self._equipper.problems.pop(uuid, None)
         if view is None:
-            await self._equipper.end(uuid, uuid, "gone")
+            await self._equipper.end(uuid, uuid, "gone", guest_gone=True)
+            self._waiting.drop(uuid)
             self._equipper.memory.forget(uuid)
             return
         if not view.active:
-            await self._equipper.end(uuid, view.name, "stopped")
+            await self._equipper.end(uuid, view.name, "stopped", guest_gone=True)
+            self._equipper.memory.end_run(uuid)
         try:
             if view.config is not None:
                 await self._equipper.define(conn, view)
             if view.active:
                 await self._equipper.run(conn, view)
+            else:
+                await self._prepare(conn, uuid)
         except OrionError as error:
             self._equipper.problem(uuid, view.name, str(error))
             if view.active and isinstance(error, Unavailable):
                 asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._look_at, uuid)
 
+    async def _prepare(self, conn: Connection, uuid: str) -> None:
+        """A domain that is shut off, as its definition is by now."""
+        view: View | None = await call(conn.view, uuid)
+        if view is not None and not view.active:
+            self._waiting.prepare(view)
+
     # ---- commands ----
+
+    async def _look_at_all(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every domain is looked at again, soon."""
+        listed = await call(self._connected().uuids)
+        for uuid in listed:
+            self._look_at(uuid)
+        return {"domains": len(listed)}
+
+    async def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every domain becomes what it was without us; oriond does nothing to domains from then on."""
+        from orion_virt.server.withdraw import withdraw  # only here: it knows the daemon
+
+        conn = self._connected()
+        async with self._one:
+            self._withdrawn = True
+            return {"restored": await withdraw(conn, self._equipper, self._waiting), "pid": os.getpid()}
 
     def _connected(self) -> Connection:
         if self._disabled:
@@ -183,6 +226,7 @@ class Domains:
         return {
             "name": view.name, "uuid": view.uuid, "state": "running" if view.active else "shut off",
             "device": "live" if live else "defined" if config else "none",
+            "proven": live is not None and self._proven(view.uuid),
             "size_mib": (live or config).size_bytes // MIB if (live or config) else 0,  # type: ignore[union-attr]
             "server_addrs": list(region.server_addrs) if region else [],
             "controller_addr": region.controller_addr if region else "",
@@ -192,24 +236,47 @@ class Domains:
         }
 
     async def _attach(self, request: dict[str, Any]) -> dict[str, Any]:
-        """{"domain", "size_mib"?} -> what was done to the definition and to the running domain."""
+        """{"domain" or "xml", "size_mib"?, "start"?, "once"?} -> what was done to definition and running domain.
+
+        "xml": a transient domain, which is started. "once": its definition is left alone.
+        """
         conn = self._connected()
         async with self._one:
+            if "xml" in request:
+                return await self._attach_transient(conn, request)
             view = await self._find(conn, request)
-            self._permit(view)
+            once = bool(request.get("once"))
+            self._permit(view, once)
             size = self._size(request) or self._equipper.wanted_bytes(view.xml)
-            config = await self._attach_config(conn, view, size, "size_mib" in request)
-            live = await self._attach_live(conn, view, size)
-        return {"domain": view.name, "uuid": view.uuid, "size_mib": size // MIB, "config": config, "live": live}
+            config = "unchanged: for this run only"
+            if not once:
+                config = await self._attach_config(conn, view, size, "size_mib" in request)
+            if request.get("start"):
+                live = await starting.start(conn, self._equipper, view, size)
+            else:
+                live = await self._attach_live(conn, view, size)
+        return {"domain": view.name, "uuid": view.uuid, "size_mib": size // MIB, "config": config, "live": live,
+                "proven": self._proven(view.uuid)}
 
-    def _permit(self, view: View) -> None:
-        """An explicit attach takes back an earlier detach, and nothing else."""
+    async def _attach_transient(self, conn: Connection, request: dict[str, Any]) -> dict[str, Any]:
+        name, uuid, live = await starting.start_transient(conn, self._equipper, str(request["xml"]), self._size(request))
+        size = self._regions.get(uuid).size_bytes
+        return {"domain": name, "uuid": uuid, "size_mib": size // MIB, "config": "transient domain", "live": live,
+                "proven": False}
+
+    def _proven(self, uuid: str) -> bool:
+        region = self._regions.find(uuid)
+        return region is not None and region.is_proven
+
+    def _permit(self, view: View, once: bool) -> None:
+        """An explicit attach takes back an earlier detach (for this run only: passes it by), and nothing else."""
         memory = self._equipper.memory
-        memory.detached.discard(view.uuid)
-        memory.returned.pop(view.uuid, None)
-        memory.save()
+        if not once:
+            memory.detached.discard(view.uuid)
+            memory.returned.pop(view.uuid, None)
+            memory.save()
         decision = self._equipper.decide(view.xml)
-        if not decision.wanted and "attach = marked" not in decision.reason:
+        if not decision.wanted and not any(word in decision.reason for word in ("attach = marked", "detached for good")):
             raise Conflict(f"{view.name} is not attached: {decision.reason}", hint="Change that first")
 
     @staticmethod
@@ -260,6 +327,8 @@ class Domains:
         fresh = await call(conn.view, view.uuid)
         if fresh is not None and fresh.live is not None:
             await self._equipper.run(conn, fresh)
+        if got < size and view.config is not None:
+            return f"attached, {got // MIB} MiB now and {size // MIB} MiB from the next start on"
         return f"attached, {got // MIB} MiB"
 
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -281,12 +350,5 @@ class Domains:
     async def _detach_config(self, conn: Connection, view: View) -> str:
         memory = self._equipper.memory
         memory.detached.add(view.uuid)
-        memory.forget(view.uuid)
-        memory.save()
-        element = None if view.config is None else shmem.own_element(view.config)
-        if element is None:
-            return "was not attached"
-        with contextlib.suppress(NotFound):
-            await call(conn.detach_device, view.uuid, text_of(element), CONFIG)
-        return "detached"
+        return "detached" if await self._equipper.take_from_definition(conn, view) else "was not attached"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from click.testing import CliRunner
 
 from orion_virt.cli import hook as module
 from orion_virt.cli.main import main
+from orion_virt.config import load_server
+from orion_virt.server import libvirt_hook
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +30,35 @@ def test_installed_hook_runs_and_lets_an_unknown_operation_pass(tmp_path: Path) 
                          capture_output=True, timeout=20, check=False)
     assert (ran.returncode, ran.stdout) == (0, b"")
     assert b"ModuleNotFoundError" not in ran.stderr
+
+
+def test_it_is_told_what_server_conf_says(tmp_path: Path) -> None:
+    conf, hooks = tmp_path / "server.conf", tmp_path / "hooks"
+    conf.write_text(f"[server-shm]\nshm_path_base = {tmp_path}\nshm_group_name = root\n")
+    config = load_server(conf)
+    assert not libvirt_hook.is_installed(hooks)
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(hooks), "--config", str(conf)])
+    assert done.exit_code == 0 and f"Regions in {tmp_path} will belong to root and group root" in done.output
+    lines = (hooks / "orion-virt.env").read_text().splitlines()
+    assert f"ORION_SHM={tmp_path}" in lines and "ORION_QEMU_GROUP=root" in lines
+    assert libvirt_hook.is_installed(hooks) and libvirt_hook.stale(config, hooks) == []
+    assert [p.name for p in (hooks / "qemu.d").iterdir()] == ["50-orion-virt"]
+    stale = libvirt_hook.stale(replace(config, shm_path_base="/elsewhere"), hooks)
+    assert stale == [f"ORION_SHM is {tmp_path}, oriond has /elsewhere"]
+    libvirt_hook.script(hooks).chmod(0o644)  # libvirt does not run it any more
+    assert not libvirt_hook.is_installed(hooks)
+
+
+def test_a_group_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "server.conf").write_text("[server-shm]\nshm_group_name = no-such-group\n")
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path), "--config", str(tmp_path / "server.conf")])
+    assert done.exit_code == 6 and "no-such-group" in done.output and "shm_group_name" in done.output
+    assert not (tmp_path / "qemu.d").exists()
+
+
+def test_remove_where_there_is_none(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path)])
+    assert done.exit_code == 0 and "There was no hook" in done.output
 
 
 def test_remove_leaves_nothing(tmp_path: Path) -> None:

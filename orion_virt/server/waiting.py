@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Region files without a running domain: those made ahead where no hook makes them, and those left behind."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from orion_virt.domain import shmem
+from orion_virt.domain.connection import View
+from orion_virt.errors import NotFound, OrionError
+from orion_virt.region.regions import Regions
+from orion_virt.server import libvirt_hook
+from orion_virt.server.remembered import Remembered
+
+_log = logging.getLogger("orion.domains")
+
+
+class Waiting:
+    """For the event loop."""
+
+    def __init__(self, base: str, regions: Regions, memory: Remembered) -> None:
+        self._base = Path(base)
+        self._regions = regions
+        self._memory = memory
+
+    def prepare(self, view: View) -> None:
+        """A domain that is shut off: its next start finds a file of ours, unless the hook makes one then.
+
+        Raises QuotaExceeded, Unavailable: QEMU would make a file of its own, which is never used.
+        """
+        own = None if view.config is None else shmem.find_own(view.config)
+        if own is None or libvirt_hook.is_installed():
+            self.drop(view.uuid)
+            return
+        known = self._regions.find(view.uuid)
+        if known is not None and known.is_current() and known.size_bytes == own.size_bytes:
+            return
+        self.drop(view.uuid)
+        if known is not None:
+            self._regions.forget(view.uuid)
+        _unlink(self._base / shmem.region_name(view.uuid), "left behind")
+        self._regions.create(view.uuid, own.size_bytes)
+        self._memory.prepared.add(view.uuid)
+        self._memory.save()
+        _log.info("domain %s: a region of %d MiB waits for its start, since libvirt has no hook of ours",
+                  view.name, own.size_bytes >> 20)
+
+    def drop(self, uuid: str) -> None:
+        """Removes a file that was made ahead and is not needed."""
+        if uuid not in self._memory.prepared:
+            return
+        self.started(uuid)
+        try:
+            self._regions.remove(uuid)
+        except NotFound:
+            pass
+
+    def started(self, uuid: str) -> None:
+        """The file that waited is in use now, or gone."""
+        if uuid in self._memory.prepared:
+            self._memory.prepared.discard(uuid)
+            self._memory.save()
+
+    def sweep(self, running: set[str], defined: set[str]) -> None:
+        """Removes region files that no domain, container or process uses.
+
+        ``running`` and ``defined``: UUIDs. What `orion-virt region create` made is a region of ours that no domain has.
+        """
+        for path in sorted(self._base.glob(shmem.PREFIX + "*")):
+            uuid = path.name.removeprefix(shmem.PREFIX)
+            if not shmem.is_region_name(path.name) or uuid in running or uuid in self._memory.prepared:
+                continue
+            known = self._regions.find(uuid)
+            if known is not None and uuid not in defined:
+                continue
+            user = user_of(path.name)
+            if user and known is None:
+                _log.info("%s belongs to no running domain, but process %s uses it: it stays", path, user)
+                continue
+            if known is not None:
+                self._regions.forget(uuid)
+            self._memory.lives.pop(uuid, None)
+            _unlink(path, "an orphan")
+
+
+def _unlink(path: Path, what: str) -> None:
+    """By name only: whoever has it open keeps it, and a link is not followed."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OrionError(f"{path} is in the way and cannot be removed: {error.strerror}",
+                         hint=f"Remove it: rm -r {path}") from error
+    _log.info("%s (%s) is removed", path, what)
+
+
+def user_of(name: str) -> str:
+    """The pid of a process other than us that has a file of this name mapped or open, "" where there is none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name != str(Path("/proc/self").resolve().name) and _uses(process, name):
+            return process.name
+    return ""
+
+
+def _uses(process: Path, name: str) -> bool:
+    try:
+        if name.encode() in (process / "maps").read_bytes():
+            return True
+        return any(str(fd.readlink()).endswith(f"/{name}") for fd in (process / "fd").iterdir())
+    except OSError:  # it has ended
+        return False
