@@ -36,6 +36,7 @@ LIBVIRTD_CONF = """\
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 unix_sock_rw_perms = "0700"
+host_uuid = "{host_uuid}"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 # no-ping: dnsmasq would wait three seconds to see that an address is free, which it is here.
@@ -57,8 +58,11 @@ NETWORK = """\
 class PrivateLibvirt:
     """A libvirtd of our own. ``uri`` reaches it from outside; inside it is qemu:///system."""
 
-    def __init__(self, host: PrivateHost, prefix: str = "10.213.77") -> None:
+    def __init__(self, host: PrivateHost, prefix: str = "10.213.77",
+                 host_uuid: str = "5f1d7c1a-2a0e-4c55-8d8a-0e6a3b5c9d21") -> None:
+        """``host_uuid``: libvirt migrates nothing to a host that has the same, or the same name."""
         self.host = host
+        self.host_uuid = host_uuid
         self.prefix = prefix
         self.process: subprocess.Popen[bytes] | None = None
         self.user = _first(QEMU_USERS, pwd.getpwnam, "user")
@@ -83,7 +87,7 @@ class PrivateLibvirt:
             raise NotFound("libvirtd is not installed", hint="apt-get install libvirt-daemon-system qemu-system-x86")
         etc = self.host.state / "etc-libvirt"
         (etc / "qemu.conf").write_text(QEMU_CONF.format(user=self.user, group=self.group))
-        (etc / "libvirtd.conf").write_text(LIBVIRTD_CONF)
+        (etc / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=self.host_uuid))
         self.install_hook()
         self.open_directory("vm")
         self.launch()
