@@ -113,7 +113,7 @@ class Connection:
         self._raw.lookupByUUIDString(uuid).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
 
     @_translated
-    def create_paused(self, xml: str) -> None:
+    def start_transient(self, xml: str) -> None:
         """Starts a transient domain, before its firmware's first instruction."""
         self._raw.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
 

@@ -41,7 +41,7 @@ async def start_transient(conn: Connection, equipper: Equipper, text: str, size_
     size = size_bytes or equipper.wanted_bytes(root)
     if shmem.find_own(root) is None:
         root.find("devices").append(etree.fromstring(shmem.device_xml(uuid, size)))  # type: ignore[union-attr]
-    await call(conn.create_paused, etree.tostring(root, encoding="unicode"))
+    await call(conn.start_transient, etree.tostring(root, encoding="unicode"))
     return str(root.findtext("name")), uuid, await _go_on(conn, equipper, uuid, size)
 
 

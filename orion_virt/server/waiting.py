@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from orion_virt.domain import shmem
@@ -74,14 +75,17 @@ class Waiting:
             known = self._regions.find(uuid)
             if known is not None and uuid not in defined:
                 continue
-            user = user_of(path.name)
+            user = user_of(path)
             if user and known is None:
                 _log.info("%s belongs to no running domain, but process %s uses it: it stays", path, user)
                 continue
             if known is not None:
                 self._regions.forget(uuid)
             self._memory.lives.pop(uuid, None)
-            _unlink(path, "an orphan")
+            try:
+                _unlink(path, "an orphan")
+            except OrionError as error:
+                _log.warning("%s", error)
 
 
 def _unlink(path: Path, what: str) -> None:
@@ -96,18 +100,24 @@ def _unlink(path: Path, what: str) -> None:
     _log.info("%s (%s) is removed", path, what)
 
 
-def user_of(name: str) -> str:
-    """The pid of a process other than us that has a file of this name mapped or open, "" where there is none."""
+def user_of(path: Path) -> str:
+    """The pid of a process other than us that has this file mapped or open, "" where there is none."""
+    try:
+        inode = path.lstat().st_ino
+    except OSError:
+        return ""
     for process in Path("/proc").glob("[0-9]*"):
-        if process.name != str(Path("/proc/self").resolve().name) and _uses(process, name):
+        if process.name != str(os.getpid()) and _uses(process, path.name, inode):
             return process.name
     return ""
 
 
-def _uses(process: Path, name: str) -> bool:
+def _uses(process: Path, name: str, inode: int) -> bool:
+    """By name and inode: other mount namespaces may have files of that name, too."""
     try:
-        if name.encode() in (process / "maps").read_bytes():
-            return True
-        return any(str(fd.readlink()).endswith(f"/{name}") for fd in (process / "fd").iterdir())
+        for line in (process / "maps").read_text(errors="replace").splitlines():
+            if name in line and line.split(None, 5)[4] == str(inode):
+                return True
+        return any(name in str(fd.readlink()) and fd.stat().st_ino == inode for fd in (process / "fd").iterdir())
     except OSError:  # it has ended
         return False

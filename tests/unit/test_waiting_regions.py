@@ -103,10 +103,17 @@ def test_orphans_go_and_what_is_used_stays(kit: Kit, monkeypatch: pytest.MonkeyP
     (kit.base / "orion-of-somebody").touch()
     kit.waiting.sweep({UUID}, {UUID})
     assert kit.files() == sorted([f"orion-{OTHER}", f"orion-{UUID}", "orion-of-somebody"])
-    monkeypatch.setattr(waiting, "user_of", lambda name: "4711")
+    monkeypatch.setattr(waiting, "user_of", lambda path: "4711")
     kit.path(THIRD).touch()
     kit.waiting.sweep({UUID}, {UUID})
     assert kit.path(THIRD).exists()
+
+
+def test_an_orphan_that_cannot_go_keeps_nobody_else(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    kit.path(OTHER).mkdir()
+    kit.path(THIRD).touch()
+    kit.waiting.sweep(set(), set())
+    assert kit.files() == [f"orion-{OTHER}"] and f"rm -r {kit.path(OTHER)}" in caplog.text
 
 
 def test_a_region_of_a_domain_that_ended_without_us(kit: Kit) -> None:
@@ -124,9 +131,9 @@ def test_who_uses_a_file(tmp_path: Path) -> None:
     name = f"orion-{OTHER}"
     (tmp_path / name).write_bytes(bytes(mmap.PAGESIZE))
     with (tmp_path / name).open("r+b") as ours:
-        assert waiting.user_of(name) == "", "we ourselves do not count"
+        assert waiting.user_of(tmp_path / name) == "", "we ourselves do not count"
         program = "import mmap, sys; f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); print(flush=True); sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", program, ours.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             assert child.stdout and child.stdout.readline()
-            assert waiting.user_of(name) == str(child.pid)
+            assert waiting.user_of(tmp_path / name) == str(child.pid)
             child.communicate()
