@@ -68,6 +68,10 @@ class Channels:
             raise Conflict("the region has a new generation since it was read", hint="Start the program again")
         return region
 
+    def proven(self, region: Region) -> None:
+        """A handshake over it has shown that its guest sees it."""
+        self._regions.prove(region.uuid)
+
     async def open(self, hello: Hello, region: Region | None, conn: socket.socket, peer: str) -> Channel:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
         allocation = await self._accounts.confirm(hello.allocation)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import weakref
 from typing import Any
 
 from orion_virt import paths
@@ -43,10 +44,10 @@ class Domains:
         self._withdrawn = False
         self._conn: Connection | None = None
         self._lost = asyncio.Event()
-        self._dirty: asyncio.Queue[str] = asyncio.Queue()
-        self._queued: set[str] = set()
-        self._one = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._dirty: set[str] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._following: asyncio.Task[None] | None = None
         self._why_down = "not connected yet"
         self.commands: dict[str, Command] = {
             "domains": self._list, "attach": self._attach, "detach": self._detach, "reconcile": self._look_at_all,
@@ -67,12 +68,13 @@ class Domains:
                          "`orion-virt hook install` makes them at each start")
         elif stale := libvirt_hook.stale(self._config):
             _log.warning("the hook does not know server.conf as it is (%s): run `orion-virt hook install`", "; ".join(stale))
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._work())]
+        self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._looks.values(), *([self._following] if self._following else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._conn is not None:
             self._conn.close()
             self._conn = None
@@ -85,9 +87,16 @@ class Domains:
     # ---- following ----
 
     def _look_at(self, uuid: str) -> None:
-        if uuid not in self._queued:
-            self._queued.add(uuid)
-            self._dirty.put_nowait(uuid)
+        """Soon, beside other domains: one that libvirt is busy with keeps nobody else waiting."""
+        if self._conn is None or self._withdrawn:
+            return  # everything is looked at when libvirt is back
+        self._dirty.add(uuid)
+        if uuid not in self._looks:
+            self._looks[uuid] = asyncio.create_task(self._look(uuid))
+
+    def _one(self, uuid: str) -> asyncio.Lock:
+        """Held while something is done to this domain."""
+        return self._locks.setdefault(uuid, asyncio.Lock())
 
     def _rebooted(self, uuid: str) -> None:
         self._equipper.rebooted(uuid)
@@ -127,19 +136,20 @@ class Domains:
             self._conn.close()
             self._conn = None
 
-    async def _work(self) -> None:
-        while True:
-            uuid = await self._dirty.get()
-            self._queued.discard(uuid)
-            if self._conn is None or self._withdrawn:
-                continue  # everything is looked at when libvirt is back
-            try:
-                async with self._one:
-                    await self._reconcile(self._conn, uuid)
-            except OrionError as error:
-                self._equipper.problem(uuid, uuid, str(error))
-            except Exception:  # the outermost frame: one domain must not end the service of the others
-                _log.exception("domain %s: something unforeseen", uuid)
+    async def _look(self, uuid: str) -> None:
+        """Until nobody has asked for another look meanwhile."""
+        try:
+            while uuid in self._dirty:
+                self._dirty.discard(uuid)
+                async with self._one(uuid):
+                    if self._conn is not None:
+                        await self._reconcile(self._conn, uuid)
+        except OrionError as error:
+            self._equipper.problem(uuid, uuid, str(error))
+        except Exception:  # the outermost frame: one domain must not end the service of the others
+            _log.exception("domain %s: something unforeseen", uuid)
+        finally:
+            del self._looks[uuid]
 
     async def _reconcile(self, conn: Connection, uuid: str) -> None:
         view: View | None = await call(conn.view, uuid)
@@ -184,9 +194,9 @@ class Domains:
         from orion_virt.server.withdraw import withdraw  # only here: it knows the daemon
 
         conn = self._connected()
-        async with self._one:
-            self._withdrawn = True
-            return {"restored": await withdraw(conn, self._equipper, self._waiting), "pid": os.getpid()}
+        self._withdrawn = True
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+        return {"restored": await withdraw(conn, self._equipper, self._waiting), "pid": os.getpid()}
 
     def _connected(self) -> Connection:
         if self._disabled:
@@ -197,14 +207,16 @@ class Domains:
                               hint="See that libvirtd (or virtqemud) runs; oriond connects by itself")
         return self._conn
 
-    async def _find(self, conn: Connection, request: dict[str, Any]) -> View:
+    async def _resolve(self, conn: Connection, request: dict[str, Any]) -> str:
         name = request.get("domain")
         if not isinstance(name, str) or not name:
             raise NotFound("no domain is named", hint='Send {"domain": "NAME"}')
-        uuid = await call(conn.resolve, name)
-        view = await call(conn.view, uuid)
+        return str(await call(conn.resolve, name))
+
+    async def _find(self, conn: Connection, request: dict[str, Any]) -> View:
+        view: View | None = await call(conn.view, await self._resolve(conn, request))
         if view is None:
-            raise NotFound(f"there is no domain {name!r}",
+            raise NotFound(f"there is no domain {request['domain']!r}",
                            hint="`virsh list --all` shows the domains that libvirt knows")
         return view
 
@@ -241,9 +253,9 @@ class Domains:
         "xml": a transient domain, which is started. "once": its definition is left alone.
         """
         conn = self._connected()
-        async with self._one:
-            if "xml" in request:
-                return await self._attach_transient(conn, request)
+        if "xml" in request:
+            return await self._attach_transient(conn, request)
+        async with self._one(await self._resolve(conn, request)):
             view = await self._find(conn, request)
             once = bool(request.get("once"))
             self._permit(view, once)
@@ -259,7 +271,9 @@ class Domains:
                 "proven": self._proven(view.uuid)}
 
     async def _attach_transient(self, conn: Connection, request: dict[str, Any]) -> dict[str, Any]:
-        name, uuid, live = await starting.start_transient(conn, self._equipper, str(request["xml"]), self._size(request))
+        uuid, xml = starting.with_device(self._equipper, str(request["xml"]), self._size(request))
+        async with self._one(uuid):
+            name, live = await starting.start_transient(conn, self._equipper, uuid, xml)
         size = self._regions.get(uuid).size_bytes
         return {"domain": name, "uuid": uuid, "size_mib": size // MIB, "config": "transient domain", "live": live,
                 "proven": False}
@@ -334,7 +348,7 @@ class Domains:
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "persistent"?}: unplugs from the running domain; persistent: from the definition too, for good."""
         conn = self._connected()
-        async with self._one:
+        async with self._one(await self._resolve(conn, request)):
             view = await self._find(conn, request)
             persistent = bool(request.get("persistent"))
             if not view.active and not persistent:

@@ -38,7 +38,7 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class Equipper:
-    """All methods run in the daemon's event loop, one domain at a time."""
+    """All methods run in the daemon's event loop, for each domain one at a time."""
 
     def __init__(self, config: ServerConfig, regions: Regions, host: Host, memory: Remembered) -> None:
         self._config = config

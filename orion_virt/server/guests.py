@@ -179,9 +179,7 @@ class Guests:
             assert region is not None and region.identity is not None
             if not hello.is_proven(answer.get("hmac"), region.identity.token, nonce, said):
                 raise Forbidden("the proof does not match the region", hint="Start the program again")
-            if not region.is_proven:
-                region.proven = region.identity.generation
-                _log.info("domain %s sees its region: proven by a program's handshake", region.uuid)
+            self._channels.proven(region)
         return region
 
     async def _welcome(self, conn: socket.socket, peer: str, said: hello.Hello, region: Region | None) -> bool:

@@ -23,26 +23,36 @@ async def start(conn: Connection, equipper: Equipper, view: View, size_bytes: in
     return await _go_on(conn, equipper, view.uuid, size_bytes)
 
 
-async def start_transient(conn: Connection, equipper: Equipper, text: str, size_bytes: int) -> tuple[str, str, str]:
-    """Starts a domain that has no definition from its XML, with the device in it; its name, UUID, what was done."""
+def with_device(equipper: Equipper, text: str, size_bytes: int) -> tuple[str, str]:
+    """A transient domain's UUID, a new one where it has none, and its XML with the device in it.
+
+    Raises ProtocolError for what is no domain, Conflict for one that shall have no device.
+    """
     try:
         root = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
+        found = root.find("uuid")
+        uuid = str(uuids.uuid4() if found is None else uuids.UUID((found.text or "").strip()))
     except (etree.XMLSyntaxError, ValueError) as error:
         raise ProtocolError(f"the domain's XML is not readable: {error}", hint="See virt-xml-validate FILE domain") from error
-    if root.tag != "domain" or not root.findtext("name") or root.find("devices") is None:
+    devices = root.find("devices")
+    if root.tag != "domain" or not root.findtext("name") or devices is None:
         raise ProtocolError("the XML is no <domain> with <name> and <devices>", hint="See virt-xml-validate FILE domain")
-    if root.find("uuid") is None:
-        etree.SubElement(root, "uuid").text = str(uuids.uuid4())
-    uuid = str(uuids.UUID((root.findtext("uuid") or "").strip()))
-    root.find("uuid").text = uuid  # type: ignore[union-attr]
+    if found is None:
+        found = etree.SubElement(root, "uuid")
+    found.text = uuid
     decision = equipper.decide(root)
     if not decision.wanted and "attach = marked" not in decision.reason:
         raise Conflict(f"{root.findtext('name')} is not attached: {decision.reason}", hint="Change that first")
-    size = size_bytes or equipper.wanted_bytes(root)
     if shmem.find_own(root) is None:
-        root.find("devices").append(etree.fromstring(shmem.device_xml(uuid, size)))  # type: ignore[union-attr]
-    await call(conn.start_transient, etree.tostring(root, encoding="unicode"))
-    return str(root.findtext("name")), uuid, await _go_on(conn, equipper, uuid, size)
+        devices.append(etree.fromstring(shmem.device_xml(uuid, size_bytes or equipper.wanted_bytes(root))))
+    return uuid, etree.tostring(root, encoding="unicode")
+
+
+async def start_transient(conn: Connection, equipper: Equipper, uuid: str, xml: str) -> tuple[str, str]:
+    """Starts a domain that has no definition; its name, what was done."""
+    await call(conn.start_transient, xml)
+    done = await _go_on(conn, equipper, uuid, 0)
+    return (await _running(conn, uuid)).name, done
 
 
 async def _go_on(conn: Connection, equipper: Equipper, uuid: str, size_bytes: int) -> str:

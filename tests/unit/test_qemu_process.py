@@ -20,7 +20,9 @@ UUID = "11111111-2222-3333-4444-555555555555"
 def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a QEMU's arguments, and libvirt's pid file."""
     monkeypatch.setattr(process, "PID_FILES", tmp_path)
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "-uuid", UUID], stdin=subprocess.PIPE) as made:
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program, "-uuid", UUID], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
+        assert made.stdout and made.stdout.readline()  # until then its command line may not be there yet
         (tmp_path / "vm1.pid").write_text(f"{made.pid}\n")
         yield made
         made.kill()

@@ -45,8 +45,8 @@ def carried(libvirt: PrivateLibvirt, directory: Path, name: str, **config: objec
     return Guest(libvirt, GuestConfig(name, **made), CACHE)  # type: ignore[arg-type]
 
 
-def disk(libvirt: PrivateLibvirt, name: str, mib: int = 16) -> str:
-    """The element of a new, empty qcow2 disk: the one format in which libvirt keeps snapshots with memory."""
+def qcow2(libvirt: PrivateLibvirt, name: str, mib: int = 16) -> Path:
+    """A new, empty image that QEMU may use."""
     cluster = 1 << 16
     image = bytearray(4 * cluster)  # header, refcount table, refcounts, L1 table
     struct.pack_into(">4sIQIIQIIQQIIQ", image, 0, b"QFI\xfb", 2, 0, 0, 16, mib << 20, 0, 1, 3 * cluster, cluster, 1, 0, 0)
@@ -55,8 +55,13 @@ def disk(libvirt: PrivateLibvirt, name: str, mib: int = 16) -> str:
     path = libvirt.open_directory("vm") / name
     path.write_bytes(image)
     shutil.chown(path, libvirt.user, libvirt.group)
-    return (f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/>"
-            "<target dev='vda' bus='virtio'/></disk>")
+    return path
+
+
+def disk(libvirt: PrivateLibvirt, name: str) -> str:
+    """The element of a disk of the one format in which libvirt keeps snapshots with memory."""
+    return ("<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+            f"<source file='{qcow2(libvirt, name)}'/><target dev='vda' bus='virtio'/></disk>")
 
 
 def device(setup: Setup, guest: Guest) -> str:
