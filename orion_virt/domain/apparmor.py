@@ -27,6 +27,11 @@ def helper() -> str | None:
     return next((path for path in HELPERS if Path(path).exists()), shutil.which("virt-aa-helper"))
 
 
+def arguments(name: str, path: str) -> list[str]:
+    """-r: reload the profile; -F: append this one path to what it allows. The domain's XML comes on stdin."""
+    return ["-r", "-u", name, "-F", path]
+
+
 def allow(domain: etree._Element, path: str) -> None:
     """Lets this domain's QEMU use this one file, as libvirt does for other devices. Raises Conflict."""
     name = profile(domain)
@@ -36,9 +41,8 @@ def allow(domain: etree._Element, path: str) -> None:
     if program is None:
         raise Conflict(f"AppArmor confines the domain ({name}) and libvirt's virt-aa-helper is not found",
                        hint="Shut the domain down and start it again: then libvirt allows the device by itself")
-    # -r: reload the profile; -F: append this one path to what it allows. The domain's XML comes on stdin.
     try:
-        done = subprocess.run([program, "-r", "-u", name, "-F", path], input=etree.tostring(domain), capture_output=True,
+        done = subprocess.run([program, *arguments(name, path)], input=etree.tostring(domain), capture_output=True,
                               timeout=HELPER_SECONDS, check=False)
         said = b"" if done.returncode == 0 else done.stderr or b"it said nothing"
     except (OSError, subprocess.TimeoutExpired) as error:

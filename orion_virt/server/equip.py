@@ -190,9 +190,15 @@ class Equipper:
 
     def _repeat(self, view: View) -> None:
         """Keeps showing why this run of the domain has no device."""
-        said = self._said.get(view.uuid, "")
-        if "power cycle" in said:
+        said = self.memory.needs.get(view.uuid)
+        if said is not None:
             self.problem(view.uuid, view.name, said)
+
+    def _needs_power_cycle(self, view: View, why: str) -> int:
+        self.memory.needs[view.uuid] = f"needs a power cycle to get its region: {why}"
+        self.memory.save()
+        self._repeat(view)
+        return 0
 
     async def _begin_life(self, view: View, region: Region) -> None:
         """A start, a restore or a migration: whatever the region holds is old, its secret too."""
@@ -256,15 +262,14 @@ class Equipper:
             except QuotaExceeded as error:
                 n_bytes, reason = n_bytes // 2, str(error)
         if n_bytes < SMALLEST_BYTES:
-            self.problem(view.uuid, view.name, f"needs a power cycle to get its region: {reason}")
-            return 0
+            return self._needs_power_cycle(view, reason)
         try:
             await self._permit(view)
             await call(conn.attach_device, view.uuid, shmem.device_xml(view.uuid, n_bytes), LIVE)
         except OrionError as error:
             self._regions.remove(view.uuid)
-            self.problem(view.uuid, view.name, f"needs a power cycle to get its region: {error.message}")
-            return 0
+            return self._needs_power_cycle(view, error.message)
+        self.memory.needs.pop(view.uuid, None)
         _log.info("domain %s: a region of %d MiB is plugged in (%s); only a guest that connects proves that it sees it",
                   view.name, n_bytes // MIB, reason)
         return n_bytes

@@ -18,7 +18,8 @@ class Remembered:
     what tells this run from the next (libvirt's id and the region file's inode). ``tried``: libvirt's id of the run in
     which the device was plugged in, or unplugged, already. ``room``: libvirt's id of a run that began with the device,
     and how many bytes: the firmware made room for so many. ``added``: of each domain the PCI controllers (model and
-    index) that libvirt added to its definition for our device. ``prepared``: domains whose region waits for a start."""
+    index) that libvirt added to its definition for our device. ``prepared``: domains whose region waits for a start.
+    ``needs``: why this run of a domain has no device."""
 
     path: Path
     detached: set[str] = field(default_factory=set)
@@ -29,6 +30,7 @@ class Remembered:
     room: dict[str, list[int]] = field(default_factory=dict)
     added: dict[str, list[list[str | int]]] = field(default_factory=dict)
     prepared: set[str] = field(default_factory=set)
+    needs: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Remembered:
@@ -37,7 +39,7 @@ class Remembered:
             raw = json.loads(path.read_text())
             return cls(path, set(raw["detached"]), set(raw["equipped"]), dict(raw["returned"]), dict(raw["lives"]),
                        dict(raw["tried"]), dict(raw.get("room", {})), dict(raw.get("added", {})),
-                       set(raw.get("prepared", [])))
+                       set(raw.get("prepared", [])), dict(raw.get("needs", {})))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -47,7 +49,7 @@ class Remembered:
     def save(self) -> None:
         raw = {"detached": sorted(self.detached), "equipped": sorted(self.equipped),
                "returned": self.returned, "lives": self.lives, "tried": self.tried,
-               "room": self.room, "added": self.added, "prepared": sorted(self.prepared)}
+               "room": self.room, "added": self.added, "prepared": sorted(self.prepared), "needs": self.needs}
         fresh = self.path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps(raw, indent=1))
@@ -68,5 +70,5 @@ class Remembered:
 
     def end_run(self, uuid: str) -> None:
         """What was true of one run only: libvirt gives its id to another one after a restart of its own."""
-        self.tried.pop(uuid, None)
-        self.room.pop(uuid, None)
+        for known in (self.tried, self.room, self.needs):
+            known.pop(uuid, None)

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
 from orion_virt.domain import apparmor
+from orion_virt.domain.apparmor import arguments
 from orion_virt.errors import Conflict
 
 UUID = "11111111-2222-3333-4444-555555555555"
-CONFINED = etree.fromstring(f"""<domain type='kvm'><name>vm1</name><uuid>{UUID}</uuid><devices/>
+CONFINED = etree.fromstring(f"""<domain type='kvm'><name>vm1</name><uuid>{UUID}</uuid>
+<memory>1024</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os><devices/>
 <seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+107</label></seclabel>
 <seclabel type='dynamic' model='apparmor' relabel='yes'><label>libvirt-{UUID}</label><imagelabel>libvirt-{UUID}</imagelabel>
 </seclabel></domain>""")
@@ -50,6 +54,18 @@ def test_a_refusal_says_what_to_do(helper: Path) -> None:
     with pytest.raises(Conflict, match="no such profile") as error:
         apparmor.allow(CONFINED, PATH)
     assert "start it again" in error.value.hint
+
+
+@pytest.mark.skipif(apparmor.helper() is None, reason="virt-aa-helper is not installed")
+def test_libvirts_own_helper_understands(tmp_path: Path) -> None:
+    """A dry run: it shows the rule that it would add, and there is one."""
+    program = apparmor.helper()
+    assert program is not None
+    (tmp_path / "region").write_bytes(b"")
+    done = subprocess.run([program, "-d", *arguments(f"libvirt-{UUID}", str(tmp_path / "region"))],
+                          input=etree.tostring(CONFINED), capture_output=True, check=True)
+    rules = re.findall(r'^\s+"(.+)" (\w+),$', (done.stdout + done.stderr).decode(), re.M)
+    assert rules == [(str(tmp_path / "region"), "rwk")]
 
 
 def test_no_helper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

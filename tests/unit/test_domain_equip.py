@@ -180,6 +180,18 @@ def test_q35_says_what_it_needs(kit: Kit) -> None:
     assert "power cycle" in kit.equipper.problems[UUID]
 
 
+def test_a_restart_of_oriond_does_not_hide_it(kit: Kit, config: ServerConfig, tmp_path: Path) -> None:
+    conn = FakeConnection(xml(), xml(machine="pc-q35-7.2"))
+    drive(kit.equipper.run, conn)
+    again = Kit(config, tmp_path)
+    drive(again.equipper.run, conn)
+    assert "power cycle" in again.equipper.problems[UUID]
+    again.equipper.memory.end_run(UUID)
+    conn.live = xml()  # i440fx by now
+    drive(again.equipper.run, conn)
+    assert again.equipper.memory.needs == {} and conn.calls == ["attach live"]
+
+
 def test_the_file_that_somebody_removed(kit: Kit) -> None:
     with pytest.raises(NotFound, match="although the domain runs"):
         drive(kit.equipper.run, FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB))))
