@@ -12,6 +12,7 @@ from orion_virt.cli.control import ask
 from orion_virt.errors import ConfigError, OrionError
 
 START_SECONDS = 120.0  # a domain that starts takes its devices, networks and hooks one by one
+XML_BYTES = 48 << 10  # of one line of control.sock, with what JSON escapes
 PROVEN = "by a handshake of the guest"
 NOT_PROVEN = "not yet: only a program of the guest that connects shows that it sees the device"
 
@@ -24,9 +25,11 @@ def request(domain: str, size_mib: int | None, start: bool, once: bool) -> dict[
             raise ConfigError(f"{domain} looks like a file, and a file can only be started",
                               hint=f"orion-virt attach --start {domain}")
         try:
-            fields = {"xml": Path(domain).read_text()}
+            fields = {"xml": Path(domain).read_text(encoding="utf-8")}
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{domain} cannot be read: {error}", hint="Name a domain or the file of its XML") from error
+        if len(fields["xml"].encode()) > XML_BYTES:
+            raise ConfigError(f"{domain} is larger than {XML_BYTES >> 10} KiB", hint="Define the domain, then attach it by name")
     if size_mib is not None:
         fields["size_mib"] = size_mib
     return {**fields, **{word: True for word, given in (("start", start), ("once", once)) if given}}

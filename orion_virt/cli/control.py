@@ -13,9 +13,9 @@ ANSWER_SECONDS = 30.0
 _LONGEST = 16 << 20
 
 
-def ask(command: str, seconds: float = ANSWER_SECONDS, /, **fields: Any) -> dict[str, Any]:
-    """The daemon's answer. Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked."""
-    path = paths.control_socket()
+def ask(command: str, seconds: float | None = None, /, **fields: Any) -> dict[str, Any]:
+    """The daemon's answer, waited for so many seconds (by default ANSWER_SECONDS). Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked."""
+    path, seconds = paths.control_socket(), ANSWER_SECONDS if seconds is None else seconds
     request = json.dumps({"cmd": command, **fields}).encode() + b"\n"
     try:
         raw = _exchange(str(path), request, seconds)
