@@ -13,6 +13,9 @@ ENFORCE = "/sys/fs/selinux/enforce"
 TYPE = "svirt_tmpfs_t"  # of files that a confined QEMU makes on a tmpfs
 
 
+ANY_DOMAIN = f"system_u:object_r:{TYPE}:s0"  # without categories: every confined QEMU may
+
+
 def is_on() -> bool:
     return os.path.exists(ENFORCE)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from orion_virt.domain import shmem
 from orion_virt.domain.connection import View
 from orion_virt.errors import NotFound, OrionError
+from orion_virt.hook import label
 from orion_virt.region.regions import Regions
 from orion_virt.server import libvirt_hook
 from orion_virt.server.remembered import Remembered
@@ -41,7 +42,12 @@ class Waiting:
         if known is not None:
             self._regions.forget(view.uuid)
         _unlink(self._base / shmem.region_name(view.uuid), "left behind")
-        self._regions.create(view.uuid, own.size_bytes)
+        region = self._regions.create(view.uuid, own.size_bytes)
+        if label.is_on():  # libvirt chooses the domain's own categories when it starts, and tells the hook alone
+            try:
+                label.apply(region.fd, label.ANY_DOMAIN)
+            except OSError as error:
+                _log.warning("%s cannot be labelled %s: %s", region.path, label.ANY_DOMAIN, error.strerror)
         self._memory.prepared.add(view.uuid)
         self._memory.save()
         _log.info("domain %s: a region of %d MiB waits for its start, since libvirt has no hook of ours",

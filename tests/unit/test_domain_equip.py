@@ -308,6 +308,30 @@ def test_the_definition_is_restored_with_its_controllers(kit: Kit) -> None:
     assert drive(kit.equipper.take_from_definition, conn) is False
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_plugged_in_has_the_label_of_its_domain(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                        refused: bool) -> None:
+    found: list[bytes] = []
+
+    def setxattr(fd: int, name: str, value: bytes) -> None:
+        if refused:
+            raise OSError(1, "Operation not permitted")
+        found.append(value)
+
+    (tmp_path / "enforce").touch()
+    monkeypatch.setattr("orion_virt.hook.label.ENFORCE", str(tmp_path / "enforce"))
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    conn = FakeConnection(None, xml())
+    assert conn.live is not None
+    conn.live.append(etree.fromstring("<seclabel model='selinux'><imagelabel>system_u:object_r:svirt_image_t:s0:c1,c2"
+                                      "</imagelabel></seclabel>"))
+    got = asyncio.run(kit.equipper.plug(conn, conn.view(UUID), 4 * MIB))
+    if refused:
+        assert got == 0 and kit.files() == [] and "Operation not permitted" in kit.equipper.problems[UUID]
+    else:
+        assert got == 4 * MIB and found == [b"system_u:object_r:svirt_tmpfs_t:s0:c1,c2\0"]
+
+
 def test_apparmor_that_refuses_leaves_nothing_behind(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(domain: object, path: str) -> None:
         raise Conflict(f"no profile for {path}")

@@ -12,6 +12,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.domain import shmem
 from orion_virt.domain.connection import View
 from orion_virt.errors import OrionError, QuotaExceeded
+from orion_virt.hook import label
 from orion_virt.region.regions import Regions
 from orion_virt.server import libvirt_hook, waiting
 from orion_virt.server.remembered import Remembered
@@ -56,6 +57,15 @@ def test_a_region_waits_for_the_start(kit: Kit, tmp_path: Path) -> None:
     assert Remembered.load(tmp_path / "domains.json").prepared == {UUID}
     kit.waiting.sweep(set(), {UUID})
     assert kit.files() == [f"orion-{UUID}"]
+
+
+def test_it_has_a_label_where_selinux_is_on(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[str, bytes]] = []
+    (tmp_path / "enforce").touch()
+    monkeypatch.setattr(label, "ENFORCE", str(tmp_path / "enforce"))
+    monkeypatch.setattr(os, "setxattr", lambda file, name, value: found.append((name, value)))
+    kit.waiting.prepare(view())
+    assert found == [("security.selinux", b"system_u:object_r:svirt_tmpfs_t:s0\0")]
 
 
 def test_another_size_in_the_definition(kit: Kit) -> None:
