@@ -108,7 +108,7 @@ def test_a_clone_is_refused_while_oriond_is_down(setup: Setup, guests: Callable[
 
 def test_required(setup: Setup, guests: Callable[..., Guest]) -> None:
     """Refused while oriond is down, with the remedy; the same domain starts when it is up, and without the word at any time."""
-    wanted = "<o:vgpu xmlns:o='https://orion-virt/domain/1' required='{}'/>"
+    wanted = "<o:vgpu xmlns:o='https://orion-virt/domain/1' required='{}' region='8'/>"
     must = defined(setup, guests("must", metadata=wanted.format("yes")))
     may = defined(setup, guests("may", metadata=wanted.format("no")))
     setup.oriond.stop()
