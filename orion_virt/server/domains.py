@@ -8,16 +8,18 @@ moment, so that a lost or doubled event does no harm.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from orion_virt import paths
 from orion_virt.config import ServerConfig
 from orion_virt.domain import metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
-from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
+from orion_virt.errors import Conflict, NotFound, OrionError, QuotaExceeded, Unavailable
 from orion_virt.region.regions import Regions
 from orion_virt.server import libvirt_hook, starting
 from orion_virt.server.contract import Command, Host
@@ -105,14 +107,20 @@ class Domains:
     async def _follow(self) -> None:
         """Connects, looks at everything, waits until the connection is gone, and again."""
         loop = asyncio.get_running_loop()
+
+        def from_thread(function: Callable[..., None]) -> Callable[..., None]:
+            def hand_over(*args: Any) -> None:
+                with contextlib.suppress(RuntimeError):  # we have ended before libvirt's thread
+                    loop.call_soon_threadsafe(function, *args)
+
+            return hand_over
+
         said = ""
         while True:
             self._lost.clear()
             try:
-                self._conn = await call(Connection.open, self._uri,
-                                        lambda uuid: loop.call_soon_threadsafe(self._look_at, uuid),
-                                        lambda: loop.call_soon_threadsafe(self._lost.set),
-                                        lambda uuid: loop.call_soon_threadsafe(self._rebooted, uuid))
+                self._conn = await call(Connection.open, self._uri, from_thread(self._look_at), from_thread(self._lost.set),
+                                        from_thread(self._rebooted))
                 listed = await call(self._conn.uuids)
                 self._waiting.sweep(await call(self._conn.running), set(listed))
             except OrionError as error:
@@ -171,7 +179,7 @@ class Domains:
                 await self._prepare(conn, uuid)
         except OrionError as error:
             self._equipper.problem(uuid, view.name, str(error))
-            if view.active and isinstance(error, Unavailable):
+            if view.active and isinstance(error, (Unavailable, QuotaExceeded)):  # others may make room
                 asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._look_at, uuid)
 
     async def _prepare(self, conn: Connection, uuid: str) -> None:

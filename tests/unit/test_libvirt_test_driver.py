@@ -15,7 +15,7 @@ import pytest
 from orion_virt import paths
 from orion_virt.config import ServerConfig
 from orion_virt.domain import events
-from orion_virt.errors import Conflict, NotFound
+from orion_virt.errors import Conflict, NotFound, QuotaExceeded
 from orion_virt.region.regions import Regions
 from orion_virt.server.domains import Domains
 from orion_virt.units import MIB
@@ -144,5 +144,31 @@ def test_a_domain_that_is_looked_at_keeps_nobody_waiting(follow: Callable[[Any],
         while domains._looks:
             await asyncio.sleep(0.01)
         assert looks == [DEFAULT, NEW, DEFAULT]
+
+    follow(test)
+
+
+def test_a_domain_over_the_budget_is_looked_at_again(follow: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others stop, and nothing tells us of this one then."""
+    async def test(domains: Domains) -> None:
+        await until(lambda d: bool(d.get("problems")), domains, "test")
+        tries = 0
+
+        async def run(conn: Any, view: Any) -> None:
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                raise QuotaExceeded("a region of 4 MiB would exceed the budget")
+
+        async def define(conn: Any, view: Any) -> None:
+            pass
+
+        monkeypatch.setattr("orion_virt.server.domains.AGAIN_SECONDS", 0.05)
+        monkeypatch.setattr(domains._equipper, "run", run)
+        monkeypatch.setattr(domains._equipper, "define", define)
+        domains.hook("started", DEFAULT, "test")
+        await until(lambda d: any("budget" in p for p in d["problems"]), domains, "test")
+        await until(lambda d: d["problems"] == [], domains, "test")
+        assert tries == 3
 
     follow(test)
