@@ -121,8 +121,8 @@ class Domains:
             try:
                 self._conn = await call(Connection.open, self._uri, from_thread(self._look_at), from_thread(self._lost.set),
                                         from_thread(self._rebooted))
-                listed = await call(self._conn.uuids)
-                self._waiting.sweep(await call(self._conn.running), set(listed))
+                files, listed = self._waiting.found(), await call(self._conn.uuids)
+                self._waiting.sweep(files, await call(self._conn.running), set(listed))
             except OrionError as error:
                 self._disconnect(str(error))
                 if said != str(error):

@@ -69,14 +69,19 @@ class Waiting:
             self._memory.prepared.discard(uuid)
             self._memory.save()
 
-    def sweep(self, running: set[str], defined: set[str]) -> None:
+    def found(self) -> dict[Path, int]:
+        """The region files of now with their inodes; to be asked before libvirt is asked who runs."""
+        return {path: path.lstat().st_ino for path in sorted(self._base.glob(shmem.PREFIX + "*")) if shmem.is_region_name(path.name)}
+
+    def sweep(self, found: dict[Path, int], running: set[str], defined: set[str]) -> None:
         """Removes region files that no domain, container or process uses.
 
-        ``running`` and ``defined``: UUIDs. What `orion-virt region create` made is a region of ours that no domain has.
+        ``running`` and ``defined``: UUIDs, later than ``found``: a domain that started meanwhile has a file with another
+        inode. What `orion-virt region create` made is a region of ours that no domain has.
         """
-        for path in sorted(self._base.glob(shmem.PREFIX + "*")):
+        for path, inode in found.items():
             uuid = path.name.removeprefix(shmem.PREFIX)
-            if not shmem.is_region_name(path.name) or uuid in running or uuid in self._memory.prepared:
+            if uuid in running or uuid in self._memory.prepared or not _is(path, inode):
                 continue
             known = self._regions.find(uuid)
             if known is not None and uuid not in defined:
@@ -92,6 +97,13 @@ class Waiting:
                 _unlink(path, "an orphan")
             except OrionError as error:
                 _log.warning("%s", error)
+
+
+def _is(path: Path, inode: int) -> bool:
+    try:
+        return path.lstat().st_ino == inode
+    except OSError:
+        return False
 
 
 def _unlink(path: Path, what: str) -> None:

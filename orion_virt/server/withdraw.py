@@ -33,7 +33,7 @@ async def withdraw(conn: Connection, equipper: Equipper, waiting: Waiting) -> li
             running.add(uuid)
         if config or live:
             told.append({"name": view.name, "config": config or "had none of ours", "live": live or "not running with it"})
-    waiting.sweep(running, defined)
+    waiting.sweep(waiting.found(), running, defined)
     return told
 
 

@@ -55,7 +55,7 @@ def test_a_region_waits_for_the_start(kit: Kit, tmp_path: Path) -> None:
     kit.waiting.prepare(view())
     assert kit.path(UUID).stat().st_ino == inode and kit.path(UUID).stat().st_size == 8 * MIB
     assert Remembered.load(tmp_path / "domains.json").prepared == {UUID}
-    kit.waiting.sweep(set(), {UUID})
+    kit.waiting.sweep(kit.waiting.found(), set(), {UUID})
     assert kit.files() == [f"orion-{UUID}"]
 
 
@@ -111,25 +111,37 @@ def test_orphans_go_and_what_is_used_stays(kit: Kit, monkeypatch: pytest.MonkeyP
     kit.path(UUID).touch()
     kit.path(THIRD).touch()
     (kit.base / "orion-of-somebody").touch()
-    kit.waiting.sweep({UUID}, {UUID})
+    kit.waiting.sweep(kit.waiting.found(), {UUID}, {UUID})
     assert kit.files() == sorted([f"orion-{OTHER}", f"orion-{UUID}", "orion-of-somebody"])
     monkeypatch.setattr(waiting, "user_of", lambda path: "4711")
     kit.path(THIRD).touch()
-    kit.waiting.sweep({UUID}, {UUID})
+    kit.waiting.sweep(kit.waiting.found(), {UUID}, {UUID})
     assert kit.path(THIRD).exists()
+
+
+def test_a_domain_that_starts_while_we_look_keeps_its_file(kit: Kit) -> None:
+    """The hook has made a new one of the same name since the files were listed."""
+    kit.path(THIRD).touch()
+    found = kit.waiting.found()
+    (kit.base / "new").touch()
+    (kit.base / "new").rename(kit.path(THIRD))
+    kit.waiting.sweep(found, set(), {THIRD})
+    assert kit.path(THIRD).exists()
+    kit.waiting.sweep(kit.waiting.found(), set(), {THIRD})
+    assert not kit.path(THIRD).exists()
 
 
 def test_an_orphan_that_cannot_go_keeps_nobody_else(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
     kit.path(OTHER).mkdir()
     kit.path(THIRD).touch()
-    kit.waiting.sweep(set(), set())
+    kit.waiting.sweep(kit.waiting.found(), set(), set())
     assert kit.files() == [f"orion-{OTHER}"] and f"rm -r {kit.path(OTHER)}" in caplog.text
 
 
 def test_a_region_of_a_domain_that_ended_without_us(kit: Kit) -> None:
     kit.regions.create(UUID, 2 * MIB)
     kit.memory.lives[UUID] = [1, 2]
-    kit.waiting.sweep(set(), {UUID})
+    kit.waiting.sweep(kit.waiting.found(), set(), {UUID})
     assert kit.files() == [] and list(kit.regions) == [] and kit.memory.lives == {}
 
 
