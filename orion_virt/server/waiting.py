@@ -71,7 +71,8 @@ class Waiting:
 
     def found(self) -> dict[Path, int]:
         """The region files of now with their inodes; to be asked before libvirt is asked who runs."""
-        return {path: path.lstat().st_ino for path in sorted(self._base.glob(shmem.PREFIX + "*")) if shmem.is_region_name(path.name)}
+        inodes = {path: _inode(path) for path in sorted(self._base.glob(shmem.PREFIX + "*"))}
+        return {path: inode for path, inode in inodes.items() if inode and shmem.is_region_name(path.name)}
 
     def sweep(self, found: dict[Path, int], running: set[str], defined: set[str]) -> None:
         """Removes region files that no domain, container or process uses.
@@ -81,7 +82,7 @@ class Waiting:
         """
         for path, inode in found.items():
             uuid = path.name.removeprefix(shmem.PREFIX)
-            if uuid in running or uuid in self._memory.prepared or not _is(path, inode):
+            if uuid in running or uuid in self._memory.prepared or _inode(path) != inode:
                 continue
             known = self._regions.find(uuid)
             if known is not None and uuid not in defined:
@@ -99,11 +100,12 @@ class Waiting:
                 _log.warning("%s", error)
 
 
-def _is(path: Path, inode: int) -> bool:
+def _inode(path: Path) -> int:
+    """0 where there is nothing by now."""
     try:
-        return path.lstat().st_ino == inode
+        return path.lstat().st_ino
     except OSError:
-        return False
+        return 0
 
 
 def _unlink(path: Path, what: str) -> None:
@@ -120,10 +122,7 @@ def _unlink(path: Path, what: str) -> None:
 
 def user_of(path: Path) -> str:
     """The pid of a process other than us that has this file mapped or open, "" where there is none."""
-    try:
-        inode = path.lstat().st_ino
-    except OSError:
-        return ""
+    inode = _inode(path)
     for process in Path("/proc").glob("[0-9]*"):
         if process.name != str(os.getpid()) and _uses(process, path.name, inode):
             return process.name
