@@ -120,4 +120,7 @@ def goes_on(guest: Guest, status: str = "status") -> None:
 
 def ends(guest: Guest, code: int = 46, status: str = "status") -> None:
     """The program gets this CUresult, soon and once."""
-    eventually(lambda: said(guest, status).startswith(f"error {code} "), f"it got no error {code}: {said(guest, status)}", 20)
+    try:
+        eventually(lambda: said(guest, status).startswith(f"error {code} "), f"it got no error {code}", 20)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {said(guest, status)}; console: {guest.console_tail()}") from None
