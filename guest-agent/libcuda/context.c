@@ -21,6 +21,12 @@ static _Atomic uint64_t og_next_number = 1;
 static void (*og_watchers[OG_MAX_WATCHERS])(uint64_t context);
 static _Atomic unsigned og_nr_watchers;
 
+/* Known bits, and of the ways to wait (the lowest three) at most one. */
+static bool og_context_flags_valid(unsigned flags)
+{
+    return !(flags & ~OG_CTX_FLAGS) && !(flags & 7 & ((flags & 7) - 1));
+}
+
 struct og_context *og_context(uint64_t handle)
 {
     return handle && og_valid(OW_KIND_CONTEXT, handle) ? og_data(handle) : NULL;
@@ -269,7 +275,7 @@ OG_EXPORT CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flag
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (flags & ~OG_CTX_FLAGS)
+    if (!og_context_flags_valid(flags))
         return CUDA_ERROR_INVALID_VALUE;
     og_primary[dev].flags = flags;
     return CUDA_SUCCESS;
@@ -375,7 +381,7 @@ OG_EXPORT CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice 
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (!pctx || (flags & ~OG_CTX_FLAGS))
+    if (!pctx || !og_context_flags_valid(flags))
         return CUDA_ERROR_INVALID_VALUE;
     return og_create(pctx, flags, dev);
 }

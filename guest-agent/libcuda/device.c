@@ -258,7 +258,8 @@ OG_EXPORT CUresult cuDeviceGetExecAffinitySupport(int *pi, CUexecAffinityType ty
 
     if (r != CUDA_SUCCESS)
         return r;
-    if (!pi || type != 0)
+    (void)type; /* natively no type is wrong */
+    if (!pi)
         return CUDA_ERROR_INVALID_VALUE;
     *pi = 0; /* contexts of a part of a card are not offered */
     return CUDA_SUCCESS;
@@ -294,9 +295,9 @@ OG_EXPORT CUresult cuDeviceCanAccessPeer(int *canAccessPeer, CUdevice dev, CUdev
 OG_EXPORT CUresult cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, CUdevice srcDevice,
                                            CUdevice dstDevice)
 {
-    if (attrib < 1 || attrib > 6)
-        return CUDA_ERROR_INVALID_VALUE;
     if (srcDevice == dstDevice)
         return CUDA_ERROR_INVALID_DEVICE;
+    if (attrib < 1 || attrib > 6)
+        return CUDA_ERROR_INVALID_VALUE;
     return og_peer_question(value, attrib, srcDevice, dstDevice);
 }

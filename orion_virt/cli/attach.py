@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from orion_virt.cli import output, several
+from orion_virt.cli.complete import domains_argument
 from orion_virt.cli.control import ask
-from orion_virt.errors import ConfigError, OrionError
+from orion_virt.errors import ConfigError
 
 START_SECONDS = 120.0  # a domain that starts takes its devices, networks and hooks one by one
 XML_BYTES = 48 << 10  # of one line of control.sock, with what JSON escapes
@@ -45,22 +47,18 @@ def show(answer: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("domains", metavar="DOMAIN...", nargs=-1, required=True)
+@domains_argument
 @click.option("--size", "size_mib", type=click.IntRange(2, 1 << 20), metavar="MIB",
               help="Size of its region; rounded up to a power of two. It is kept in the domain's metadata.")
 @click.option("--start", is_flag=True, help="Start it, which must be shut off, with the device: paused, plugged in, "
               "resumed. DOMAIN may be the XML file of a transient domain.")
 @click.option("--once", is_flag=True, help="For this run only: its definition is left alone.")
-def attach(domains: tuple[str, ...], size_mib: int | None, start: bool, once: bool) -> None:
+@several.all_option
+@output.json_option
+def attach(domains: tuple[str, ...], size_mib: int | None, start: bool, once: bool, every: bool, as_json: bool) -> None:
     """Gives each DOMAIN (name, UUID or id) its device, in its definition and, where possible, at once."""
-    first: OrionError | None = None
-    for domain in domains:
-        try:
-            show(ask("attach", START_SECONDS, **request(domain, size_mib, start, once)))
-        except OrionError as error:
-            if len(domains) == 1:
-                raise
-            click.echo(f"Error: {error}", err=True)
-            first = first or error
-    if first is not None:
-        raise SystemExit(first.exit_code)
+
+    def do(domain: str) -> dict[str, Any]:
+        return ask("attach", START_SECONDS, **request(domain, size_mib, start, once))
+
+    several.each(several.chosen(domains, every), do, show, as_json)

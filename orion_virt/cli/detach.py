@@ -3,29 +3,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from orion_virt.cli import output, several
+from orion_virt.cli.complete import domains_argument
 from orion_virt.cli.control import ask
-from orion_virt.errors import OrionError
+
+
+def _show(answer: dict[str, Any]) -> None:
+    click.echo(f"{answer['domain']}:")
+    click.echo(f"  definition: {answer['config']}")
+    click.echo(f"  running:    {answer['live']}")
 
 
 @click.command()
-@click.argument("domains", metavar="DOMAIN...", nargs=-1, required=True)
+@domains_argument
 @click.option("--persistent", is_flag=True, help="Also from its definition, and never give it back by itself.")
-def detach(domains: tuple[str, ...], persistent: bool) -> None:
+@several.all_option
+@output.json_option
+def detach(domains: tuple[str, ...], persistent: bool, every: bool, as_json: bool) -> None:
     """Takes the device from each running DOMAIN; its CUDA programs end."""
-    first: OrionError | None = None
-    for domain in domains:
-        try:
-            answer = ask("detach", domain=domain, persistent=persistent)
-        except OrionError as error:
-            if len(domains) == 1:
-                raise
-            click.echo(f"Error: {error}", err=True)
-            first = first or error
-            continue
-        click.echo(f"{answer['domain']}:")
-        click.echo(f"  definition: {answer['config']}")
-        click.echo(f"  running:    {answer['live']}")
-    if first is not None:
-        raise SystemExit(first.exit_code)
+    chosen = several.chosen(domains, every)
+    several.each(chosen, lambda domain: ask("detach", domain=domain, persistent=persistent), _show, as_json)

@@ -23,7 +23,7 @@ from orion_virt.server.libvirt_hook import ENV, HOOKS, NAME, script, settings
 PID_FILES = ("/run/libvirtd.pid", "/run/virtqemud.pid", "/run/libvirt/virtqemud.pid")
 
 
-def _source() -> Path:
+def source() -> Path:
     """The hook script: beside the package in a checkout, else where the package manager put it."""
     package = Path(orion_virt.__file__).resolve().parent
     for root in (package.parent / "hooks", Path(sysconfig.get_path("data")) / "share" / "orion-virt" / "hooks"):
@@ -40,6 +40,16 @@ def _reload() -> None:
             click.echo(f"{Path(name).stem} was told to look again.")
 
 
+def _say_firewall() -> None:
+    """What would keep guests from us, while somebody who can change it is there."""
+    from orion_virt.cli.doctor import gather
+    from orion_virt.doctor.firewall import firewall
+
+    for finding in firewall(gather()):
+        if finding.level == "error":
+            click.echo(f"{finding.text}. This opens it:\n  {finding.fix}")
+
+
 @click.group()
 def hook() -> None:
     """The libvirt hook that makes a domain's shared memory safe before QEMU opens it."""
@@ -51,12 +61,20 @@ def _tell_oriond() -> None:
         ask("reconcile")
 
 
+def _take_doorbells_away() -> None:
+    """Nobody starts their servers now, without which QEMU does not start: oriond gives such domains another device."""
+    try:
+        ask("reconcile")
+    except OrionError:
+        click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")
+
+
 def _write(directory: Path, lines: dict[str, str]) -> None:
     target = script(directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
     fresh = target.with_suffix(".new")  # libvirt skips it, since it is not executable yet
-    shutil.copyfile(_source(), fresh)
+    shutil.copyfile(source(), fresh)
     fresh.chmod(0o755)
     fresh.replace(target)
 
@@ -71,7 +89,6 @@ def remove_from(directory: Path) -> bool:
         raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
     if there:
         _reload()
-        _tell_oriond()
     return bool(there)
 
 
@@ -93,6 +110,7 @@ def install(directory: Path, file: Path | None) -> None:
     click.echo(f"Regions in {config.shm_path_base} will belong to root and group {found.group} ({found.how}).")
     _reload()
     _tell_oriond()
+    _say_firewall()
 
 
 @hook.command()
@@ -100,3 +118,4 @@ def install(directory: Path, file: Path | None) -> None:
 def remove(directory: Path) -> None:
     """Removes the hook; domains start as before, and oriond prepares the regions of those that it knows."""
     click.echo("The hook is removed." if remove_from(directory) else "There was no hook.")
+    _take_doorbells_away()

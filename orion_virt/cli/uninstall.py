@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from orion_virt import config as configs
-from orion_virt import paths
+from orion_virt import libvirt_uri, paths
 from orion_virt.cli.control import ask
 from orion_virt.cli.hook import remove_from
 from orion_virt.errors import OrionError, Unavailable
@@ -34,7 +34,7 @@ def _restore() -> list[dict[str, str]]:
         from orion_virt.server.withdraw import without_oriond  # only here: libvirt need not be installed otherwise
 
         config = configs.load_server(paths.server_conf())
-        return without_oriond(config, os.environ.get("ORION_LIBVIRT_URI") or config.libvirt_uri)
+        return without_oriond(config, libvirt_uri.chosen(config.libvirt_uri))
     answer = ask("uninstall", WORK_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.kill(answer["pid"], signal.SIGTERM)

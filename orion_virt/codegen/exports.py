@@ -14,6 +14,8 @@ from .text import banner, prototype
 
 #: The newest driver version whose whole public surface is described; newer names are not known by name.
 SURFACE_VERSION = 13000
+#: The version that brought the variants for per-thread default streams.
+PER_THREAD_VERSION = 7000
 
 
 def unsupported_c(spec: Spec) -> str:
@@ -88,7 +90,7 @@ class Symbol:
 
 def symbols(spec: Spec) -> list[Symbol]:
     """What can be found by name, by name and version."""
-    lines = [call for call in spec.calls if not call.internal] + spec.unsupported
+    lines = [call for call in spec.calls if not call.internal] + [line for line in spec.unsupported if line.by_name]
     found = [Symbol(base_name(c.name), c.since, c.name, f"{c.name}_{c.ptsz}" if c.ptsz else None) for c in lines]
     return sorted((s for s in found if s.since <= SURFACE_VERSION), key=lambda s: (s.name, s.since, s.function))
 
@@ -123,7 +125,7 @@ static int compare(const void *key, const void *entry)
 int og_procaddr(const char *name, int version, int driver, uint64_t flags, void **pfn)
 {
     const struct symbol *end = symbols + sizeof(symbols) / sizeof(symbols[0]), *best = NULL;
-    bool known = false;
+    bool known = false, varies = false;
     const struct symbol *s = bsearch(name, symbols, (size_t)(end - symbols), sizeof(*symbols), compare);
 
     *pfn = NULL;
@@ -133,10 +135,11 @@ int og_procaddr(const char *name, int version, int driver, uint64_t flags, void 
         s--;
     for (; s < end && strcmp(s->name, name) == 0 && s->since <= driver; s++) {
         known = true;
+        varies |= s->variant != NULL;
         if (s->since <= version)
             best = s;
     }
-    if (!best)
+    if (!best || ((flags & 2) && varies && version < PER_THREAD_VERSION))
         return known ? 2 : 1;
     *pfn = (flags & 2) && best->variant ? best->variant : best->function;
     return 0;
@@ -148,6 +151,7 @@ def procaddr_c(spec: Spec) -> str:
     """The text of procaddr.c."""
     lines = [banner(spec, "Symbols by name and version.")]
     lines += ["#include <stdlib.h>", "#include <string.h>", "", '#include "client.h"', '#include "gen/procaddr.h"']
+    lines += ["", f"#define PER_THREAD_VERSION {PER_THREAD_VERSION}", ""]
     lines += ['#include "gen/ptsz.h"', "", "/* unsupported.c */"]
     for u in spec.unsupported:
         lines += [f"CUresult {n}(void);" for n in (u.name, f"{u.name}_{u.ptsz}" if u.ptsz else None) if n]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -48,9 +49,10 @@ def _run() -> None:
             _log.error("libvirt's event loop failed once; it goes on")
 
 
-def subscribe(connection: libvirt.virConnect, changed: Changed, lost: Callable[[], None],
-              rebooted: Changed | None = None) -> None:
-    """Calls `changed` at every event that matters to us and `lost` once, when the connection is gone.
+def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callable[[], None], rebooted: Changed,
+              lost: Callable[[], None]) -> None:
+    """Calls `changed` at every event of a domain that matters to us, `networks` when a network comes or goes, and
+    `lost` once, when the connection is gone. All in the event thread.
 
     ``rebooted``: the guest was reset, from inside or outside, or became one of a snapshot: its processes are others.
     """
@@ -59,21 +61,23 @@ def subscribe(connection: libvirt.virConnect, changed: Changed, lost: Callable[[
         changed(domain.UUIDString())
 
     def on_lifecycle(_connection: Any, domain: libvirt.virDomain, event: int, detail: int, _opaque: Any) -> None:
-        if rebooted is not None and (event, detail) in _REVERTED:
+        if (event, detail) in _REVERTED:
             rebooted(domain.UUIDString())
         changed(domain.UUIDString())
 
     def on_reboot(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
-        if rebooted is not None:
-            rebooted(domain.UUIDString())
+        rebooted(domain.UUIDString())
 
     connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, None)
-    for event in (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED):
+    for event in (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
         connection.domainEventRegisterAny(None, event, on_event, None)
     connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, None)
-    connection.registerCloseCallback(lambda *_: lost(), None)
+    with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
+        connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
     try:
+        connection.registerCloseCallback(lambda *_: lost(), None)
         connection.setKeepAlive(5, 3)
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process needs none
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process has no connection to lose
             raise

@@ -3,8 +3,9 @@
 
 Only `prepare` may fail: a failing `started` or `reconnect` kills the running VM. It refuses in three cases: the
 region's file cannot be made safe, /dev/shm cannot hold it, or the metadata says required='yes' and oriond does not
-answer. Nothing here may call libvirt (the call would wait for this hook) or print to stdout (restore and migrate
-take that for the domain's XML). Each call leaves one line in syslog.
+answer. A domain whose doorbell has no server cannot start in any case, since QEMU connects to it: it is refused here,
+where the reason can be given. Nothing here may call libvirt (the call would wait for this hook) or print to stdout
+(restore and migrate take that for the domain's XML). Each call leaves one line in syslog.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import syslog
 import time
 from collections.abc import Mapping, Sequence
 
-from . import backing, domain_xml, label, owner
+from . import backing, domain_xml, doorbell, label, owner
 
 REPORTED = ("started", "reconnect", "attach", "stopped", "release", "restore", "migrate")
 ANSWER_SECONDS = 0.2
@@ -46,8 +47,9 @@ def act(op: str, domain: domain_xml.Domain, settings: Mapping[str, str]) -> str:
     done = ""
     if op == "start":
         return set_label(domain, settings)
-    if op == "release" and backing.remove(_shm(settings), domain.region):
-        done = "region removed, "
+    if op == "release":
+        done = "region removed, " if backing.remove(_shm(settings), domain.region) else ""
+        doorbell.forget(_run_path(settings, "doorbell"), domain.uuid)
     if op not in REPORTED:
         return "nothing to do"
     return done + tell(op, domain, settings)
@@ -64,6 +66,9 @@ def prepare(domain: domain_xml.Domain, settings: Mapping[str, str]) -> str:
             raise backing.Refusal(
                 f"its definition carries the region {shmem.name} of another domain (a clone?); start oriond, which "
                 f"gives it one of its own, or remove the <shmem name='{shmem.name}'> element: virsh edit {domain.name}")
+        if shmem.server and not shmem.size_bytes:
+            raise backing.Refusal(f"its doorbell's server {shmem.server} is not orion-virt's; start oriond, which "
+                                  f"corrects it; {doorbell.way_out(domain.name, 0)}")
     if domain.required and not oriond_answers(settings):
         raise backing.Refusal("its metadata says required='yes' and oriond does not answer; start it "
                               "(systemctl start oriond), or set required='no'")
@@ -75,6 +80,11 @@ def prepare(domain: domain_xml.Domain, settings: Mapping[str, str]) -> str:
         raise backing.Refusal(f"its region cannot be given to QEMU: {error}, then run `orion-virt hook install`") from error
     for shmem in domain.shmems:
         backing.replace(_shm(settings), shmem.name, shmem.size_bytes, found.gid)
+        if shmem.server:
+            why = doorbell.start(os.path.join(_shm(settings), shmem.name), shmem.server, found.group)
+            if why:
+                raise backing.Refusal(f"its doorbell's server does not start, and QEMU would not without it: {why}; "
+                                      f"{doorbell.way_out(domain.name, shmem.size_bytes)}")
     return f"region of {domain.shmems[0].size_bytes >> 20} MiB made, for group {found.group}"
 
 

@@ -15,15 +15,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from orion_virt import paths
+from orion_virt import libvirt_uri, paths
 from orion_virt.config import ServerConfig
 from orion_virt.domain import metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
-from orion_virt.errors import Conflict, NotFound, OrionError, QuotaExceeded, Unavailable
+from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
 from orion_virt.region.regions import Regions
-from orion_virt.server import libvirt_hook, starting
+from orion_virt.server import libvirt_hook, settings, starting
 from orion_virt.server.contract import Command, Host
-from orion_virt.server.equip import Equipper, call, text_of
+from orion_virt.server.equip import Equipper, call, silent, text_of
+from orion_virt.server.reach import guest_rows, people_addresses
 from orion_virt.server.remembered import Remembered
 from orion_virt.server.waiting import Waiting
 from orion_virt.units import MIB, power_of_two_at_least
@@ -31,6 +32,7 @@ from orion_virt.units import MIB, power_of_two_at_least
 _log = logging.getLogger("orion.domains")
 RETRY_SECONDS = 2.0
 AGAIN_SECONDS = 10.0
+HOLD_SECONDS = 3600
 
 
 class Domains:
@@ -40,7 +42,7 @@ class Domains:
         self._config = config
         self._regions = regions
         self._host = host
-        self._uri = os.environ.get("ORION_LIBVIRT_URI") or config.libvirt_uri
+        self._uri = libvirt_uri.chosen(config.libvirt_uri)
         self._equipper = Equipper(config, regions, host, Remembered.load(paths.state() / "domains.json"))
         self._waiting = Waiting(config.shm_path_base, regions, self._equipper.memory)
         self._withdrawn = False
@@ -53,7 +55,7 @@ class Domains:
         self._why_down = "not connected yet"
         self.commands: dict[str, Command] = {
             "domains": self._list, "attach": self._attach, "detach": self._detach, "reconcile": self._look_at_all,
-            "uninstall": self._uninstall}
+            "uninstall": self._uninstall, "names": self._names, "set": self._set, "hold": self._hold}
 
     @property
     def _disabled(self) -> str:
@@ -85,6 +87,21 @@ class Domains:
     def hook(self, op: str, uuid: str, name: str) -> None:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
         self._look_at(uuid)
+
+    def look_again(self, uuid: str) -> None:
+        self._look_at(uuid)
+
+    def addresses_changed(self) -> None:
+        for uuid in self._equipper.memory.lives:
+            self._look_at(uuid)
+
+    def links_changed(self) -> None:
+        for uuid in self._equipper.reach.in_doubt():
+            self._look_at(uuid)
+
+    def neighbour(self, mac: str) -> None:
+        for uuid in self._equipper.reach.concerned_by(mac):
+            self._look_at(uuid)
 
     # ---- following ----
 
@@ -119,8 +136,9 @@ class Domains:
         while True:
             self._lost.clear()
             try:
-                self._conn = await call(Connection.open, self._uri, from_thread(self._look_at), from_thread(self._lost.set),
-                                        from_thread(self._rebooted))
+                self._conn = await call(Connection.open, self._uri, from_thread(self._look_at),
+                                        from_thread(self.addresses_changed), from_thread(self._rebooted),
+                                        from_thread(self._lost.set))
                 files, listed = self._waiting.found(), await call(self._conn.uuids)
                 self._waiting.sweep(files, await call(self._conn.running), set(listed))
             except OrionError as error:
@@ -163,13 +181,17 @@ class Domains:
         view: View | None = await call(conn.view, uuid)
         self._equipper.problems.pop(uuid, None)
         if view is None:
+            self._host.ceilings.drop(uuid)
             await self._equipper.end(uuid, uuid, "gone", guest_gone=True)
             self._waiting.drop(uuid)
             self._equipper.memory.forget(uuid)
             return
         if not view.active:
+            self._host.ceilings.drop(uuid)
             await self._equipper.end(uuid, view.name, "stopped", guest_gone=True)
             self._equipper.memory.end_run(uuid)
+        else:
+            self._equipper.limit(view)
         try:
             if view.config is not None:
                 await self._equipper.define(conn, view)
@@ -228,6 +250,11 @@ class Domains:
                            hint="`virsh list --all` shows the domains that libvirt knows")
         return view
 
+    async def _names(self, request: dict[str, Any]) -> dict[str, Any]:
+        """For completion and `top`: nothing but the names."""
+        found: dict[str, str] = await call(self._connected().names)
+        return {"names": sorted(found.values()), "by_uuid": found}
+
     async def _list(self, request: dict[str, Any]) -> dict[str, Any]:
         conn = self._connected()
         found = []
@@ -242,7 +269,8 @@ class Domains:
         region = self._regions.find(view.uuid) if view.active else None
         config = None if view.config is None else shmem.find_own(view.config)
         live = None if view.live is None else shmem.find_own(view.live)
-        settings, decision = metadata.read(view.xml), self._equipper.decide(view.xml)
+        decision = self._equipper.decide(view.xml)
+        rows = await guest_rows(conn, view.live) if view.live is not None else []
         return {
             "name": view.name, "uuid": view.uuid, "state": "running" if view.active else "shut off",
             "device": "live" if live else "defined" if config else "none",
@@ -250,10 +278,24 @@ class Domains:
             "size_mib": (live or config).size_bytes // MIB if (live or config) else 0,  # type: ignore[union-attr]
             "server_addrs": list(region.server_addrs) if region else [],
             "controller_addr": region.controller_addr if region else "",
-            "addresses": await call(conn.guest_addresses, view.uuid) if view.active else [],
-            "channels": len(self._host.channels(view.uuid)), "wanted": decision.wanted, "reason": decision.reason,
-            "problems": [p for p in (self._equipper.problems.get(view.uuid), *settings.errors) if p],
+            "addresses": people_addresses(rows), "domifaddr": rows, **self._equipper.reach.describe(view.uuid),
+            "channels": len(self._host.channels(view.uuid)), "usage": self._host.usage_of(view.uuid),
+            "wanted": decision.wanted, "reason": decision.reason,
+            "doorbell": bool((live or config) and (live or config).server),  # type: ignore[union-attr]
+            "problems": await self._problems(view), **self._settings(view),
         }
+
+    async def _problems(self, view: View) -> list[str]:
+        devices = [None if xml is None else shmem.find_own(xml) for xml in (view.live, view.config)]
+        errors = {e: "" for xml in (view.live, view.config) if xml is not None for e in metadata.read(xml).errors}
+        known = await silent(*devices) or self._equipper.problems.get(view.uuid)
+        return [p for p in (known, *self._equipper.reach.problems(view.uuid), *errors) if p]
+
+    @staticmethod
+    def _settings(view: View) -> dict[str, Any]:
+        """Those in force, and those of the next start (None: there is none, the domain is transient)."""
+        return {"settings": metadata.values_of(view.xml if view.live is None else view.live),
+                "next_settings": None if view.config is None else metadata.values_of(view.config)}
 
     async def _attach(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain" or "xml", "size_mib"?, "start"?, "once"?} -> what was done to definition and running domain.
@@ -314,8 +356,7 @@ class Domains:
         if view.config is None:
             return "transient domain"
         own, element = shmem.find_own(view.config), shmem.own_element(view.config)
-        settings = metadata.read(view.config)
-        if sized or not settings.marked and self._config.libvirt_attach == "marked":
+        if sized or not metadata.read(view.config).marked and self._config.libvirt_attach == "marked":
             await self._mark(conn, view, size if sized else None)
         if own is not None and element is not None:
             if not sized or own.size_bytes == size:
@@ -329,9 +370,7 @@ class Domains:
     async def _mark(self, conn: Connection, view: View, size: int | None) -> None:
         """Writes size and marking where the owner's other settings are."""
         assert view.config is not None
-        element = view.config.find(f"metadata/{{{metadata.URI}}}{metadata.TAG}")
-        values = {} if element is None else {str(k): str(v) for k, v in element.attrib.items()}
-        values["enabled"] = "yes"
+        values = metadata.values_of(view.config) | {"enabled": "yes"}
         if size:
             values["region"] = str(size // MIB)
         await call(conn.set_metadata, view.uuid, metadata.fragment(values), CONFIG)
@@ -353,6 +392,33 @@ class Domains:
             return f"attached, {got // MIB} MiB now and {size // MIB} MiB from the next start on"
         return f"attached, {got // MIB} MiB"
 
+    async def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"domain", "seconds", "force"?}: for a save or migration, which saves no GPU's state; 0 seconds ends it."""
+        seconds = request.get("seconds")
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds <= HOLD_SECONDS:
+            raise ProtocolError(f"seconds = {seconds!r} is not valid", hint=f"Accepted: 0 to {HOLD_SECONDS}")
+        view = await self._find(self._connected(), request)
+        found = self._host.processes_of(view.uuid)
+        if seconds and found and not request.get("force"):
+            who = ", ".join(f"{p['comm']} (pid {p['pid']})" for p in found[:8])
+            count = f"{len(found)} CUDA process{'' if len(found) == 1 else 'es'}"
+            raise Conflict(f"{count} of {view.name} would end: {who}",
+                           hint="What is on the GPU cannot be saved or migrated. End them first, or say --force")
+        await self._host.hold(view.uuid, seconds)
+        return {"domain": view.name, "uuid": view.uuid, "uri": self._uri,
+                "state": "running" if view.active else "shut off", "ended": found if seconds else []}
+
+    async def _set(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"domain", "values"?, "unset"?, "live"?, "config"?} -> the settings, and when each change takes effect."""
+        conn = self._connected()
+        async with self._one(await self._resolve(conn, request)):
+            view = await self._find(conn, request)
+            change = await settings.write(conn, view, request)
+            await self._reconcile(conn, view.uuid)
+            view = await self._find(conn, {"domain": view.uuid})
+        return {"domain": view.name, "uuid": view.uuid, **self._settings(view),
+                "effects": settings.effects(view, change), "problems": await self._problems(view)}
+
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "persistent"?}: unplugs from the running domain; persistent: from the definition too, for good."""
         conn = self._connected()
@@ -373,4 +439,3 @@ class Domains:
         memory = self._equipper.memory
         memory.detached.add(view.uuid)
         return "detached" if await self._equipper.take_from_definition(conn, view) else "was not attached"
-

@@ -65,6 +65,7 @@ async def _go_on(conn: Connection, equipper: Equipper, uuid: str, size_bytes: in
                 raise Conflict(f"{view.name}: {equipper.problems.get(uuid, 'the device cannot be plugged in')}",
                                hint="Leave out --once: the device goes into its definition")
             view = await _running(conn, uuid)
+        equipper.limit(view)
         await equipper.run(conn, view)
         await call(conn.resume, uuid)
     except OrionError:

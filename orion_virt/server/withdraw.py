@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orion_virt import paths
@@ -12,6 +13,7 @@ from orion_virt.domain import shmem
 from orion_virt.domain.connection import Connection, View
 from orion_virt.errors import OrionError
 from orion_virt.region.regions import Regions
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.daemon import Lock
 from orion_virt.server.equip import Equipper, call
 from orion_virt.server.remembered import Remembered
@@ -57,8 +59,14 @@ async def _live(conn: Connection, equipper: Equipper, view: View) -> str:
 class _Nobody:
     """The `Host` where no oriond runs: there are no channels."""
 
-    async def listen_on(self, address: str) -> str:
-        return ""
+    def __init__(self) -> None:
+        self.ceilings = Ceilings(paths.state() / "ceilings.json")
+
+    def listen_for(self, who: str, addresses: Iterable[str]) -> Mapping[str, OrionError]:
+        return {}
+
+    def listening_problems(self, who: str) -> list[str]:
+        return []
 
     def server_addrs(self) -> list[str]:
         return []
@@ -72,12 +80,21 @@ class _Nobody:
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return []
 
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        return {}
+
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        return []
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        pass
+
 
 async def _withdraw(config: ServerConfig, uri: str) -> list[dict[str, str]]:
     memory = Remembered.load(paths.state() / "domains.json")
     regions = Regions(config, b"\0" * 16, b"", paths.state() / "regions.json")
     equipper = Equipper(config, regions, _Nobody(), memory)
-    conn = await call(Connection.open, uri, lambda uuid: None, lambda: None)
+    conn = await call(Connection.open, uri, lambda _: None, lambda: None, lambda _: None, lambda: None)
     try:
         regions.restore()
         return await withdraw(conn, equipper, Waiting(config.shm_path_base, regions, memory))

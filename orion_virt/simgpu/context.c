@@ -174,6 +174,12 @@ SIM_API CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev)
     return CUDA_SUCCESS;
 }
 
+/* Known bits, and of the ways to wait (the lowest three) at most one. */
+static bool flags_valid(unsigned flags)
+{
+    return !(flags & ~0xffu) && !(flags & 7 & ((flags & 7) - 1));
+}
+
 SIM_API CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned *flags, int *active)
 {
     struct sim_device *d = sim_device(dev);
@@ -197,7 +203,7 @@ SIM_API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (!d)
         return CUDA_ERROR_INVALID_DEVICE;
-    if (flags & ~0xffu)
+    if (!flags_valid(flags))
         return CUDA_ERROR_INVALID_VALUE;
     d->primary_flags = flags;
     if (d->primary)
@@ -235,7 +241,7 @@ SIM_API CUresult cuCtxCreate_v2(CUcontext *out, unsigned flags, CUdevice dev)
 
     if (!sim_initialized())
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!out || flags & ~0xffu || (flags & 7 & ((flags & 7) - 1)) || depth >= SIM_STACK) /* one way to wait at most */
+    if (!out || !flags_valid(flags) || depth >= SIM_STACK)
         return CUDA_ERROR_INVALID_VALUE;
     if (!d)
         return CUDA_ERROR_INVALID_DEVICE;

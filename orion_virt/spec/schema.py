@@ -68,6 +68,7 @@ class Call:
     quota change, "+arg" or "-arg". ``ledger``: "+ptr:size" or "-ptr", device memory that
     becomes or ceases to be the client's. ``blocks``: may wait or take long, so the
     executor gives up the baton. ``reports``: a deferred error of the thread is reported here.
+    ``works``: brings work to the card, so the call takes a turn where compute limits are on.
     ``checks``: device memory that the call touches, "ptr:bytes" or "ptr:width@pitch*rows", each
     factor a parameter or number, several separated by a comma; a byte outside the ledger and
     the grants is CUDA_ERROR_INVALID_VALUE. ``flags``: "param:mask" of the allowed bits.
@@ -88,6 +89,7 @@ class Call:
     ledger: str | None = None
     blocks: bool = False
     reports: bool = False
+    works: bool = False
     checks: str = ""
     flags: str = ""
     context: bool = True
@@ -108,6 +110,7 @@ class Unsupported:
     reason: str
     since: int = 0
     ptsz: str | None = None
+    by_name: bool = True
 
 
 @dataclass
@@ -170,6 +173,6 @@ def internal(op: int, name: str, *params: Param, order: Order = CALL, **facts: o
     return Call(op, name, params, order, frozenset({"executor"}), internal=True, **facts)  # type: ignore[arg-type]
 
 
-def unsupported(name: str, reason: str, since: int = 0, ptsz: str | None = None) -> Unsupported:
-    """A public function that we do not carry."""
-    return Unsupported(name, reason, since, ptsz)
+def unsupported(name: str, reason: str, since: int = 0, ptsz: str | None = None, by_name: bool = True) -> Unsupported:
+    """A public function that we do not carry. ``by_name``: cuGetProcAddress of the driver finds it."""
+    return Unsupported(name, reason, since, ptsz, by_name)

@@ -16,7 +16,6 @@ ANSWERED = SOURCE.parent / "answered"
 SAYS = {
     "attributes": ["attribute 10: 0 32", "attribute 0: 1 -77", "device 1: 101"],
     "limits": ["limit 0: 0 1024", "limit 13: 215 77"],
-    "wrong_devices": ["D(cuDeviceTotalMem)(&n, 1000): 101"],
 }
 
 

@@ -20,6 +20,7 @@ from orion_virt.server import libvirt_hook
 def no_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     """No libvirtd of this machine is signalled."""
     monkeypatch.setattr(module, "PID_FILES", ())
+    monkeypatch.setattr(module, "_say_firewall", lambda: None)
 
 
 def test_installed_hook_runs_and_lets_an_unknown_operation_pass(tmp_path: Path) -> None:
@@ -67,6 +68,20 @@ def test_remove_leaves_nothing(tmp_path: Path) -> None:
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
+def test_remove_tells_oriond_of_domains_with_a_doorbell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at every domain again and, without the hook, takes doorbells out of definitions."""
+    asked: list[str] = []
+    monkeypatch.setattr(module, "ask", asked.append)
+    done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path / "hooks")])
+    assert done.exit_code == 0 and asked == ["reconcile"] and "doorbell" not in done.output
+
+
+def test_remove_without_oriond_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", str(tmp_path))
+    done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path / "hooks")])
+    assert done.exit_code == 0 and "doorbell='yes'" in done.output
+
+
 def test_no_permission_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / "qemu.d"))
@@ -75,3 +90,18 @@ def test_no_permission_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_p
     done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
     assert done.exit_code == 7
     assert "run it as root" in done.output.lower()
+
+
+def test_what_keeps_guests_away_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from orion_virt.cli import doctor
+    from orion_virt.doctor import firewall
+    from orion_virt.doctor.facts import ERROR, OK, Finding
+
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PID_FILES", ())
+    monkeypatch.setattr(doctor, "gather", lambda: None)
+    found = [Finding(OK, "fine"), Finding(ERROR, "it keeps vm1 away", "nft insert it")]
+    monkeypatch.setattr(firewall, "firewall", lambda _: found)
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
+    assert done.exit_code == 0 and "it keeps vm1 away. This opens it:\n  nft insert it\n" in done.output
+    assert "fine" not in done.output

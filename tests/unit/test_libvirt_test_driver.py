@@ -109,7 +109,7 @@ def test_domains_that_come_and_go(follow: Callable[[Any], None], outside: libvir
 
 def test_events_name_the_domain(outside: libvirt.virConnect) -> None:
     changed: list[str] = []
-    events.subscribe(outside, changed.append, lambda: None)
+    events.subscribe(outside, changed.append, lambda: None, lambda _: None, lambda: None)
     domain = outside.defineXML(XML)
     domain.create()
     domain.destroy()

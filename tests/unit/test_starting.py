@@ -16,7 +16,8 @@ from orion_virt.domain.connection import View
 from orion_virt.errors import Conflict, ProtocolError
 from orion_virt.server import starting
 from orion_virt.units import MIB
-from test_domain_equip import BRIDGE, NIC, UUID, FakeConnection, Kit, xml
+from test_domain_equip import NIC, UUID, FakeConnection, Kit, xml
+from test_region_lives import BRIDGE
 
 
 class Startable(FakeConnection):
@@ -58,6 +59,7 @@ def start(kit: Kit, conn: Startable, size_mib: int = 64) -> str:
 def test_the_header_is_there_before_the_firmware_runs(kit: Kit) -> None:
     conn = Startable(xml(NIC + BRIDGE, "pc-q35-7.2"))
     assert start(kit, conn) == "started with 64 MiB"
+    assert kit.host.ceilings.of == {UUID}, "ceilings hold before anybody can connect"
     assert conn.calls == ["start paused", "attach live", "resume"]
     assert kit.regions.get(UUID).identity is not None
     assert kit.equipper.memory.room[UUID] == [conn.number, 64 * MIB], "the firmware sees the device and makes room"

@@ -15,7 +15,7 @@ CALLS = (
     unsupported("cuEGLStreamProducerDisconnect", _GRAPHICS, since=7000),
     unsupported("cuEGLStreamProducerPresentFrame", _GRAPHICS, since=7000),
     unsupported("cuEGLStreamProducerReturnFrame", _GRAPHICS, since=7000),
-    unsupported("cuEventCreateFromEGLSync", _GRAPHICS, since=9000),
+    unsupported("cuEventCreateFromEGLSync", _GRAPHICS, since=9000, by_name=False),
     unsupported("cuGLCtxCreate", _GRAPHICS, since=2000),
     unsupported("cuGLCtxCreate_v2", _GRAPHICS, since=3020),
     unsupported("cuGLGetDevices", _GRAPHICS, since=4010),

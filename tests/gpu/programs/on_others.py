@@ -130,6 +130,8 @@ def numba_more() -> None:
     """Shared memory, atomics, shuffles, streams, reductions, ufuncs, a device function."""
     import math
 
+    if not hasattr(np, "row_stack"):  # a name that NumPy dropped and that releases of numba-cuda before it ask for
+        np.row_stack = np.vstack
     import numba_bodies as kernels
     from numba import cuda
 
