@@ -37,7 +37,7 @@ Serves the ivshmem-doorbell device of one domain until it ends; libvirt's hook s
   REGION   the region's file
   SOCKET   where QEMU connects (<server path=...> of the device)
   CONTROL  where oriond asks
-  GROUP    QEMU's group, which may connect"""
+  GROUP    QEMU's group (name or +gid), which may connect"""
 _REQUEST_BYTES = 4096
 _NUMBER = struct.Struct("<q")
 _UCRED = struct.Struct("iII")
@@ -239,6 +239,11 @@ def detach() -> None:
     os.close(null)
 
 
+def gid_of(group: str) -> int:
+    """Of a name, or of `+107`, as libvirt writes a group without one. Raises KeyError or ValueError."""
+    return int(group[1:]) if group.startswith("+") else grp.getgrnam(group).gr_gid
+
+
 def main() -> None:
     """`orion-doorbell`: listens, goes into the background, ends with its domain."""
     arguments = [word for word in sys.argv[1:] if word != FOREGROUND]  # argparse would take 15 ms of the domain's start
@@ -249,7 +254,7 @@ def main() -> None:
     region, path, control, group = arguments
     syslog.openlog(f"orion-doorbell {os.path.basename(region)}", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
-        server = Server(region, path, control, grp.getgrnam(group).gr_gid)
+        server = Server(region, path, control, gid_of(group))
     except (OSError, ValueError, KeyError, AttributeError) as error:  # the last: no eventfds before Python 3.10
         sys.exit(f"orion-doorbell: {error.args[0] if isinstance(error, KeyError) else error}")
     if FOREGROUND not in sys.argv:

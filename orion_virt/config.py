@@ -63,7 +63,7 @@ class ServerConfig:
     compute_limits: str = "off"
     confine: bool = False
     shm_path_base: str = "/dev/shm"
-    shm_group_name: str = "kvm"
+    shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"
     shm_buffer_bytes: int | None = None
     shm_budget_bytes: int | None = None

@@ -10,6 +10,7 @@ import re
 # (pattern of the test's id, regular expression for the reason, why it is in order)
 IN_ORDER: list[tuple[str, str, str]] = [
     ("tests/*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
+    ("tests/unit/test_huge_pages.py*", "this kernel has no huge pages", "no package brings another kernel"),
     ("tests/loopback/test_nvidia_smi.py*", "nvidia-smi is not installed", "NVIDIA's tool is not free: `make test-nvidia-smi`"),
 ]
 

@@ -101,6 +101,8 @@ extern struct og_region og_shared_region;
 void og_region_find(bool whole);
 /* Reads the header again: it changes while the domain lives. False: it is not valid now. */
 bool og_region_reread(struct og_why *why);
+/* The host has begun a new life of the region: its side of this channel is gone, and may have gone without a word. */
+bool og_region_began_anew(void);
 /* True when [off, off+bytes) lies inside. */
 static inline bool og_inside(uint64_t off, uint64_t bytes, uint64_t size)
 {

@@ -6,14 +6,22 @@
 
 struct og_link og_link = { .fd = -1 };
 
+/* A region of a single extent has its header in it, and the one channel gets the rest. */
+static uint64_t block_bytes(void)
+{
+    uint64_t left = og_link.shm ? og_shared_region.bytes - og_link.block_off : OC_CHANNEL_BYTES;
+
+    return left < OC_CHANNEL_BYTES ? left : OC_CHANNEL_BYTES;
+}
+
 static bool part_fits(uint32_t off, uint64_t bytes)
 {
-    return off % OC_LINE == 0 && off >= sizeof(struct oc_channel) && og_inside(off, bytes, OC_CHANNEL_BYTES);
+    return off % OC_LINE == 0 && off >= sizeof(struct oc_channel) && og_inside(off, bytes, block_bytes());
 }
 
 static bool block_fits(uint64_t off)
 {
-    return off % 4096 == 0 && og_inside(off, OC_CHANNEL_BYTES, og_shared_region.bytes);
+    return off % 4096 == 0 && og_inside(off, OC_STAGING_OFF, og_shared_region.bytes);
 }
 
 static bool layout_fits(const struct oc_channel *c)

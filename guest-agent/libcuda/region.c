@@ -121,6 +121,13 @@ bool og_region_reread(struct og_why *why)
     return true;
 }
 
+bool og_region_began_anew(void)
+{
+    const volatile struct oc_header *there = (const void *)og_shared_region.base;
+
+    return there && there->generation != og_shared_region.header.generation;
+}
+
 /* Everything that can be wrong has its one line; then TCP is tried. */
 static bool open_region(const char *path, bool named, bool whole, struct og_why *why)
 {

@@ -148,6 +148,10 @@ static CUresult sleep_until(bool (*ready)(void *), void *arg, bool parked)
             og_lost_by_close();
             continue;
         }
+        if (og_link.shm && og_region_began_anew()) {
+            og_lost("the domain was restored, migrated or detached", "Start the program again");
+            continue;
+        }
         sleep_once(seen, parked && !og_link.polled ? RECHECK_NS : nap);
         nap = next_nap(nap);
     }

@@ -20,7 +20,7 @@ SHELLS = ("bash", "zsh", "fish")
 def domain_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names that start so, but for those on the line already; none, and no word, where oriond does not answer."""
     try:
-        names = control.ask("names", patience=ANSWER_SECONDS)["names"]
+        names = control.ask("names", ANSWER_SECONDS)["names"]
     except OrionError:
         return []
     there = ctx.params.get(param.name or "") or ()

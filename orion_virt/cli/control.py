@@ -21,7 +21,7 @@ class Answer(dict[str, Any]):
                                    hint="Restart it after an update: systemctl restart oriond")
 
 
-def ask(command: str, patience: float | None = None, **fields: Any) -> dict[str, Any]:
+def ask(command: str, patience: float | None = None, /, **fields: Any) -> dict[str, Any]:
     """The daemon's answer within `patience` seconds (default ANSWER_SECONDS).
 
     Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked.

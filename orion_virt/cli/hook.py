@@ -7,20 +7,19 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sysconfig
 from pathlib import Path
 
 import click
 
 import orion_virt
+from orion_virt import config as configs
 from orion_virt import paths
 from orion_virt.cli.control import ask
-from orion_virt.errors import Forbidden, NotFound, OrionError
+from orion_virt.errors import Forbidden, NotFound, OrionError, Unavailable
+from orion_virt.hook import owner
+from orion_virt.server.libvirt_hook import ENV, HOOKS, NAME, script, settings
 
-HOOKS = Path("/etc/libvirt/hooks")
-NAME = "50-orion-virt"
-ENV = "orion-virt.env"
 PID_FILES = ("/run/libvirtd.pid", "/run/virtqemud.pid", "/run/libvirt/virtqemud.pid")
 
 
@@ -56,45 +55,67 @@ def hook() -> None:
     """The libvirt hook that makes a domain's shared memory safe before QEMU opens it."""
 
 
+def _tell_oriond() -> None:
+    """A running oriond looks at every domain again: with and without the hook it prepares regions differently."""
+    with contextlib.suppress(OrionError):
+        ask("reconcile")
+
+
+def _take_doorbells_away() -> None:
+    """Nobody starts their servers now, without which QEMU does not start: oriond gives such domains another device."""
+    try:
+        ask("reconcile")
+    except OrionError:
+        click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")
+
+
+def _write(directory: Path, lines: dict[str, str]) -> None:
+    target = script(directory)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
+    fresh = target.with_suffix(".new")  # libvirt skips it, since it is not executable yet
+    shutil.copyfile(source(), fresh)
+    fresh.chmod(0o755)
+    fresh.replace(target)
+
+
+def remove_from(directory: Path) -> bool:
+    """Takes the hook away and tells libvirt; False where there was none."""
+    there = [path for path in (script(directory), directory / ENV) if path.exists()]
+    try:
+        for path in there:
+            path.unlink()
+    except PermissionError as error:
+        raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
+    if there:
+        _reload()
+    return bool(there)
+
+
 @hook.command()
 @click.option("--directory", type=click.Path(path_type=Path), default=HOOKS, show_default=True, help="libvirt's hook directory")
-def install(directory: Path) -> None:
-    """Installs the hook (again) and tells libvirt, without a restart."""
-    target = directory / "qemu.d" / NAME
-    settings = {"ORION_PYTHONPATH": Path(orion_virt.__file__).resolve().parents[1], "ORION_RUN": paths.run(),
-                "ORION_LOG": paths.log(), "ORION_STATE": paths.state(), "ORION_ETC": paths.etc()}
+@click.option("--config", "file", type=click.Path(path_type=Path), help="server.conf. Default: /etc/orion/server.conf.")
+def install(directory: Path, file: Path | None) -> None:
+    """Installs the hook (again), with what server.conf says, and tells libvirt, without a restart."""
+    config = configs.load_server(file or paths.server_conf(), required=file is not None)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source(), target)
-        target.chmod(0o755)
-        (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        found = owner.find(config.shm_group_name)
+    except owner.Unknown as error:
+        raise Unavailable(str(error)) from error
+    try:
+        _write(directory, settings(config))
     except PermissionError as error:
         raise Forbidden(f"{error.filename} cannot be written", hint="run it as root") from error
-    click.echo(f"{target} is installed.")
+    click.echo(f"{script(directory)} is installed.")
+    click.echo(f"Regions in {config.shm_path_base} will belong to root and group {found.group} ({found.how}).")
     _reload()
+    _tell_oriond()
     _say_firewall()
 
 
 @hook.command()
 @click.option("--directory", type=click.Path(path_type=Path), default=HOOKS, show_default=True, help="libvirt's hook directory")
 def remove(directory: Path) -> None:
-    """Removes the hook; domains start as before."""
-    try:
-        for path in (directory / "qemu.d" / NAME, directory / ENV):
-            path.unlink(missing_ok=True)
-    except PermissionError as error:
-        raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
-    click.echo("The hook is removed.")
-    _reload()
+    """Removes the hook; domains start as before, and oriond prepares the regions of those that it knows."""
+    click.echo("The hook is removed." if remove_from(directory) else "There was no hook.")
     _take_doorbells_away()
-
-
-def _take_doorbells_away() -> None:
-    """Nobody starts their servers now, without which QEMU does not start: oriond is told to look at such domains."""
-    try:
-        found = [d for d in ask("domains")["domains"] if d.get("doorbell")]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            for domain in found:
-                sock.sendto(f"removed {domain['uuid']} {domain['name']}".encode(), str(paths.hook_socket()))
-    except (OrionError, OSError):
-        click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")

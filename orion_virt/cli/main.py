@@ -23,6 +23,7 @@ from orion_virt.cli.set import set_domain
 from orion_virt.cli.show import show
 from orion_virt.cli.top import top
 from orion_virt.cli.transfer import migrate, save
+from orion_virt.cli.uninstall import uninstall
 from orion_virt.errors import OrionError
 
 class _Group(click.Group):
@@ -45,8 +46,13 @@ def main() -> None:
     """
 
 
+<<<<<<< HEAD
 for command in (allocations, attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, reservations,
                 reserve, save, set_domain, show, top):
+=======
+for command in (attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, save, set_domain, show,
+                top, uninstall):
+>>>>>>> life
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import click
 
 from orion_virt.cli import addresses, output
+from orion_virt.cli.attach import NOT_PROVEN, PROVEN
 from orion_virt.cli.complete import domain_argument
 from orion_virt.cli.control import ask
 from orion_virt.errors import NotFound
@@ -34,6 +35,8 @@ def show(domain: str, as_json: bool) -> None:
     for key, label in LINES:
         value = found[key]
         click.echo(f"  {label + ':':<16} {', '.join(value) if isinstance(value, list) else value}")
+    if found["device"] == "live":
+        click.echo(f"  {'proven:':<16} {PROVEN if found['proven'] else NOT_PROVEN}")
     click.echo(f"  {'settings:':<16} {output.settings_line(found)}")
     for line in addresses.gateway_lines(found):
         click.echo(line)

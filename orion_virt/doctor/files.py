@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 from orion_virt.doctor.facts import ERROR, OK, WARNING, Facts, Finding
 from orion_virt.domain import shmem
+from orion_virt.hook import owner
 
 QEMU_USERS = ("libvirt-qemu", "qemu", "root")
 PROFILES = "/sys/kernel/security/apparmor/profiles"
@@ -21,9 +23,19 @@ def _lines(facts: Facts, name: str) -> list[list[str]]:
     return [line.split(":") for line in (facts.machine.read(name) or "").splitlines() if line.count(":") >= 3]
 
 
+def _group(facts: Facts) -> str:
+    """The group that regions are given to. Raises owner.Unknown."""
+    name = facts.settings.shm_group_name
+    return owner.find().group if name == owner.AUTO else name
+
+
 def qemu_group(facts: Facts) -> Iterator[Finding]:
     """The group of regions exists, QEMU is in it, and nobody else: its members can open every domain's region."""
-    name = facts.settings.shm_group_name
+    try:
+        name = _group(facts)
+    except owner.Unknown as error:
+        yield Finding(ERROR, str(error), "set shm_group_name; `ps -o group,supgrp -C qemu-system-x86_64` of a running domain shows it")
+        return
     entry = next((fields for fields in _lines(facts, "/etc/group") if fields[0] == name), None)
     if entry is None:
         yield Finding(
@@ -70,7 +82,10 @@ def region_files(facts: Facts) -> Iterator[Finding]:
     base = facts.settings.shm_path_base.rstrip("/")
     wrong = False
     known = {region["uuid"] for region in facts.known.get("regions", [])}
-    groups = [int(fields[2]) for fields in _lines(facts, "/etc/group") if fields[0] == facts.settings.shm_group_name]
+    groups: list[int] = []
+    with contextlib.suppress(owner.Unknown):  # qemu_group says it
+        name = _group(facts)
+        groups = [int(fields[2]) for fields in _lines(facts, "/etc/group") if fields[0] == name]
     for path in sorted(facts.machine.path(base).glob("orion-*")):
         if not shmem.is_region_name(path.name):
             continue

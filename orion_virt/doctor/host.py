@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from orion_virt.doctor.facts import ERROR, INFO, OK, WARNING, Facts, Finding
 from orion_virt.errors import OrionError
+from orion_virt.hook import owner
 from orion_virt.units import MIB
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-orion-virt"
@@ -68,8 +69,8 @@ def hook(facts: Facts) -> Iterator[Finding]:
     if text is None:
         yield Finding(
             WARNING,
-            f"{HOOK} is not installed: QEMU makes region files itself, with everybody's read access, "
-            "and oriond does not use them",
+            f"{HOOK} is not installed: oriond makes regions ahead for domains that it has seen; for others QEMU makes "
+            "the files itself, with everybody's read access, and oriond does not use them",
             install,
         )
         return
@@ -86,7 +87,7 @@ def _hook_finds_package(facts: Facts, install: str) -> Iterator[Finding]:
     lines = (facts.machine.read(HOOK_ENV) or "").splitlines()
     found = dict(line.split("=", 1) for line in lines if "=" in line)
     package = found.get("ORION_PYTHONPATH", "")
-    group = found.get("ORION_QEMU_GROUP", "kvm")
+    group = found.get("ORION_QEMU_GROUP", owner.AUTO)
     if not package or not (facts.machine.path(package) / "orion_virt" / "hook" / "qemu.py").exists():
         yield Finding(
             ERROR, f"{HOOK_ENV} names no directory with our package (ORION_PYTHONPATH={package or 'missing'})", install

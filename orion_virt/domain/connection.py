@@ -81,13 +81,13 @@ class Connection:
         self._raw = raw
 
     @classmethod
-    def open(cls, uri: str, changed: events.Changed, networks: Callable[[], None],
+    def open(cls, uri: str, changed: events.Changed, networks: Callable[[], None], rebooted: events.Changed,
              lost: Callable[[], None]) -> Connection:
         """Connects and subscribes (events.subscribe). Raises Unavailable or Forbidden."""
         events.start_loop()
         try:
             raw = libvirt.open(uri)
-            events.subscribe(raw, changed, networks, lost)
+            events.subscribe(raw, changed, networks, rebooted, lost)
         except libvirt.libvirtError as error:
             raise translate(error, f"libvirt ({uri}) cannot be reached") from error
         return cls(raw)
@@ -101,6 +101,29 @@ class Connection:
     def uuids(self) -> list[str]:
         """Every domain."""
         return [d.UUIDString() for d in self._raw.listAllDomains()]
+
+    @_translated
+    def running(self) -> set[str]:
+        """Every domain that runs, paused ones too."""
+        return {d.UUIDString() for d in self._raw.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+
+    @_translated
+    def start_paused(self, uuid: str) -> None:
+        """Starts a defined domain, before its firmware's first instruction."""
+        self._raw.lookupByUUIDString(uuid).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+
+    @_translated
+    def start_transient(self, xml: str) -> None:
+        """Starts a transient domain, before its firmware's first instruction."""
+        self._raw.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+
+    @_translated
+    def resume(self, uuid: str) -> None:
+        self._raw.lookupByUUIDString(uuid).resume()
+
+    @_translated
+    def destroy(self, uuid: str) -> None:
+        self._raw.lookupByUUIDString(uuid).destroy()
 
     @_translated
     def names(self) -> dict[str, str]:

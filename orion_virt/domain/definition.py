@@ -86,12 +86,20 @@ def has_pci_bridge(domain: etree._Element) -> bool:
                for e in domain.iterfind("devices/controller[@type='pci']"))
 
 
-def live_bytes(domain: etree._Element, wanted_bytes: int) -> tuple[int, str]:
-    """How large a region can be plugged into the running domain: (bytes, reason); 0 bytes: not at all."""
+def live_bytes(domain: etree._Element, wanted_bytes: int, room_bytes: int = Q35_LIVE_BYTES,
+               fresh: bool = False) -> tuple[int, str]:
+    """How large a region can be plugged into the running domain: (bytes, reason); 0 bytes: not at all.
+
+    ``room_bytes``: what its firmware left behind the bridge, more where it has seen the device. ``fresh``: the
+    firmware has not run yet, and will make room.
+    """
     if machine(domain) == "pc":
         return wanted_bytes, "i440fx takes any size"
     if has_pci_bridge(domain):
-        return min(wanted_bytes, Q35_LIVE_BYTES), "a running q35 domain has room for 2 MiB behind its bridge"
+        if fresh:
+            return wanted_bytes, "its firmware has not run yet"
+        room = max(room_bytes, Q35_LIVE_BYTES)
+        return min(wanted_bytes, room), f"a running q35 domain has room for {room // MIB} MiB behind its bridge"
     return 0, "q35 without a PCI bridge has nowhere to plug it in"
 
 

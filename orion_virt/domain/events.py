@@ -19,6 +19,12 @@ Changed = Callable[[str], None]
 """Called in the event thread with the UUID of a domain whose state, definition, metadata or devices changed."""
 
 
+# Memory and guest became an earlier state's in the same QEMU process.
+_REVERTED = ((libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_FROM_SNAPSHOT),
+             (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_FROM_SNAPSHOT),
+             (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT))
+
+
 def start_loop() -> None:
     """Registers and runs libvirt's default event loop; must precede the first connection."""
     global _running
@@ -43,18 +49,30 @@ def _run() -> None:
             _log.error("libvirt's event loop failed once; it goes on")
 
 
-def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callable[[], None],
+def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callable[[], None], rebooted: Changed,
               lost: Callable[[], None]) -> None:
     """Calls `changed` at every event of a domain that matters to us, `networks` when a network comes or goes, and
-    `lost` once, when the connection is gone. All in the event thread."""
+    `lost` once, when the connection is gone. All in the event thread.
+
+    ``rebooted``: the guest was reset, from inside or outside, or became one of a snapshot: its processes are others.
+    """
 
     def on_event(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
         changed(domain.UUIDString())
 
-    for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-                  libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
+    def on_lifecycle(_connection: Any, domain: libvirt.virDomain, event: int, detail: int, _opaque: Any) -> None:
+        if (event, detail) in _REVERTED:
+            rebooted(domain.UUIDString())
+        changed(domain.UUIDString())
+
+    def on_reboot(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
+        rebooted(domain.UUIDString())
+
+    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, None)
+    for event in (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
         connection.domainEventRegisterAny(None, event, on_event, None)
+    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, None)
     with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
         connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
     try:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import grp
 import os
 import stat
 
@@ -17,17 +16,12 @@ class Refusal(Exception):
     """The domain must not start; the text says why and names the way out."""
 
 
-def replace(base: str, name: str, size_bytes: int, group: str) -> None:
-    """A fresh, zeroed file `base/name`, root's and `group`'s, its first extents reserved. Raises Refusal.
+def replace(base: str, name: str, size_bytes: int, gid: int) -> None:
+    """A fresh, zeroed file `base/name`, root's and group `gid`'s, its first extents reserved. Raises Refusal.
 
     Whatever had the name is unlinked, never opened: who holds the old file keeps it, nothing is truncated.
     """
     path = os.path.join(base, name)
-    try:
-        gid = grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise Refusal(f"group {group!r} does not exist, so {path} cannot be given to QEMU; "
-                      "set ORION_QEMU_GROUP in libvirt's hooks/orion-virt.env to QEMU's group") from None
     room = os.statvfs(base)
     if size_bytes > room.f_blocks * room.f_frsize:
         raise Refusal(f"{base} is smaller than the region {name} ({size_bytes >> 20} MiB); enlarge it "

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 
-from . import doorbell
+from . import doorbell, label
 
 METADATA_URI = "https://orion-virt/domain/1"
 DEFAULT_SHMEM_BYTES = 4 << 20  # libvirt's, where <shmem> has no <size>
@@ -18,23 +17,24 @@ _UNITS = {
 }
 
 
-@dataclass(frozen=True)
 class Shmem:
-    """One of our devices."""
+    """One of our devices. (No dataclass: importing those takes longer than all else that the hook does.)"""
 
-    name: str
-    size_bytes: int
-    server: str = ""  # where QEMU connects to the doorbell's server; "" for ivshmem-plain
+    def __init__(self, name: str, size_bytes: int, server: str = "") -> None:
+        self.name = name
+        self.size_bytes = size_bytes
+        self.server = server  # where QEMU connects to the doorbell's server; "" for ivshmem-plain
 
 
-@dataclass(frozen=True)
 class Domain:
-    """A domain as far as the hook cares."""
+    """A domain as far as the hook cares. ``label``: of SELinux, for its region; "" before libvirt has made one."""
 
-    name: str
-    uuid: str
-    shmems: tuple[Shmem, ...]
-    required: bool
+    def __init__(self, name: str, uuid: str, shmems: tuple[Shmem, ...], required: bool, label: str) -> None:
+        self.name = name
+        self.uuid = uuid
+        self.shmems = shmems
+        self.required = required
+        self.label = label
 
     @property
     def region(self) -> str:
@@ -54,7 +54,7 @@ def parse(xml: bytes) -> Domain:
     found = (_shmem(element) for element in root.findall("devices/shmem"))
     vgpu = root.find(f"metadata/{{{METADATA_URI}}}vgpu")
     required = vgpu is not None and vgpu.get("required") == "yes" and vgpu.get("enabled") != "no"
-    return Domain(root.findtext("name") or "", uuid, tuple(s for s in found if s), required)
+    return Domain(root.findtext("name") or "", uuid, tuple(s for s in found if s), required, label.context(root))
 
 
 def _shmem(element: ET.Element) -> Shmem | None:

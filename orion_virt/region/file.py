@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import grp
 import logging
 import os
 import stat
@@ -15,6 +14,7 @@ import posix_ipc
 
 from orion_virt import layout
 from orion_virt.errors import Conflict, NotFound, Unavailable
+from orion_virt.hook import owner
 from orion_virt.units import MIB
 
 MODE = 0o660
@@ -32,11 +32,11 @@ def name(uuid: str) -> str:
 
 
 def group_id(group: str) -> int:
-    """QEMU's group; our own where it does not exist (then no QEMU can run here either)."""
+    """QEMU's group; our own where none can be told (then no QEMU can run here either)."""
     try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        _log.warning("group %r ([server-shm] shm_group_name) does not exist: regions get our own group", group)
+        return owner.find(group).gid
+    except owner.Unknown as error:
+        _log.warning("%s: regions get our own group", error)
         return os.getegid()
 
 

@@ -36,11 +36,17 @@ class Region:
     controller_addr: str = ""
     defaults: tuple[int, int] = (0, 0)  # see header.write; in effect when the header is written
     doorbell: str = ""  # where the doorbell's server answers us; "": the device has none that rings
+    proven: int = 0  # the generation in which the guest showed that it reads this memory
 
     @property
     def features(self) -> int:
         """What the header tells the guest."""
         return layout.FEATURE_DOORBELL if self.doorbell else 0
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a program of this run of the guest has shaken hands: a device alone may have got no address there."""
+        return self.identity is not None and self.identity.generation == self.proven
 
     def is_current(self) -> bool:
         """False when the file was replaced or removed behind our back."""
@@ -181,6 +187,14 @@ class Regions:
             os.close(region.fd)
         self._regions.clear()
 
+    def prove(self, uuid: str) -> None:
+        """A program of the guest has shaken hands over the region."""
+        region = self.get(uuid)
+        if region.identity is not None and not region.is_proven:
+            region.proven = region.identity.generation
+            self._remember()
+            _log.info("domain %s sees its region: proven by a program's handshake", region.uuid)
+
     # ---- questions ----
 
     def get(self, uuid: str) -> Region:
@@ -240,9 +254,10 @@ class Regions:
 
     def restore(self) -> None:
         """Adopts what an earlier daemon of this state directory knew and is still there."""
-        for uuid in self._recall():
+        for uuid, proven in self._recall().items():
             try:
                 region = self.adopt(uuid)
+                region.proven = proven
                 found = header.read(region.fd)
                 if found is not None:
                     addrs = [found.server_addr[i].value.decode("ascii", "replace") for i in range(layout.MAX_ADDRS)]
@@ -255,24 +270,27 @@ class Regions:
                 _log.warning("region of domain %s is not taken up again: %s", uuid, error)
         self._remember()
 
-    def _recall(self) -> list[str]:
+    def _recall(self) -> dict[str, int]:
+        """UUIDs, each with the generation in which its guest was proven to see it."""
         if self._memory is None:
-            return []
+            return {}
         try:
             found = json.loads(self._memory.read_text())
-            return [str(uuids.UUID(item)) for item in found]
+            if isinstance(found, list):  # of an earlier version
+                found = dict.fromkeys(found, 0)
+            return {str(uuids.UUID(item)): int(proven) for item, proven in found.items()}
         except FileNotFoundError:
-            return []
+            return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             _log.warning("%s is not readable, regions of before are forgotten: %s", self._memory, error)
-            return []
+            return {}
 
     def _remember(self) -> None:
         if self._memory is None:
             return
         fresh = self._memory.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(sorted(self._regions)))
+            fresh.write_text(json.dumps({uuid: region.proven for uuid, region in sorted(self._regions.items())}))
             fresh.replace(self._memory)
         except OSError as error:
             _log.warning("%s cannot be written: %s", self._memory, error)

@@ -60,6 +60,7 @@ class Channel:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
+    _guest_gone: bool = False
 
     @property
     def domain(self) -> str:
@@ -261,6 +262,11 @@ class Channel:
         self._tell(layout.Control(kind=layout.STOP, a=layout.CLOSED_SERVER, text=reason.encode()[:231]))
         self.kill_soon()
 
+    def abandon(self, reason: str) -> None:
+        """The guest is no more: nobody has to be told, so the worker is killed at once."""
+        self.closed, self.reason, self._guest_gone = self.closed or layout.CLOSED_SERVER, self.reason or reason, True
+        self.worker.kill()
+
     def kill_soon(self) -> None:
         """Kills the worker unless it ends by itself within STOP_SECONDS."""
         if self._killer is None and not self.ended.is_set():
@@ -304,7 +310,7 @@ class Channel:
         await asyncio.gather(*(task for task in self._tasks if task is not mine), return_exceptions=True)
         await self.pages.gone(self.id)
         if self.memory is not None:
-            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER):
+            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER) and not self._guest_gone:
                 await asyncio.sleep(NOTICE_SECONDS)
             await self.memory.close()
         self.on_gone(self)

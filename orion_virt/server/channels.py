@@ -80,6 +80,10 @@ class Channels:
             raise Conflict("the region has a new generation since it was read", hint="Start the program again")
         return region
 
+    def proven(self, region: Region) -> None:
+        """A handshake over it has shown that its guest sees it."""
+        self._regions.prove(region.uuid)
+
     async def open(self, hello: Hello, region: Region | None, conn: socket.socket, peer: str) -> Channel:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
         allocation = await self._accounts.confirm(hello.allocation, _holder(hello, region, peer))
@@ -244,11 +248,14 @@ class Channels:
         """Of a domain, over TCP too."""
         return [c for c in self._live.values() if c.owner == uuid]
 
-    def close(self, uuid: str | None, reason: str) -> list[Channel]:
-        """Ends the channels of a domain (None: all); returns those that end."""
+    def close(self, uuid: str | None, reason: str, guest_gone: bool = False) -> list[Channel]:
+        """Ends the channels of a domain (None: all); returns those that end. At once where the guest is gone."""
         found = [c for c in self._live.values() if uuid is None or c.domain == uuid]
         for channel in found:
-            channel.stop(reason)
+            if guest_gone:
+                channel.abandon(reason)
+            else:
+                channel.stop(reason)
         return found
 
     async def stop(self, reason: str) -> None:

@@ -39,8 +39,11 @@ class Host(Protocol):
         """The controller's "ip:port" as a guest that reaches us at `server_addr` should dial it."""
         ...
 
-    def close_channels(self, uuid: str, reason: str) -> int:
-        """Ends every channel of a domain; returns how many there were. Extents come back as workers end."""
+    def close_channels(self, uuid: str, reason: str, guest_gone: bool = False) -> int:
+        """Ends every channel of a domain; returns how many there were. Extents come back as workers end.
+
+        ``guest_gone``: no program is left there that had to be told, so workers are killed at once.
+        """
         ...
 
     def channels(self, uuid: str) -> list[dict[str, Any]]:

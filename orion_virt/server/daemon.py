@@ -12,6 +12,7 @@ import signal
 import socket
 import uuid as uuids
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from orion_virt import config as configs
@@ -22,6 +23,7 @@ from orion_virt.domain.netlink import Watch
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
 from orion_virt.gpu.inventory import Inventory
+from orion_virt.region import huge
 from orion_virt.region.regions import Regions
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
@@ -157,6 +159,7 @@ class Daemon:
             await self._start_domains()
         self.hook.start()
         await self.control.start()
+        _log.info("%s", huge.describe(Path(self.config.shm_path_base)))
         what = "simulated GPU" if self.inventory.simulated else "NVIDIA GPU"
         _warn_of_pageable_access(self.inventory)
         _log.info("oriond is ready: %d %s, %d vGPU each", len(self.inventory.gpus), what, self.config.vgpu_count)
@@ -227,8 +230,8 @@ class Daemon:
         local = host in _WILDCARDS or is_loopback(host)
         return join_addr(here[0] if local and here is not None else host, port)
 
-    def close_channels(self, uuid: str, reason: str) -> int:
-        return len(self.channels_part.close(str(uuids.UUID(uuid)), reason))
+    def close_channels(self, uuid: str, reason: str, guest_gone: bool = False) -> int:
+        return len(self.channels_part.close(str(uuids.UUID(uuid)), reason, guest_gone))
 
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return [channel.describe() for channel in self.channels_part.of(str(uuids.UUID(uuid)))]
@@ -300,6 +303,7 @@ class Daemon:
             "regions": [self.regions.inspect(region.uuid) for region in self.regions],
             "shm_used_mib": self.regions.used_bytes // MIB,
             "shm_budget_mib": self.regions.budget_bytes // MIB,
+            "huge_pages": huge.policy(Path(self.config.shm_path_base)),
             "fds": len(os.listdir("/proc/self/fd")) - 1,
         }
 

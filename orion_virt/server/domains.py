@@ -10,19 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 from orion_virt import libvirt_uri, paths
 from orion_virt.config import ServerConfig
-from orion_virt.domain import address, metadata, shmem
+from orion_virt.domain import metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
-from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, Unavailable
+from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
 from orion_virt.region.regions import Regions
-from orion_virt.server import settings
+from orion_virt.server import libvirt_hook, settings, starting
 from orion_virt.server.contract import Command, Host
 from orion_virt.server.equip import Equipper, call, silent, text_of
 from orion_virt.server.reach import guest_rows, people_addresses
 from orion_virt.server.remembered import Remembered
+from orion_virt.server.waiting import Waiting
 from orion_virt.units import MIB, power_of_two_at_least
 
 _log = logging.getLogger("orion.domains")
@@ -40,16 +44,18 @@ class Domains:
         self._host = host
         self._uri = libvirt_uri.chosen(config.libvirt_uri)
         self._equipper = Equipper(config, regions, host, Remembered.load(paths.state() / "domains.json"))
+        self._waiting = Waiting(config.shm_path_base, regions, self._equipper.memory)
+        self._withdrawn = False
         self._conn: Connection | None = None
         self._lost = asyncio.Event()
-        self._dirty: asyncio.Queue[str] = asyncio.Queue()
-        self._queued: set[str] = set()
-        self._one = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._dirty: set[str] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._following: asyncio.Task[None] | None = None
         self._why_down = "not connected yet"
-        self.commands: dict[str, Command] = {"domains": self._list, "attach": self._attach, "detach": self._detach,
-                                             "names": self._names, "set": self._set,
-                                             "hold": self._hold}
+        self.commands: dict[str, Command] = {
+            "domains": self._list, "attach": self._attach, "detach": self._detach, "reconcile": self._look_at_all,
+            "uninstall": self._uninstall, "names": self._names, "set": self._set, "hold": self._hold}
 
     @property
     def _disabled(self) -> str:
@@ -61,15 +67,22 @@ class Domains:
         if self._disabled:
             _log.info("libvirt is not followed: %s", self._disabled)
             return
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._work())]
+        if not libvirt_hook.is_installed():
+            _log.warning("libvirt has no hook of ours: regions are made ahead for domains that oriond has seen; "
+                         "`orion-virt hook install` makes them at each start")
+        elif stale := libvirt_hook.stale(self._config):
+            _log.warning("the hook does not know server.conf as it is (%s): run `orion-virt hook install`", "; ".join(stale))
+        self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._looks.values(), *([self._following] if self._following else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+        self._equipper.watch.close()
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
@@ -93,22 +106,41 @@ class Domains:
     # ---- following ----
 
     def _look_at(self, uuid: str) -> None:
-        if uuid not in self._queued:
-            self._queued.add(uuid)
-            self._dirty.put_nowait(uuid)
+        """Soon, beside other domains: one that libvirt is busy with keeps nobody else waiting."""
+        if self._conn is None or self._withdrawn:
+            return  # everything is looked at when libvirt is back
+        self._dirty.add(uuid)
+        if uuid not in self._looks:
+            self._looks[uuid] = asyncio.create_task(self._look(uuid))
+
+    def _one(self, uuid: str) -> asyncio.Lock:
+        """Held while something is done to this domain."""
+        return self._locks.setdefault(uuid, asyncio.Lock())
+
+    def _rebooted(self, uuid: str) -> None:
+        self._equipper.rebooted(uuid)
+        self._look_at(uuid)
 
     async def _follow(self) -> None:
         """Connects, looks at everything, waits until the connection is gone, and again."""
         loop = asyncio.get_running_loop()
+
+        def from_thread(function: Callable[..., None]) -> Callable[..., None]:
+            def hand_over(*args: Any) -> None:
+                with contextlib.suppress(RuntimeError):  # we have ended before libvirt's thread
+                    loop.call_soon_threadsafe(function, *args)
+
+            return hand_over
+
         said = ""
         while True:
             self._lost.clear()
             try:
-                self._conn = await call(Connection.open, self._uri,
-                                        lambda uuid: loop.call_soon_threadsafe(self._look_at, uuid),
-                                        lambda: loop.call_soon_threadsafe(self.addresses_changed),
-                                        lambda: loop.call_soon_threadsafe(self._lost.set))
-                listed = await call(self._conn.uuids)
+                self._conn = await call(Connection.open, self._uri, from_thread(self._look_at),
+                                        from_thread(self.addresses_changed), from_thread(self._rebooted),
+                                        from_thread(self._lost.set))
+                files, listed = self._waiting.found(), await call(self._conn.uuids)
+                self._waiting.sweep(files, await call(self._conn.running), set(listed))
             except OrionError as error:
                 self._disconnect(str(error))
                 if said != str(error):
@@ -130,45 +162,71 @@ class Domains:
             self._conn.close()
             self._conn = None
 
-    async def _work(self) -> None:
-        while True:
-            uuid = await self._dirty.get()
-            self._queued.discard(uuid)
-            if self._conn is None:
-                continue  # everything is looked at when libvirt is back
-            try:
-                async with self._one:
-                    await self._reconcile(self._conn, uuid)
-            except OrionError as error:
-                self._equipper.problem(uuid, uuid, str(error))
-            except Exception:  # the outermost frame: one domain must not end the service of the others
-                _log.exception("domain %s: something unforeseen", uuid)
+    async def _look(self, uuid: str) -> None:
+        """Until nobody has asked for another look meanwhile."""
+        try:
+            while uuid in self._dirty:
+                self._dirty.discard(uuid)
+                async with self._one(uuid):
+                    if self._conn is not None:
+                        await self._reconcile(self._conn, uuid)
+        except OrionError as error:
+            self._equipper.problem(uuid, uuid, str(error))
+        except Exception:  # the outermost frame: one domain must not end the service of the others
+            _log.exception("domain %s: something unforeseen", uuid)
+        finally:
+            del self._looks[uuid]
 
     async def _reconcile(self, conn: Connection, uuid: str) -> None:
         view: View | None = await call(conn.view, uuid)
         self._equipper.problems.pop(uuid, None)
         if view is None:
             self._host.ceilings.drop(uuid)
-            await self._equipper.end(uuid, uuid, "gone")
+            await self._equipper.end(uuid, uuid, "gone", guest_gone=True)
+            self._waiting.drop(uuid)
             self._equipper.memory.forget(uuid)
             return
         if not view.active:
             self._host.ceilings.drop(uuid)
-            await self._equipper.end(uuid, view.name, "stopped")
-        elif view.live is not None:  # before the region's header lets anybody in
-            limits = metadata.ceiling(metadata.read(view.live))
-            self._host.ceilings.put(uuid, limits, [nic.mac for nic in address.interfaces(view.live)])
+            await self._equipper.end(uuid, view.name, "stopped", guest_gone=True)
+            self._equipper.memory.end_run(uuid)
+        else:
+            self._equipper.limit(view)
         try:
             if view.config is not None:
                 await self._equipper.define(conn, view)
             if view.active:
                 await self._equipper.run(conn, view)
+            else:
+                await self._prepare(conn, uuid)
         except OrionError as error:
             self._equipper.problem(uuid, view.name, str(error))
-            if view.active and isinstance(error, Unavailable):
+            if view.active and isinstance(error, (Unavailable, QuotaExceeded)):  # others may make room
                 asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._look_at, uuid)
 
+    async def _prepare(self, conn: Connection, uuid: str) -> None:
+        """A domain that is shut off, as its definition is by now."""
+        view: View | None = await call(conn.view, uuid)
+        if view is not None and not view.active:
+            self._waiting.prepare(view)
+
     # ---- commands ----
+
+    async def _look_at_all(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every domain is looked at again, soon."""
+        listed = await call(self._connected().uuids)
+        for uuid in listed:
+            self._look_at(uuid)
+        return {"domains": len(listed)}
+
+    async def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every domain becomes what it was without us; oriond does nothing to domains from then on."""
+        from orion_virt.server.withdraw import withdraw  # only here: it knows the daemon
+
+        conn = self._connected()
+        self._withdrawn = True
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+        return {"restored": await withdraw(conn, self._equipper, self._waiting), "pid": os.getpid()}
 
     def _connected(self) -> Connection:
         if self._disabled:
@@ -179,14 +237,16 @@ class Domains:
                               hint="See that libvirtd (or virtqemud) runs; oriond connects by itself")
         return self._conn
 
-    async def _find(self, conn: Connection, request: dict[str, Any]) -> View:
+    async def _resolve(self, conn: Connection, request: dict[str, Any]) -> str:
         name = request.get("domain")
         if not isinstance(name, str) or not name:
             raise NotFound("no domain is named", hint='Send {"domain": "NAME"}')
-        uuid = await call(conn.resolve, name)
-        view = await call(conn.view, uuid)
+        return str(await call(conn.resolve, name))
+
+    async def _find(self, conn: Connection, request: dict[str, Any]) -> View:
+        view: View | None = await call(conn.view, await self._resolve(conn, request))
         if view is None:
-            raise NotFound(f"there is no domain {name!r}",
+            raise NotFound(f"there is no domain {request['domain']!r}",
                            hint="`virsh list --all` shows the domains that libvirt knows")
         return view
 
@@ -214,6 +274,7 @@ class Domains:
         return {
             "name": view.name, "uuid": view.uuid, "state": "running" if view.active else "shut off",
             "device": "live" if live else "defined" if config else "none",
+            "proven": live is not None and self._proven(view.uuid),
             "size_mib": (live or config).size_bytes // MIB if (live or config) else 0,  # type: ignore[union-attr]
             "server_addrs": list(region.server_addrs) if region else [],
             "controller_addr": region.controller_addr if region else "",
@@ -237,24 +298,49 @@ class Domains:
                 "next_settings": None if view.config is None else metadata.values_of(view.config)}
 
     async def _attach(self, request: dict[str, Any]) -> dict[str, Any]:
-        """{"domain", "size_mib"?} -> what was done to the definition and to the running domain."""
-        conn = self._connected()
-        async with self._one:
-            view = await self._find(conn, request)
-            self._permit(view)
-            size = self._size(request) or self._equipper.wanted_bytes(view.xml)
-            config = await self._attach_config(conn, view, size, "size_mib" in request)
-            live = await self._attach_live(conn, view, size)
-        return {"domain": view.name, "uuid": view.uuid, "size_mib": size // MIB, "config": config, "live": live}
+        """{"domain" or "xml", "size_mib"?, "start"?, "once"?} -> what was done to definition and running domain.
 
-    def _permit(self, view: View) -> None:
-        """An explicit attach takes back an earlier detach, and nothing else."""
+        "xml": a transient domain, which is started. "once": its definition is left alone.
+        """
+        conn = self._connected()
+        if "xml" in request:
+            return await self._attach_transient(conn, request)
+        async with self._one(await self._resolve(conn, request)):
+            view = await self._find(conn, request)
+            once = bool(request.get("once"))
+            self._permit(view, once)
+            size = self._size(request) or self._equipper.wanted_bytes(view.xml)
+            config = "unchanged: for this run only"
+            if not once:
+                config = await self._attach_config(conn, view, size, "size_mib" in request)
+            if request.get("start"):
+                live = await starting.start(conn, self._equipper, view, size)
+            else:
+                live = await self._attach_live(conn, view, size)
+        return {"domain": view.name, "uuid": view.uuid, "size_mib": size // MIB, "config": config, "live": live,
+                "proven": self._proven(view.uuid)}
+
+    async def _attach_transient(self, conn: Connection, request: dict[str, Any]) -> dict[str, Any]:
+        uuid, xml = starting.with_device(self._equipper, str(request["xml"]), self._size(request))
+        async with self._one(uuid):
+            name, live = await starting.start_transient(conn, self._equipper, uuid, xml)
+        size = self._regions.get(uuid).size_bytes
+        return {"domain": name, "uuid": uuid, "size_mib": size // MIB, "config": "transient domain", "live": live,
+                "proven": False}
+
+    def _proven(self, uuid: str) -> bool:
+        region = self._regions.find(uuid)
+        return region is not None and region.is_proven
+
+    def _permit(self, view: View, once: bool) -> None:
+        """An explicit attach takes back an earlier detach (for this run only: passes it by), and nothing else."""
         memory = self._equipper.memory
-        memory.detached.discard(view.uuid)
-        memory.returned.pop(view.uuid, None)
-        memory.save()
+        if not once:
+            memory.detached.discard(view.uuid)
+            memory.returned.pop(view.uuid, None)
+            memory.save()
         decision = self._equipper.decide(view.xml)
-        if not decision.wanted and "attach = marked" not in decision.reason:
+        if not decision.wanted and not any(word in decision.reason for word in ("attach = marked", "detached for good")):
             raise Conflict(f"{view.name} is not attached: {decision.reason}", hint="Change that first")
 
     @staticmethod
@@ -302,6 +388,8 @@ class Domains:
         fresh = await call(conn.view, view.uuid)
         if fresh is not None and fresh.live is not None:
             await self._equipper.run(conn, fresh)
+        if got < size and view.config is not None:
+            return f"attached, {got // MIB} MiB now and {size // MIB} MiB from the next start on"
         return f"attached, {got // MIB} MiB"
 
     async def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -323,7 +411,7 @@ class Domains:
     async def _set(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "values"?, "unset"?, "live"?, "config"?} -> the settings, and when each change takes effect."""
         conn = self._connected()
-        async with self._one:
+        async with self._one(await self._resolve(conn, request)):
             view = await self._find(conn, request)
             change = await settings.write(conn, view, request)
             await self._reconcile(conn, view.uuid)
@@ -334,7 +422,7 @@ class Domains:
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "persistent"?}: unplugs from the running domain; persistent: from the definition too, for good."""
         conn = self._connected()
-        async with self._one:
+        async with self._one(await self._resolve(conn, request)):
             view = await self._find(conn, request)
             persistent = bool(request.get("persistent"))
             if not view.active and not persistent:
@@ -350,11 +438,4 @@ class Domains:
     async def _detach_config(self, conn: Connection, view: View) -> str:
         memory = self._equipper.memory
         memory.detached.add(view.uuid)
-        memory.forget(view.uuid)
-        memory.save()
-        element = None if view.config is None else shmem.own_element(view.config)
-        if element is None:
-            return "was not attached"
-        with contextlib.suppress(NotFound):
-            await call(conn.detach_device, view.uuid, text_of(element), CONFIG)
-        return "detached"
+        return "detached" if await self._equipper.take_from_definition(conn, view) else "was not attached"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -14,19 +15,22 @@ from lxml import etree
 
 from orion_virt import paths
 from orion_virt.config import ServerConfig
-from orion_virt.domain import definition, metadata, shmem
+from orion_virt.domain import address, apparmor, controllers, definition, metadata, shmem
 from orion_virt.domain.connection import CONFIG, LIVE, Connection, View
 from orion_virt.errors import Conflict, NotFound, OrionError, QuotaExceeded
+from orion_virt.hook import label
 from orion_virt.region import doorbell, header
 from orion_virt.region.regions import Region, Regions
+from orion_virt.server import libvirt_hook
 from orion_virt.server.contract import Host
+from orion_virt.server.process import Watch
 from orion_virt.server.reach import Reach
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB
 
 _log = logging.getLogger("orion.domains")
 NVIDIA = "0x10de"
-HOOK = Path("/etc/libvirt/hooks/qemu.d/50-orion-virt")
+HOOK = libvirt_hook.script()
 SOCKET_BYTES = 107  # a path that the kernel takes
 LARGEST_MIB = 1 << 20  # of a region
 SMALLEST_BYTES = 2 * MIB
@@ -40,7 +44,7 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class Equipper:
-    """All methods run in the daemon's event loop, one domain at a time."""
+    """All methods run in the daemon's event loop, for each domain one at a time."""
 
     def __init__(self, config: ServerConfig, regions: Regions, host: Host, memory: Remembered) -> None:
         self._config = config
@@ -50,6 +54,8 @@ class Equipper:
         self.problems: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self.reach = Reach(config, host)
+        self.watch = Watch(self._qemu_ended)
+        self._ending: set[asyncio.Task[None]] = set()
 
     # ---- decisions ----
 
@@ -83,9 +89,8 @@ class Equipper:
         await self._drop_foreign(conn, view)
         decision, own = self.decide(view.config), shmem.own_element(view.config)
         if own is not None and not decision.wanted and view.uuid in self.memory.equipped:
-            await call(conn.detach_device, view.uuid, text_of(own), CONFIG)
+            await self.take_from_definition(conn, view)
             _log.info("domain %s: the device is taken out of its definition: %s", view.name, decision.reason)
-            self.memory.forget(view.uuid)
         elif own is None and decision.wanted and self._may_give(view):
             await self.add_to_definition(conn, view, self.wanted_bytes(view.config))
         elif own is not None:
@@ -99,6 +104,32 @@ class Equipper:
         self.memory.equipped.add(view.uuid)
         _log.info("domain %s: a region device of %d MiB%s is in its definition", view.name, size_bytes // MIB,
                   " with a doorbell, with which libvirt cannot save or migrate it," if rings else "")
+        now = await call(conn.view, view.uuid)
+        if now is None or now.config is None or view.config is None:
+            return
+        added = controllers.keys(now.config) - controllers.keys(view.config)
+        if added:  # q35 has no slot for it without a bridge
+            known = self.memory.added.setdefault(view.uuid, [])
+            known.extend(list(key) for key in sorted(added) if list(key) not in known)
+
+    async def take_from_definition(self, conn: Connection, view: View) -> bool:
+        """Makes the definition what it was before us, controllers included. False: the device was not in it."""
+        own = None if view.config is None else shmem.own_element(view.config)
+        if own is not None:
+            with contextlib.suppress(NotFound):
+                await call(conn.detach_device, view.uuid, text_of(own), CONFIG)
+        now = await call(conn.view, view.uuid)
+        added = {(str(model), int(index)) for model, index in self.memory.added.get(view.uuid, [])}
+        if now is not None and now.config is not None:
+            for element in controllers.unused(now.config, added):
+                try:
+                    await call(conn.detach_device, view.uuid, text_of(element), CONFIG)
+                except OrionError as error:
+                    _log.warning("domain %s keeps the controller %s %s: %s", view.name, element.get("model"),
+                                 element.get("index"), error.message)
+        self.memory.forget_definition(view.uuid)
+        self.memory.save()
+        return own is not None
 
     def _wants_doorbell(self, view: View) -> bool:
         """QEMU would not start without the doorbell's server, which is the hook's to start."""
@@ -150,6 +181,12 @@ class Equipper:
 
     # ---- the running domain ----
 
+    def limit(self, view: View) -> None:
+        """What processes of a running domain may have; before its region's header lets anybody in."""
+        assert view.live is not None
+        limits = metadata.ceiling(metadata.read(view.live))
+        self._host.ceilings.put(view.uuid, limits, [nic.mac for nic in address.interfaces(view.live)])
+
     async def run(self, conn: Connection, view: View) -> None:
         """A running domain gets its device, region and header; idempotent."""
         assert view.live is not None
@@ -157,6 +194,7 @@ class Equipper:
             return
         region = self._adopt(view)
         await self._begin_life(view, region)
+        self.watch.follow(view.uuid, view.name, self.memory.lives[view.uuid])
         await self._fill_header(conn, view, region)
 
     async def _first_plug(self, conn: Connection, view: View) -> bool:
@@ -168,8 +206,10 @@ class Equipper:
         if self.memory.tried.get(view.uuid) == view.id:
             self._repeat(view)
             return False
+        if self.decide(view.live).wanted:
+            return await self.plug(conn, view, self.wanted_bytes(view.live)) > 0
         self._may_not_plug(view)
-        return self.decide(view.live).wanted and await self.plug(conn, view, self.wanted_bytes(view.live)) > 0
+        return False
 
     def _may_not_plug(self, view: View) -> None:
         """Nothing more is plugged in by itself while this run of the domain lasts."""
@@ -177,30 +217,52 @@ class Equipper:
         self.memory.save()
 
     def _adopt(self, view: View) -> Region:
+        """A region that neither we nor the hook made is never used: who made it may do with it what he wants."""
+        cure = "Shut the domain down and start it again"
         try:
-            return self._regions.adopt(view.uuid)
+            region = self._regions.adopt(view.uuid)
         except NotFound as error:
-            raise NotFound(f"{error.message}, although the domain runs with it",
-                           hint="Somebody removed the file; shut the domain down and start it again") from error
+            raise NotFound(f"needs a power cycle: {error.message}, although the domain runs with it (somebody removed "
+                           "the file)", hint=cure) from error
         except Conflict as error:
-            raise Conflict(error.message, hint="Was it made without our hook? Install it (hooks/qemu.d/50-orion-virt), "
-                           "then shut the domain down and start it again") from error
+            raise Conflict(f"needs a power cycle: {error.message} (QEMU made it, or somebody else; with the hook, "
+                           "`orion-virt hook install`, no domain starts so)", hint=cure) from error
+        own = None if view.live is None else shmem.find_own(view.live)
+        if own is not None and own.size_bytes not in (0, region.size_bytes):  # 0: a doorbell's server that is not ours
+            self._regions.forget(view.uuid)
+            raise Conflict(f"needs a power cycle: its device shows {own.size_bytes // MIB} MiB of a region of "
+                           f"{region.size_bytes // MIB} MiB", hint=cure)
+        return region
 
     def _repeat(self, view: View) -> None:
         """Keeps showing why this run of the domain has no device."""
-        said = self._said.get(view.uuid, "")
-        if "power cycle" in said:
+        said = self.memory.needs.get(view.uuid)
+        if said is not None:
             self.problem(view.uuid, view.name, said)
+
+    def _needs_power_cycle(self, view: View, why: str) -> int:
+        self.memory.needs[view.uuid] = f"needs a power cycle to get its region: {why}"
+        self.memory.save()
+        self._repeat(view)
+        return 0
 
     async def _begin_life(self, view: View, region: Region) -> None:
         """A start, a restore or a migration: whatever the region holds is old, its secret too."""
         life = [view.id, os.fstat(region.fd).st_ino]
         if self.memory.lives.get(view.uuid) == life:
             return
-        await self._close_channels(view.uuid, "the domain was started again")
+        await self._close_channels(view.uuid, "the guest began anew", guest_gone=True)
         region.identity, region.server_addrs = None, ()
         self.memory.lives[view.uuid] = life
+        self.memory.prepared.discard(view.uuid)
+        if self.memory.tried.get(view.uuid) != view.id:  # it was there when the firmware looked for devices
+            self.memory.room[view.uuid] = [view.id, region.size_bytes]
         self.memory.save()
+
+    def rebooted(self, uuid: str) -> None:
+        """The guest's programs ended without a word: the next look at the domain begins a new life of its region."""
+        if uuid in self.memory.lives:
+            self.memory.lives[uuid] = []
 
     async def _fill_header(self, conn: Connection, view: View, region: Region) -> None:
         addresses = await self.reach.update(conn, view)
@@ -232,10 +294,16 @@ class Equipper:
             self.problem(view.uuid, view.name, why)
         return doorbell.control_of(own.server) if own is not None and own.server and not why else ""
 
-    async def plug(self, conn: Connection, view: View, wanted_bytes: int) -> int:
-        """Hot-plugs the device; returns the bytes it got, 0 where the domain needs a power cycle."""
+    async def plug(self, conn: Connection, view: View, wanted_bytes: int, fresh: bool = False) -> int:
+        """Hot-plugs the device; returns the bytes it got, 0 where the domain needs a power cycle.
+
+        ``fresh``: the domain was started paused, so that its firmware is still to come.
+        """
         assert view.live is not None
-        n_bytes, reason = definition.live_bytes(view.live, wanted_bytes)
+        if not fresh:
+            self._may_not_plug(view)
+        run, room = self.memory.room.get(view.uuid, [0, 0])
+        n_bytes, reason = definition.live_bytes(view.live, wanted_bytes, room if run == view.id else 0, fresh)
         while n_bytes >= SMALLEST_BYTES:
             try:
                 self._regions.create(view.uuid, n_bytes)
@@ -243,17 +311,30 @@ class Equipper:
             except QuotaExceeded as error:
                 n_bytes, reason = n_bytes // 2, str(error)
         if n_bytes < SMALLEST_BYTES:
-            self.problem(view.uuid, view.name, f"needs a power cycle to get its region: {reason}")
-            return 0
+            return self._needs_power_cycle(view, reason)
         try:
+            await self._permit(view)
             await call(conn.attach_device, view.uuid, shmem.device_xml(view.uuid, n_bytes), LIVE)
         except OrionError as error:
             self._regions.remove(view.uuid)
-            self.problem(view.uuid, view.name, f"needs a power cycle to get its region: {error.message}")
-            return 0
+            return self._needs_power_cycle(view, error.message)
+        self.memory.needs.pop(view.uuid, None)
         _log.info("domain %s: a region of %d MiB is plugged in (%s); only a guest that connects proves that it sees it",
                   view.name, n_bytes // MIB, reason)
         return n_bytes
+
+    async def _permit(self, view: View) -> None:
+        """libvirt tells neither AppArmor nor SELinux of a device that is plugged in."""
+        assert view.live is not None
+        region = self._regions.get(view.uuid)
+        await call(apparmor.allow, view.live, str(region.path))
+        wanted = label.context(view.live)
+        if wanted and label.is_on():
+            try:
+                label.apply(region.fd, wanted)
+            except OSError as error:
+                raise Conflict(f"{region.path} cannot be labelled {wanted}: {error.strerror}",
+                               hint="See ausearch -m avc -ts recent") from error
 
     async def unplug(self, conn: Connection, view: View) -> bool:
         """Takes the device out of a running domain; Conflict when the guest does not let go of it."""
@@ -274,20 +355,29 @@ class Equipper:
         raise Conflict(f"the guest of {view.name} does not release the device",
                        hint="It goes when the domain shuts down")
 
-    async def _close_channels(self, uuid: str, why: str) -> int:
+    async def _close_channels(self, uuid: str, why: str, guest_gone: bool = False) -> int:
         """Ends a domain's workers and waits for them: they use the region's descriptor."""
-        closed = self._host.close_channels(uuid, why)
+        closed = self._host.close_channels(uuid, why, guest_gone)
         deadline = asyncio.get_running_loop().time() + CLOSE_SECONDS
         while self._host.channels(uuid) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.05)
         return closed
 
-    async def end(self, uuid: str, name: str, why: str) -> None:
+    def _qemu_ended(self, uuid: str, name: str, life: list[int]) -> None:
+        """By its pidfd, whether libvirt has noticed, is busy, or is not there."""
+        if self.memory.lives.get(uuid) == life:
+            self._host.close_channels(uuid, "its QEMU has ended", guest_gone=True)
+            task = asyncio.get_running_loop().create_task(self.end(uuid, name, "ended", guest_gone=True))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def end(self, uuid: str, name: str, why: str, guest_gone: bool = False) -> None:
         """The domain runs no more, or without its device: its workers, region and file go."""
         self.reach.forget(uuid)
         if self.memory.lives.pop(uuid, None) is None:
             return
-        closed = await self._close_channels(uuid, f"the domain has {why}")
+        self.watch.forget(uuid)
+        closed = await self._close_channels(uuid, f"the domain has {why}", guest_gone)
         try:
             self._regions.remove(uuid)
         except NotFound:

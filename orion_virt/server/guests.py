@@ -196,6 +196,7 @@ class Guests:
             assert region is not None and region.identity is not None
             if not hello.is_proven(answer.get("hmac"), region.identity.token, nonce, said):
                 raise Forbidden("the proof does not match the region", hint="Start the program again")
+            self._channels.proven(region)
         return region
 
     async def _welcome(self, conn: socket.socket, peer: str, said: hello.Hello, region: Region | None) -> bool:

@@ -16,7 +16,10 @@ class Remembered:
     """``detached``: for good, by command. ``equipped``: have our device in their definition. ``returned``: how often
     the device was given back after somebody else had removed it. ``lives``: of each running domain with a region,
     what tells this run from the next (libvirt's id and the region file's inode). ``tried``: libvirt's id of the run in
-    which the device was plugged in, or unplugged, already."""
+    which the device was plugged in, or unplugged, already. ``room``: libvirt's id of a run that began with the device,
+    and how many bytes: the firmware made room for so many. ``added``: of each domain the PCI controllers (model and
+    index) that libvirt added to its definition for our device. ``prepared``: domains whose region waits for a start.
+    ``needs``: why this run of a domain has no device."""
 
     path: Path
     detached: set[str] = field(default_factory=set)
@@ -24,6 +27,10 @@ class Remembered:
     returned: dict[str, int] = field(default_factory=dict)
     lives: dict[str, list[int]] = field(default_factory=dict)
     tried: dict[str, int] = field(default_factory=dict)
+    room: dict[str, list[int]] = field(default_factory=dict)
+    added: dict[str, list[list[str | int]]] = field(default_factory=dict)
+    prepared: set[str] = field(default_factory=set)
+    needs: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Remembered:
@@ -31,7 +38,8 @@ class Remembered:
         try:
             raw = json.loads(path.read_text())
             return cls(path, set(raw["detached"]), set(raw["equipped"]), dict(raw["returned"]), dict(raw["lives"]),
-                       dict(raw["tried"]))
+                       dict(raw["tried"]), dict(raw.get("room", {})), dict(raw.get("added", {})),
+                       set(raw.get("prepared", [])), dict(raw.get("needs", {})))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -40,7 +48,8 @@ class Remembered:
 
     def save(self) -> None:
         raw = {"detached": sorted(self.detached), "equipped": sorted(self.equipped),
-               "returned": self.returned, "lives": self.lives, "tried": self.tried}
+               "returned": self.returned, "lives": self.lives, "tried": self.tried,
+               "room": self.room, "added": self.added, "prepared": sorted(self.prepared), "needs": self.needs}
         fresh = self.path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps(raw, indent=1))
@@ -50,6 +59,16 @@ class Remembered:
 
     def forget(self, uuid: str) -> None:
         """A domain that libvirt does not know any more; `detached` stays, it may be defined again."""
+        self.forget_definition(uuid)
+        self.end_run(uuid)
+
+    def forget_definition(self, uuid: str) -> None:
+        """Our device is in it no more, by our own doing."""
         self.equipped.discard(uuid)
         self.returned.pop(uuid, None)
-        self.tried.pop(uuid, None)
+        self.added.pop(uuid, None)
+
+    def end_run(self, uuid: str) -> None:
+        """What was true of one run only: libvirt gives its id to another one after a restart of its own."""
+        for known in (self.tried, self.room, self.needs):
+            known.pop(uuid, None)

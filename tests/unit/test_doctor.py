@@ -21,6 +21,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.doctor import files, guests, host
 from orion_virt.doctor.facts import Facts, Finding, Machine
 from orion_virt.errors import ConfigError, OrionError, Unavailable
+from orion_virt.hook import owner
 
 UUID = "11111111-2222-3333-4444-555555555555"
 BUILD = "abcdef1-20260101_000000"
@@ -84,7 +85,7 @@ def facts(tmp_path: Path) -> Facts:
     machine.write("/proc/cpuinfo", "vendor_id : GenuineIntel\n")
     machine.write(f"/dev/shm/orion-{UUID}", "", 0o660)
     machine.write(host.HOOK, HOOK, 0o755)
-    machine.write(host.HOOK_ENV, "ORION_PYTHONPATH=/opt\n")
+    machine.write(host.HOOK_ENV, "ORION_PYTHONPATH=/opt\nORION_QEMU_GROUP=kvm\n")
     machine.write("/opt/orion_virt/hook/qemu.py", "")
     machine.write(host.THP, "always [within_size] never")
     source = machine.write("/source", HOOK)
@@ -100,7 +101,7 @@ def facts(tmp_path: Path) -> Facts:
         "regions": [{"uuid": UUID}],
         "channels": [],
     }
-    return Facts(machine, ServerConfig(), status, [domain()], {UUID: xml()}, (), source, BUILD)
+    return Facts(machine, ServerConfig(shm_group_name="kvm"), status, [domain()], {UUID: xml()}, (), source, BUILD)
 
 
 def levels(found: Sequence[Finding]) -> list[str]:
@@ -233,6 +234,18 @@ def test_qemu_group(facts: Facts) -> None:
     one(files.qemu_group(facts), "error", "pid 77", "not in group kvm", "usermod -aG kvm")
     machine.write("/etc/group", "")
     one(files.qemu_group(facts), "error", "group kvm", "does not exist", "supgrp")
+
+
+def test_qemu_group_that_is_found(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the hook finds it for itself; so do we."""
+    found = replace(facts, config=ServerConfig())
+    monkeypatch.setattr(owner, "USERS", ("no-such-user",))
+    monkeypatch.setattr(owner, "QEMU_CONF", "/nowhere/qemu.conf")
+    one(files.qemu_group(found), "error", "QEMU's user is unknown", "set shm_group_name")
+    assert levels(list(files.region_files(found))) == ["ok"]
+    monkeypatch.setattr(owner, "_qemu_conf", lambda: {"group": "+0"})
+    machine_of(facts).write("/proc/77/status", "")
+    assert [(f.level, f.text) for f in files.qemu_group(found)] == [("ok", "group root of the regions has no members but QEMU")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="region files are root's")

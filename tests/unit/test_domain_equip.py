@@ -71,6 +71,17 @@ class FakeConnection:
         return replace(self.known, guests=guests)
 
 
+class FakeCeilings:
+    def __init__(self) -> None:
+        self.of: set[str] = set()
+
+    def put(self, uuid: str, ceiling: object, macs: object) -> None:
+        self.of.add(uuid)
+
+    def drop(self, uuid: str) -> None:
+        self.of.discard(uuid)
+
+
 class FakeHost:
     """Listens everywhere but at `missing`, has no channels."""
 
@@ -79,6 +90,7 @@ class FakeHost:
     def __init__(self) -> None:
         self.wanted: dict[str, list[str]] = {}
         self.missing: dict[str, OrionError] = {}
+        self.ceilings = FakeCeilings()
 
     def listen_for(self, who: str, ips: Iterable[str]) -> dict[str, OrionError]:
         self.wanted[who] = list(ips)
@@ -93,12 +105,15 @@ class FakeHost:
     def controller_addr(self, server_addr: str) -> str:
         return server_addr.replace("9960", "9123")
 
-    def close_channels(self, uuid: str, reason: str) -> int:
+    def close_channels(self, uuid: str, reason: str, guest_gone: bool = False) -> int:
         self.closed += 1
         return 0
 
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return []
+
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        return {}
 
 
 @pytest.fixture
@@ -196,6 +211,18 @@ def test_q35_says_what_it_needs(kit: Kit) -> None:
     drive(kit.equipper.run, conn)
     assert conn.calls == [] and kit.files() == []
     assert "power cycle" in kit.equipper.problems[UUID]
+
+
+def test_a_restart_of_oriond_does_not_hide_it(kit: Kit, config: ServerConfig, tmp_path: Path) -> None:
+    conn = FakeConnection(xml(), xml(machine="pc-q35-7.2"))
+    drive(kit.equipper.run, conn)
+    again = Kit(config, tmp_path)
+    drive(again.equipper.run, conn)
+    assert "power cycle" in again.equipper.problems[UUID]
+    again.equipper.memory.end_run(UUID)
+    conn.live = xml()  # i440fx by now
+    drive(again.equipper.run, conn)
+    assert again.equipper.memory.needs == {} and conn.calls == ["attach live"]
 
 
 def test_the_file_that_somebody_removed(kit: Kit) -> None:
@@ -393,6 +420,8 @@ def test_a_doorbell_that_rings_is_offered(kit: Kit, hooked: Path, monkeypatch: p
     drive(kit.equipper.run, conn)
     found = header.read(region.fd)
     assert found is not None and (found.features, region.doorbell) == (layout.FEATURE_MAILBOX, "")
+
+
 BRIDGE = "<interface type='bridge'><mac address='52:54:00:00:00:07'/><source bridge='br0'/></interface>"
 BR0 = Device("br0", (ipaddress.ip_interface("10.9.0.1/24"), ipaddress.ip_interface("fd00:9::1/64")))
 

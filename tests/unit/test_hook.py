@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import shutil
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 
 from orion_virt import layout, paths
 from orion_virt.domain import metadata, shmem
-from orion_virt.hook import backing, domain_xml, doorbell, qemu
+from orion_virt.hook import backing, domain_xml, doorbell, label, qemu
 from orion_virt.region import doorbell as region_doorbell
 
 REPO = Path(__file__).resolve().parents[2]
@@ -125,7 +127,8 @@ def test_prepare_refuses_what_does_not_fit(settings: dict[str, str], capsys: pyt
 
 def test_prepare_refuses_an_unknown_group(settings: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call("prepare", settings | {"ORION_QEMU_GROUP": "no-such-group"}) == 1
-    assert "ORION_QEMU_GROUP" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "shm_group_name" in said and "orion-virt hook install" in said
 
 
 @needs_root
@@ -149,8 +152,6 @@ def test_required(settings: dict[str, str], vgpu: str, answer: bytes | None, sta
         if answer:
             server.bind(os.path.join(settings["ORION_RUN"], "control.sock"))
             server.listen()
-            import threading
-
             def serve() -> None:
                 peer, _ = server.accept()
                 with peer:
@@ -170,6 +171,81 @@ def test_required_and_silent_daemon(settings: dict[str, str], capsys: pytest.Cap
         server.listen()
         assert call("prepare", settings, xml(vgpu="required='yes'")) == 1
     assert "systemctl start oriond" in capsys.readouterr().err
+
+
+@needs_root
+def test_required_and_a_daemon_that_dribbles(settings: dict[str, str]) -> None:
+    """Connection and answer together have ANSWER_SECONDS, not each byte."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(os.path.join(settings["ORION_RUN"], "control.sock"))
+        server.listen()
+        enough = threading.Event()
+
+        def serve() -> None:
+            peer, _ = server.accept()
+            with peer, contextlib.suppress(OSError):
+                for byte in b'{"ok": true' + b" " * 400:
+                    peer.sendall(bytes([byte]))
+                    if enough.wait(0.05):
+                        return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert qemu.oriond_answers(settings) is False
+        enough.set()
+        thread.join()
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What goes to syslog."""
+    said: list[str] = []
+    monkeypatch.setattr(qemu.syslog, "syslog", lambda priority, text: said.append(text))
+    return said
+
+
+@needs_root
+@pytest.mark.parametrize("op", ["prepare", "start", *qemu.REPORTED, "invented"])
+def test_one_line_is_logged(settings: dict[str, str], lines: list[str], op: str) -> None:
+    call(op, settings)
+    assert len(lines) == 1 and lines[0].startswith(f"orion-virt hook: vm1 {op}: ")
+    if op == "prepare":
+        assert f"region of 16 MiB made, for group {GROUP}" in lines[0]
+
+
+def test_a_refusal_is_logged_too(settings: dict[str, str], lines: list[str]) -> None:
+    assert call("prepare", settings, xml(region=f"orion-{OTHER}")) == 1
+    assert len(lines) == 1 and "refused: " in lines[0] and "of another domain" in lines[0]
+
+
+LABELLED = xml().replace(b"</devices>", b"""</devices>
+  <seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+107</label><imagelabel>+64055:+107</imagelabel></seclabel>
+  <seclabel type='dynamic' model='selinux' relabel='yes'><label>system_u:system_r:svirt_t:s0:c87,c520</label>
+  <imagelabel>system_u:object_r:svirt_image_t:s0:c87,c520</imagelabel></seclabel>""")
+
+
+@needs_root
+@pytest.mark.parametrize(("is_on", "document", "expected"), [
+    (True, LABELLED, [b"system_u:object_r:svirt_tmpfs_t:s0:c87,c520\0"]), (False, LABELLED, []), (True, xml(), [])])
+def test_start_labels_for_selinux(settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on: bool,
+                                  document: bytes, expected: list[bytes]) -> None:
+    """The categories of this run of the domain: no other domain's QEMU may open its region."""
+    (tmp_path / "enforce").touch()
+    monkeypatch.setattr(label, "ENFORCE", str(tmp_path / ("enforce" if is_on else "none")))
+    found: list[bytes] = []
+    monkeypatch.setattr(os, "setxattr", lambda path, name, value: found.append(value) if name == "security.selinux" else None)
+    assert call("prepare", settings) == 0
+    assert call("start", settings, document) == 0
+    assert found == expected
+
+
+@needs_root
+def test_a_label_that_cannot_be_set_does_not_end_the_domain(settings: dict[str, str], lines: list[str], tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "enforce").touch()
+    monkeypatch.setattr(label, "ENFORCE", str(tmp_path / "enforce"))
+    assert call("start", settings, LABELLED) == 0  # there is no file to label
+    assert "failed, the domain goes on" in lines[0]
 
 
 def bell_xml(settings: dict[str, str], region: str = f"orion-{UUID}", uuid: str = UUID, path: str = "") -> bytes:
@@ -327,3 +403,12 @@ def test_script_is_small_and_pure() -> None:
             "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))")
     done = subprocess.run([sys.executable, "-I", "-c", code, str(REPO)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["orion_virt"]
+
+
+def test_nothing_slow_is_imported() -> None:
+    """libvirt serves nobody while a hook runs. Each of these would cost as much as all that the hook needs."""
+    code = ("import sys; sys.path.append(sys.argv[1])\n"
+            "from orion_virt.hook import qemu\nprint(*sys.modules)")
+    done = subprocess.run(["/usr/bin/python3", "-IS", "-c", code, str(REPO)], capture_output=True, text=True, check=True)
+    slow = {"dataclasses", "inspect", "typing", "socket", "logging", "json", "subprocess", "pathlib", "lxml", "site"}
+    assert slow & set(done.stdout.split()) == set()

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from orion_virt.cli import hook as module
 from orion_virt.cli.main import main
+from orion_virt.config import load_server
+from orion_virt.server import libvirt_hook
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +33,35 @@ def test_installed_hook_runs_and_lets_an_unknown_operation_pass(tmp_path: Path) 
     assert b"ModuleNotFoundError" not in ran.stderr
 
 
+def test_it_is_told_what_server_conf_says(tmp_path: Path) -> None:
+    conf, hooks = tmp_path / "server.conf", tmp_path / "hooks"
+    conf.write_text(f"[server-shm]\nshm_path_base = {tmp_path}\nshm_group_name = root\n")
+    config = load_server(conf)
+    assert not libvirt_hook.is_installed(hooks)
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(hooks), "--config", str(conf)])
+    assert done.exit_code == 0 and f"Regions in {tmp_path} will belong to root and group root" in done.output
+    lines = (hooks / "orion-virt.env").read_text().splitlines()
+    assert f"ORION_SHM={tmp_path}" in lines and "ORION_QEMU_GROUP=root" in lines
+    assert libvirt_hook.is_installed(hooks) and libvirt_hook.stale(config, hooks) == []
+    assert [p.name for p in (hooks / "qemu.d").iterdir()] == ["50-orion-virt"]
+    stale = libvirt_hook.stale(replace(config, shm_path_base="/elsewhere"), hooks)
+    assert stale == [f"ORION_SHM is {tmp_path}, oriond has /elsewhere"]
+    libvirt_hook.script(hooks).chmod(0o644)  # libvirt does not run it any more
+    assert not libvirt_hook.is_installed(hooks)
+
+
+def test_a_group_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "server.conf").write_text("[server-shm]\nshm_group_name = no-such-group\n")
+    done = CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path), "--config", str(tmp_path / "server.conf")])
+    assert done.exit_code == 6 and "no-such-group" in done.output and "shm_group_name" in done.output
+    assert not (tmp_path / "qemu.d").exists()
+
+
+def test_remove_where_there_is_none(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path)])
+    assert done.exit_code == 0 and "There was no hook" in done.output
+
+
 def test_remove_leaves_nothing(tmp_path: Path) -> None:
     CliRunner().invoke(main, ["hook", "install", "--directory", str(tmp_path)])
     assert CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path)]).exit_code == 0
@@ -38,17 +69,11 @@ def test_remove_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_remove_tells_oriond_of_domains_with_a_doorbell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORION_RUN", str(tmp_path))
-    domains = [{"name": "vm1", "uuid": "u-1", "doorbell": True}, {"name": "vm2", "uuid": "u-2", "doorbell": False}]
-    monkeypatch.setattr(module, "ask", lambda command: {"domains": domains})
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hook:
-        hook.bind(str(tmp_path / "hook.sock"))
-        hook.settimeout(1)
-        done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path / "hooks")])
-        assert done.exit_code == 0 and hook.recv(100) == b"removed u-1 vm1"
-        hook.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            hook.recv(100)
+    """It looks at every domain again and, without the hook, takes doorbells out of definitions."""
+    asked: list[str] = []
+    monkeypatch.setattr(module, "ask", asked.append)
+    done = CliRunner().invoke(main, ["hook", "remove", "--directory", str(tmp_path / "hooks")])
+    assert done.exit_code == 0 and asked == ["reconcile"] and "doorbell" not in done.output
 
 
 def test_remove_without_oriond_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from orion_virt.errors import Forbidden
 
 DOMAIN = {"name": "vm1", "uuid": "u1", "state": "running", "device": "live", "size_mib": 128, "channels": 2,
           "server_addrs": ["10.0.0.1:9960"], "controller_addr": "10.0.0.1:9123", "addresses": [], "wanted": True,
-          "reason": "marked", "problems": ["metadata: memory='lots' is not valid"], "settings": {"vgpus": "2"},
+          "reason": "marked", "proven": True, "problems": ["metadata: memory='lots' is not valid"], "settings": {"vgpus": "2"},
           "next_settings": {}, "usage": {"processes": 2, "vgpus": 3, "used_bytes": 5 << 20, "memory_bytes": 9 << 20,
                                          "calls_per_second": 7, "bytes_per_second": 1500000},
           "gateways": [{"address": "10.0.0.1", "listen": "10.0.0.1", "mac": "52:54:00:00:00:01", "confirmed": True, "doubt": "",
@@ -81,6 +81,7 @@ def test_show(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
     shown = run("show", "vm1").output
     assert "settings:        vgpus=2 (at the next start: none)" in shown
     assert "server address:  10.0.0.1:9960" in shown
+    assert "proven:          by a handshake" in shown
     assert "gateway:         10.0.0.1: NIC 52:54:00:00:00:01 is on the nat network 'n'" in shown
     assert "no gateway:      NIC 52:54:00:00:00:02 is macvtap on eth0" in shown
     assert shown.endswith("virsh domifaddr vm1 --source lease    (DHCP leases)\n"
@@ -111,7 +112,7 @@ def test_behind_user_mode_networking() -> None:
 
 def test_what_is_asked(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
     asked = daemon({"ok": True, "domain": "vm1", "uuid": "u1", "size_mib": 64, "config": "c", "live": "l",
-                    "path": "/p"})
+                    "path": "/p", "proven": False})
     for words in (["attach", "vm1"], ["attach", "vm1", "--size", "64"], ["detach", "vm1"], ["detach", "--persistent", "vm1"],
                   ["region", "create", "--uuid", "u", "--size", "16"], ["region", "remove", "u"]):
         assert run(*words).exit_code == 0
@@ -119,6 +120,37 @@ def test_what_is_asked(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
         {"cmd": "attach", "domain": "vm1"}, {"cmd": "attach", "domain": "vm1", "size_mib": 64},
         {"cmd": "detach", "domain": "vm1", "persistent": False}, {"cmd": "detach", "domain": "vm1", "persistent": True},
         {"cmd": "region-create", "uuid": "u", "size_mib": 16}, {"cmd": "region-remove", "uuid": "u"}]
+
+
+def test_what_starting_asks(daemon: Callable[[Any], list[dict[str, Any]]], tmp_path: Path) -> None:
+    asked = daemon({"ok": True, "domain": "vm1", "uuid": "u1", "size_mib": 64, "config": "c", "live": "started with 64 MiB",
+                    "proven": False})
+    file = tmp_path / "vm.xml"
+    file.write_text("<domain/>")
+    done = run("attach", "--start", str(file))
+    assert done.exit_code == 0 and "proven:     not yet" in done.output
+    assert run("attach", "--start", "--once", "vm1", "vm2").output.count("started with") == 2
+    assert asked == [{"cmd": "attach", "xml": "<domain/>", "start": True},
+                     {"cmd": "attach", "domain": "vm1", "start": True, "once": True},
+                     {"cmd": "attach", "domain": "vm2", "start": True, "once": True}]
+
+
+def test_files_that_cannot_be_started(daemon: Callable[[Any], list[dict[str, Any]]], tmp_path: Path) -> None:
+    asked = daemon(DOMAINS)
+    (tmp_path / "big.xml").write_text("x" * 60000)
+    for words, said in ((["attach", "vm.xml"], "--start vm.xml"), (["attach", "--start", "/none.xml"], "/none.xml"),
+                        (["attach", "--start", str(tmp_path / "big.xml")], "48 KiB")):
+        done = run(*words)
+        assert done.exit_code == 2 and said in done.output, done.output
+    assert asked == []
+
+
+def test_one_of_several_that_fails_does_not_stop_the_others(daemon: Callable[[Any], list[dict[str, Any]]]) -> None:
+    asked = daemon({"ok": False, "error": "no such domain", "hint": "look", "exit_code": 3})
+    for words in (["attach"], ["detach"]):
+        done = run(*words, "a", "b")
+        assert done.exit_code == 3 and done.output.count("Error: no such domain") == 2
+    assert [a["domain"] for a in asked] == ["a", "b", "a", "b"]
 
 
 @pytest.mark.parametrize(("answer", "status"), [

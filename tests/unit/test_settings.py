@@ -35,7 +35,7 @@ class FakeHost:
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return []
 
-    def close_channels(self, uuid: str, reason: str) -> int:
+    def close_channels(self, uuid: str, reason: str, guest_gone: bool = False) -> int:
         return 0
 
     def server_addrs(self) -> list[str]:
@@ -62,7 +62,7 @@ class Kit:
         self.host = FakeHost(directory)
         self.domains = Domains(config, Regions(config, b"b" * 16, b"", None), self.host)  # type: ignore[arg-type]
         (directory / "node.xml").write_text(NODE)
-        self.conn = Connection.open(f"test://{directory}/node.xml", lambda _: None, lambda: None, lambda: None)
+        self.conn = Connection.open(f"test://{directory}/node.xml", lambda _: None, lambda: None, lambda _: None, lambda: None)
         self.domains._conn = self.conn
         self.raw = self.conn._raw.lookupByName(NAME)
 

@@ -106,6 +106,24 @@ def test_a_clone_is_refused_while_oriond_is_down(setup: Setup, guests: Callable[
         setup.oriond.start()
 
 
+def test_required(setup: Setup, guests: Callable[..., Guest]) -> None:
+    """Refused while oriond is down, with the remedy; the same domain starts when it is up, and without the word at any time."""
+    wanted = "<o:vgpu xmlns:o='https://orion-virt/domain/1' required='{}' region='8'/>"
+    must = defined(setup, guests("must", metadata=wanted.format("yes")))
+    may = defined(setup, guests("may", metadata=wanted.format("no")))
+    setup.oriond.stop()
+    try:
+        done = setup.libvirt.virsh("start", "must", check=False)
+        assert done.returncode != 0 and "systemctl start oriond" in done.stderr and "required='no'" in done.stderr
+        assert setup.regions() == []
+        setup.libvirt.virsh("start", "may")
+    finally:
+        setup.oriond.start()
+    setup.libvirt.virsh("start", "must")
+    for guest in (must, may):
+        eventually(lambda: bool(setup.oriond.domain(guest.config.name).get("server_addrs")), "no header")
+
+
 def test_planted_symlink(setup: Setup, guests: Callable[..., Guest]) -> None:
     guest = defined(setup, guests("planted"))
     victim = setup.host.state / "victim"

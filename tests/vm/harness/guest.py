@@ -15,8 +15,8 @@ from xml.sax.saxutils import quoteattr
 
 from orion_virt.errors import Unavailable
 
-from .initramfs import build
-from .kernel import fetch
+from .initramfs import build, with_files
+from .kernel import Kernel, fetch
 from .libvirtd import PrivateLibvirt
 
 BOOT_SECONDS = 60
@@ -34,7 +34,8 @@ class Share:
 
 @dataclass(frozen=True)
 class GuestConfig:
-    """What a guest is made of. Without ``root`` it has only the initramfs: busybox, no libc."""
+    """What a guest is made of. Without ``root`` it has only the initramfs: busybox, no libc, and ``files`` (by their
+    paths in the guest). Such a guest can be saved and migrated; one with a root or shares over 9p cannot."""
 
     name: str
     machine: str = "pc"
@@ -47,6 +48,9 @@ class GuestConfig:
     domain_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     metadata: str = ""
     devices: str = ""
+    files: tuple[tuple[str, Path], ...] = ()
+    on_reboot: str = "destroy"
+    networks: tuple[str, ...] = ("orion",)
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,11 @@ class Guest:
         status, self._buffer = rest.split(b"\n", 1)
         return Result(int(status), output.decode(errors="replace"))
 
+    def reconnect(self, timeout: float = BOOT_SECONDS) -> None:
+        """Opens the command port of a guest that came back as it was (restored, migrated) and still listens there."""
+        self.close()
+        self._connect(time.monotonic() + timeout)
+
     def close(self) -> None:
         """Closes our end of the command port."""
         if self._socket is not None:
@@ -174,9 +183,17 @@ class Guest:
         return TEMPLATE.format(
             kind=config.kind, name=config.name, uuid=self.uuid, memory=config.memory_mib, vcpus=config.vcpus,
             cpu="maximum" if config.kind == "qemu" else "host-passthrough", machine=config.machine,
-            metadata=config.metadata, kernel=kernel.image, initrd=build(kernel, self._cache), words=" ".join(words),
+            metadata=config.metadata, kernel=kernel.image, initrd=self._initrd(kernel), words=" ".join(words),
             log=self.console, port=self._port, filesystems="".join(_filesystem(tag, s) for tag, s in mounts),
-            interface=INTERFACE if config.network else "", devices=config.devices)
+            interface="".join(INTERFACE.format(name=n) for n in config.networks) if config.network else "",
+            devices=config.devices, on_reboot=config.on_reboot)
+
+    def _initrd(self, kernel: Kernel) -> Path:
+        plain = build(kernel, self._cache)
+        target = self._directory / f"{self.config.name}.initrd"
+        if self.config.files and not target.exists():
+            with_files(plain, dict(self.config.files), target)
+        return target if self.config.files else plain
 
 
 def _filesystem(tag: str, share: Share) -> str:
@@ -185,7 +202,7 @@ def _filesystem(tag: str, share: Share) -> str:
             f"<target dir='{tag}'/>{readonly}</filesystem>\n")
 
 
-INTERFACE = "<interface type='network'><source network='orion'/><model type='virtio'/><rom enabled='no'/></interface>"
+INTERFACE = "<interface type='network'><source network='{name}'/><model type='virtio'/><rom enabled='no'/></interface>"
 TEMPLATE = """\
 <domain type='{kind}'>
   <name>{name}</name>
@@ -202,7 +219,7 @@ TEMPLATE = """\
   <features><acpi/></features>
   <cpu mode='{cpu}'/>
   <on_poweroff>destroy</on_poweroff>
-  <on_reboot>destroy</on_reboot>
+  <on_reboot>{on_reboot}</on_reboot>
   <on_crash>destroy</on_crash>
   <devices>
     <controller type='usb' model='none'/>

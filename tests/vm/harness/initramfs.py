@@ -59,6 +59,20 @@ def _needs_loader(image: bytes) -> bool:
     return any(struct.unpack_from("<I", image, first + i * size)[0] == PT_INTERP for i in range(count))
 
 
+def with_files(initramfs: Path, files: dict[str, Path], target: Path) -> Path:
+    """A copy of an initramfs with more files in it, by their paths in the guest; the kernel unpacks both archives."""
+    archive = Cpio()
+    made: set[str] = set()
+    for name, source in files.items():
+        for parent in reversed(Path(name.lstrip("/")).parents[:-1]):
+            if str(parent) not in made:
+                made.add(str(parent))
+                archive.add(str(parent), stat.S_IFDIR | 0o755)
+        archive.add(name.lstrip("/"), stat.S_IFREG | 0o755, source.read_bytes())
+    target.write_bytes(initramfs.read_bytes() + archive.finish())
+    return target
+
+
 def build(kernel: Kernel, cache: Path) -> Path:
     """The initramfs for `kernel`, built anew whenever an ingredient changed."""
     init = Path(__file__).with_name("guest_init.sh").read_bytes()

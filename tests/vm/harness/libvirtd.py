@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from orion_virt.errors import NotFound, Unavailable
 from .host import PrivateHost
 
 REPO = Path(__file__).resolve().parents[3]
-HOOK = REPO / "hooks" / "qemu.d" / "50-orion-virt"
 QEMU_USERS = ("libvirt-qemu", "qemu")
 QEMU_GROUPS = ("kvm", "libvirt-qemu", "qemu")
 START_SECONDS = 30
@@ -36,6 +36,7 @@ LIBVIRTD_CONF = """\
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 unix_sock_rw_perms = "0700"
+host_uuid = "{host_uuid}"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 # no-ping: dnsmasq would wait three seconds to see that an address is free, which it is here.
@@ -44,6 +45,7 @@ NETWORK = """\
 <network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
   <name>orion</name>
   <bridge name='orionbr0' stp='off' delay='0'/>
+  <mac address='52:54:00:6f:72:01'/>
   <forward mode='open'/>
   <ip address='{prefix}.1' netmask='255.255.255.0'>
     <dhcp><range start='{prefix}.10' end='{prefix}.200'/></dhcp>
@@ -56,8 +58,11 @@ NETWORK = """\
 class PrivateLibvirt:
     """A libvirtd of our own. ``uri`` reaches it from outside; inside it is qemu:///system."""
 
-    def __init__(self, host: PrivateHost, prefix: str = "10.213.77") -> None:
+    def __init__(self, host: PrivateHost, prefix: str = "10.213.77",
+                 host_uuid: str = "5f1d7c1a-2a0e-4c55-8d8a-0e6a3b5c9d21") -> None:
+        """``host_uuid``: libvirt migrates nothing to a host that has the same, or the same name."""
         self.host = host
+        self.host_uuid = host_uuid
         self.prefix = prefix
         self.process: subprocess.Popen[bytes] | None = None
         self.user = _first(QEMU_USERS, pwd.getpwnam, "user")
@@ -82,7 +87,7 @@ class PrivateLibvirt:
             raise NotFound("libvirtd is not installed", hint="apt-get install libvirt-daemon-system qemu-system-x86")
         etc = self.host.state / "etc-libvirt"
         (etc / "qemu.conf").write_text(QEMU_CONF.format(user=self.user, group=self.group))
-        (etc / "libvirtd.conf").write_text(LIBVIRTD_CONF)
+        (etc / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=self.host_uuid))
         self.install_hook()
         self.open_directory("vm")
         self.launch()
@@ -115,17 +120,10 @@ class PrivateLibvirt:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def install_hook(self) -> None:
-        """Puts the hook and the file that tells it where orion-virt's directories are, as an installer does."""
-        hooks = self.host.state / "etc-libvirt" / "hooks"
-        (hooks / "qemu.d").mkdir(parents=True, exist_ok=True)
-        if HOOK.exists():
-            shutil.copy(HOOK, hooks / "qemu.d" / HOOK.name)
-            (hooks / "qemu.d" / HOOK.name).chmod(0o755)
-        names = ("ORION_ETC", "ORION_RUN", "ORION_LOG", "ORION_STATE")
-        values = {name: self.host.environ[name] for name in names}
-        values["ORION_PYTHONPATH"] = str(REPO)
-        values["ORION_QEMU_GROUP"] = self.group
-        (hooks / "orion-virt.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
+        """As a user does."""
+        done = self.host.run([sys.executable, "-m", "orion_virt.cli.main", "hook", "install"], cwd=REPO)
+        if done.returncode:
+            raise Unavailable(f"the hook cannot be installed: {done.stderr.strip()}")
 
     def open_directory(self, name: str) -> Path:
         """A directory in which QEMU's user may make sockets and logs."""

@@ -27,8 +27,18 @@ class Oriond:
         """``settings``: the text of server.conf. ``argv``: how to start it, by default from this checkout."""
         self.host = host
         self._argv = argv or [sys.executable, "-m", "orion_virt.cli.oriond", "--foreground", "--with-controller"]
-        (self._dir("etc") / "server.conf").write_text(settings)
+        self.configure(settings)
         self.process: subprocess.Popen[Any] | None = None
+
+    def configure(self, settings: str) -> None:
+        """Another server.conf, for the next start."""
+        (self._dir("etc") / "server.conf").write_text(settings)
+
+    def wait(self) -> None:
+        """Until it has ended by another's doing."""
+        if self.process is not None:
+            self.process.wait(STOP_SECONDS)
+            self.process = None
 
     def _dir(self, name: str) -> Any:
         return self.host.state / "orion" / name
