@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orion_virt.cli.attach import attach
+from orion_virt.cli.config import config
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
 from orion_virt.cli.list import list_domains
@@ -43,7 +44,7 @@ def main() -> None:
     """
 
 
-for command in (attach, detach, hook, list_domains, region, show):
+for command in (attach, config, detach, hook, list_domains, region, show):
     main.add_command(command)
 
 if __name__ == "__main__":

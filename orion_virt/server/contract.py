@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from orion_virt.config import ServerConfig
+
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """One command of control.sock: the request's object in, the answer's fields out (without "ok").
 An OrionError becomes ``{"ok": false, "error", "hint"}``."""
@@ -49,6 +51,10 @@ class DomainsPart(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+    async def reconfigure(self, config: ServerConfig) -> None:
+        """Decides anew about every domain, by other settings."""
+        ...
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         """A datagram of the hook: only a hint."""

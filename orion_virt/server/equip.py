@@ -45,6 +45,9 @@ class Equipper:
         self.problems: dict[str, str] = {}
         self._said: dict[str, str] = {}
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        self._config = config
+
     # ---- decisions ----
 
     def decide(self, domain: etree._Element) -> definition.Decision:
