@@ -77,6 +77,13 @@ $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard gues
 $(LIB)/guest/orion-smi: $(LIB)/guest/libnvidia-ml.so.1 $(wildcard guest-agent/orion-smi/*.[ch])
 	$(GUESTCC) -std=gnu11 $(WARN) $(CFLAGS) -Iguest-agent/libnvidia-ml -o $@ guest-agent/orion-smi/*.c $< -Wl,-rpath,'$$ORIGIN'
 
+PROBE   := $(wildcard guest-agent/orion-probe/*.c) $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c maps.c pci.c region.c \
+  server.c settings.c settings_file.c snapshot.c)
+
+$(LIB)/guest/orion-probe: build/gen.stamp $(PROBE) $(wildcard guest-agent/libcuda/*.h) $(HEADERS)
+	@mkdir -p $(@D)
+	$(GUESTCC) $(COMMON) $(CFLAGS) -Iguest-agent/libcuda -o $@ $(PROBE) -ldl
+
 $(LIB)/ring-dump: build/gen.stamp $(wildcard ivshmem/tools/*.c) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -o $@ ivshmem/tools/*.c
@@ -85,7 +92,7 @@ $(LIB)/guest/orion-demo: guest-agent/demo/demo.c
 	@mkdir -p $(@D)
 	$(GUESTCC) -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) -o $@ $< -ldl -lm
 
-$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
+$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/guest/orion-probe $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
 	$(PY) guest-agent/installer/build.py $(LIB) $@
 
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.

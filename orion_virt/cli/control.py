@@ -13,27 +13,31 @@ ANSWER_SECONDS = 30.0
 _LONGEST = 16 << 20
 
 
-def ask(command: str, **fields: Any) -> dict[str, Any]:
-    """The daemon's answer. Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked."""
+class NotRunning(errors.Unavailable):
+    """Nobody listens at the control socket."""
+
+
+def ask(command: str, seconds: float | None = None, **fields: Any) -> dict[str, Any]:
+    """The daemon's answer, within `seconds` (default: ANSWER_SECONDS). Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked."""
     path = paths.control_socket()
     request = json.dumps({"cmd": command, **fields}).encode() + b"\n"
     try:
-        raw = _exchange(str(path), request)
+        raw = _exchange(str(path), request, seconds or ANSWER_SECONDS)
     except PermissionError:
         raise errors.Forbidden(f"no permission to use {path}",
                                hint="Use sudo, or join its group (usermod -aG libvirt YOU)") from None
     except TimeoutError:
-        raise errors.Unavailable(f"oriond does not answer at {path} within {ANSWER_SECONDS:g} s",
+        raise errors.Unavailable(f"oriond does not answer at {path} within {seconds or ANSWER_SECONDS:g} s",
                                  hint="Look at its log: journalctl -u oriond") from None
     except OSError as error:
-        raise errors.Unavailable(f"oriond is not running ({path}: {error.strerror})",
-                                 hint="Start it: systemctl start oriond") from None
+        raise NotRunning(f"oriond is not running ({path}: {error.strerror})",
+                         hint="Start it: systemctl start oriond") from None
     return _checked(raw)
 
 
-def _exchange(path: str, request: bytes) -> bytes:
+def _exchange(path: str, request: bytes, seconds: float) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(ANSWER_SECONDS)
+        sock.settimeout(seconds)
         sock.connect(path)
         sock.sendall(request)
         raw = b""

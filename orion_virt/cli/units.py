@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-NAMES = ("orion-controller.service", "oriond.service")
+CONTROLLER, SERVER = "orion-controller.service", "oriond.service"
+NAMES = (CONTROLLER, SERVER)
 TMPFILES = "orion.tmpfiles.conf"
 _FOLDER = Path(__file__).resolve().parent.parent / "systemd"
 

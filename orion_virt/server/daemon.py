@@ -284,6 +284,8 @@ class Daemon:
             "gpus": [{"name": gpu.name, "total_bytes": gpu.total_bytes} for gpu in self.inventory.gpus],
             "vgpu_count": self.config.vgpu_count,
             "server_addrs": self.server_addrs(),
+            "port": self.config.listen_port,
+            **{name: getattr(self.config, name) for name in ("enable_shm", "enable_rdma", "enable_kvm")},
             "controller_addr": self.config.controller_addr,
             "registered": self.accounts.is_registered,
             "channels": channels,

@@ -23,6 +23,7 @@ def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (lib / "guest" / "libcuda.so.1").write_bytes(bytes(range(256)) * 500 + b"no newline at the end")
     (lib / "guest" / "libnvidia-ml.so.1").write_bytes(b"\xff\0nvml" * 999)
     (lib / "guest" / "orion-smi").write_bytes(b"smi")
+    (lib / "guest" / "orion-probe").write_bytes(b"probe")
     (lib / "guest" / "orion-demo").write_bytes(b"\n\n\0\n")
     build = runpy.run_path(str(ROOT / "guest-agent" / "installer" / "build.py"))["build"]
     build(lib, lib / "install-client")
@@ -52,7 +53,9 @@ def test_installs_every_byte(shell: list[str], installer: Path, tmp_path: Path) 
     assert (lib / "libcuda.so").readlink() == Path("libcuda.so.1")
     assert (lib / "libnvidia-ml.so").read_bytes() == (installer.parent / "guest" / "libnvidia-ml.so.1").read_bytes()
     assert (lib / "orion-smi").read_bytes() == b"smi"
-    assert (tmp_path / "usr/bin/orion-smi").readlink() == Path("/usr/lib/orion/orion-smi")
+    assert (lib / "orion-probe").read_bytes() == b"probe"
+    for name in ("orion-smi", "orion-check"):
+        assert (tmp_path / "usr/bin" / name).readlink() == Path("/usr/lib/orion") / name
     assert (tmp_path / "etc/ld.so.conf.d/orion.conf").read_text() == "/usr/lib/orion\n"
 
 
@@ -125,3 +128,25 @@ def test_bad_arguments_are_named(installer: Path, tmp_path: Path, args: tuple[st
     done = install(SHELLS[0], installer, tmp_path, *args)
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_the_programs_of_a_host_stay(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/orion-check").write_text("#!/usr/bin/python3\n")
+    done = install(SHELLS[0], installer, tmp_path, "-q")
+    assert done.returncode == 0 and "/usr/bin/orion-check is the host's and stays" in done.stderr
+    install(SHELLS[0], installer, tmp_path, "--uninstall")
+    assert (tmp_path / "usr/bin/orion-check").read_text() == "#!/usr/bin/python3\n"
+
+
+def test_an_upgrade_takes_the_place_of_what_an_older_client_had(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/orion-check").write_text("#!/bin/sh\n# as a file\n")
+    lib = tmp_path / "usr/lib/orion"
+    lib.mkdir(parents=True)
+    (lib / "libcuda.so.1").write_bytes(b"old")
+    with (lib / "libcuda.so.1").open("rb") as running:  # a program that has it mapped goes on with it
+        assert install(SHELLS[0], installer, tmp_path, "-q").returncode == 0
+        assert running.read() == b"old"
+    assert (tmp_path / "usr/bin/orion-check").readlink() == Path("/usr/lib/orion/orion-check")
+    assert (lib / "libcuda.so.1").read_bytes() != b"old"
