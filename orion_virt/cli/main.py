@@ -12,6 +12,7 @@ from orion_virt.cli.attach import attach
 from orion_virt.cli.config import config
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
+from orion_virt.cli.install_server import install_server
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.region import region
 from orion_virt.cli.show import show
@@ -44,7 +45,7 @@ def main() -> None:
     """
 
 
-for command in (attach, config, detach, hook, list_domains, region, show):
+for command in (attach, config, detach, hook, install_server, list_domains, region, show):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from orion_virt import config as configs
 from orion_virt import paths
-from orion_virt.cli import hook, units
+from orion_virt.cli import hook, services
 from orion_virt.errors import OrionError
 from orion_virt.gpu import inventory
 
-SYSTEMD = Path("/run/systemd/system")  # there when systemd runs, see sd_booted(3)
 _MODULES = {"libvirt": "libvirt-python", "lxml": "lxml", "posix_ipc": "posix_ipc", "pynvml": "nvidia-ml-py",
             "cuda.bindings": "cuda-python", "click": "click"}
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/libexec:/usr/lib/qemu"
@@ -69,7 +68,7 @@ def _group(name: str) -> Requirement:
 
 
 def _service(unit: str) -> list[Requirement]:
-    if not SYSTEMD.exists():
+    if not services.is_booted():
         return []
     wants = Path("/etc/systemd/system/multi-user.target.wants") / unit
     return [Requirement(f"Service {unit.removesuffix('.service')} enabled", wants.is_symlink() or wants.exists(),
@@ -97,7 +96,7 @@ def before_setup() -> list[Requirement]:
 
 def _server() -> list[Requirement]:
     script = hook.HOOKS / "qemu.d" / hook.NAME
-    return [*before_setup(), Requirement("libvirt hook", script.exists(), "orion-virt hook install"), *_service(units.SERVER)]
+    return [*before_setup(), Requirement("libvirt hook", script.exists(), "orion-virt hook install"), *_service(services.SERVER)]
 
 
 def _client() -> list[Requirement]:
@@ -110,7 +109,7 @@ def of(part: str) -> list[Requirement]:
     tables = {
         "server": _server,
         "client": _client,
-        "controller": lambda: [_module("click"), *_service(units.CONTROLLER)],
+        "controller": lambda: [_module("click"), *_service(services.CONTROLLER)],
     }
     chosen = list(tables.values()) if part == "all" else [tables[part]]
     return [one for table in chosen for one in table()]

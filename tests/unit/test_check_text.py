@@ -220,7 +220,7 @@ def test_what_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(requirements.paths, "simulated_driver", lambda: tmp_path / "none")
     monkeypatch.setattr(requirements.inventory, "nvidia_version", lambda: None)
     monkeypatch.setattr(requirements.hook, "HOOKS", tmp_path)
-    monkeypatch.setattr(requirements, "SYSTEMD", tmp_path)
+    monkeypatch.setattr(requirements.services, "SYSTEMD", tmp_path)
     monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(os.path, "ismount", lambda path: False)
     found = requirements.of("all")

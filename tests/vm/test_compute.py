@@ -113,7 +113,7 @@ def installed(guest: Guest) -> Guest:
     return guest
 
 
-def test_install_and_health(installed: Guest) -> None:
+def test_install_and_health(setup: Setup, installed: Guest) -> None:
     assert "/usr/lib/orion/libcuda.so.1" in must(installed.run("/usr/sbin/ldconfig -p"))
     must(installed.run("test -e /dev/nvidiactl"))  # without it JAX takes the CPU
     assert re.search(r"Access to the device +\[Yes\]", must(installed.run("orion-check install client")))

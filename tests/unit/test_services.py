@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orion_virt.cli import units
+from orion_virt.cli import services
 
 NAMES = ["oriond", "orion-controller"]
 # systemd's exposure, 0 (closed) to 10, times ten. oriond: open devices, addresses and user are its work (2.0 of them),
@@ -24,7 +24,7 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 
 def directives(name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in units.text(f"{name}.service", Path("/usr/bin")).splitlines():
+    for line in services.text(f"{name}.service", Path("/usr/bin")).splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             found.setdefault(key, []).append(value)
@@ -36,7 +36,7 @@ def written(tmp_path: Path) -> Path:
     """The units as an installation writes them, with programs that exist."""
     for name in NAMES:
         (tmp_path / name).symlink_to(sys.executable)
-        (tmp_path / f"{name}.service").write_text(units.text(f"{name}.service", tmp_path))
+        (tmp_path / f"{name}.service").write_text(services.text(f"{name}.service", tmp_path))
     return tmp_path
 
 
@@ -94,4 +94,4 @@ def test_no_filter_takes_a_call_that_workers_make() -> None:
 def test_they_are_part_of_the_package() -> None:
     listed = (Path(__file__).resolve().parents[2] / "setup.cfg").read_text()
     assert "systemd/*" in listed
-    assert json.dumps(sorted(units.NAMES)) == json.dumps(sorted(["oriond.service", "orion-controller.service"]))
+    assert json.dumps(sorted(services.NAMES)) == json.dumps(sorted(["oriond.service", "orion-controller.service"]))
