@@ -95,6 +95,10 @@ $(LIB)/guest/orion-demo: guest-agent/demo/demo.c
 $(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/guest/orion-probe $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
 	$(PY) guest-agent/installer/build.py $(LIB) $@
 
+# For host and guest, .deb and .rpm. The host's carries its Python packages, so it is for this machine's Python.
+packages: build
+	$(PY) packaging/build.py build/packages
+
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
 demo-ptx:
 	.venv/bin/python guest-agent/demo/compile.py guest-agent/demo/kernels.cu > guest-agent/demo/kernels.ptx
@@ -102,4 +106,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx
+.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages

@@ -32,6 +32,8 @@ def build(lib: Path, output: Path) -> None:
         table.append(f"{name}:{len(blob)}:{len(data)}:{mode}")
         blob += data
     script = (HERE / "install-client.in").read_text().replace("@TABLE@", "\n".join(table))
+    for mark, name in (("@SETUP@", "setup.sh"), ("@CLIENT_CONF@", "client.conf")):
+        script = script.replace(mark, (HERE / name).read_text().rstrip("\n"))
     script = script.replace("@LINE@", str(script.count("\n") + 1))
     output.write_bytes(script.encode() + blob)
     output.chmod(0o755)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orion_virt.cli.attach import attach
+from orion_virt.cli.build_client import build_client
 from orion_virt.cli.config import config
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
@@ -45,7 +46,7 @@ def main() -> None:
     """
 
 
-for command in (attach, config, detach, hook, install_server, list_domains, region, show):
+for command in (attach, build_client, config, detach, hook, install_server, list_domains, region, show):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+
+from orion_virt import paths
+from orion_virt.cli.main import main
+from orion_virt.config import load_client
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
@@ -150,3 +155,55 @@ def test_an_upgrade_takes_the_place_of_what_an_older_client_had(installer: Path,
         assert running.read() == b"old"
     assert (tmp_path / "usr/bin/orion-check").readlink() == Path("/usr/lib/orion/orion-check")
     assert (lib / "libcuda.so.1").read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("args", [("-q",), ("-q", "--uninstall")])
+def test_a_packages_files_are_the_package_managers(installer: Path, tmp_path: Path, args: tuple[str, ...]) -> None:
+    info = tmp_path / "var/lib/dpkg/info"
+    info.mkdir(parents=True)
+    (info / "orion-client.list").touch()
+    done = install(SHELLS[0], installer, tmp_path, *args)
+    assert done.returncode == 1 and "as the package orion-client; use apt-get install or remove" in done.stderr
+    assert install(SHELLS[0], installer, tmp_path, "-q", "-d", "/opt/orion").returncode == 0
+
+
+# ---- orion-virt build-client ----
+
+def build_client(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["build-client", *arguments])
+
+
+@pytest.fixture
+def built(installer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "lib", lambda: installer.parent)
+    return installer
+
+
+def test_build_client(built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "client.sh"
+    assert build_client("-o", str(out)).output == f"{out} is written. In the guest, as root: sh client.sh\n"
+    assert out.read_bytes() == built.read_bytes() and out.stat().st_mode & 0o777 == 0o755
+    assert [p.name for p in tmp_path.iterdir()] == ["client.sh"]
+
+
+def test_build_client_with_a_controller(built: Path, tmp_path: Path) -> None:
+    out, root = tmp_path / "client.sh", tmp_path / "root"
+    root.mkdir()
+    assert build_client("-o", str(out), "--controller", "10.0.0.1").exit_code == 0
+    assert install(SHELLS[0], out, root, "-q").returncode == 0
+    assert load_client(root / "etc/orion/client.conf").controller_addr == "10.0.0.1:9123"
+    assert (root / "usr/lib/orion/libcuda.so.1").read_bytes() == (built.parent / "guest" / "libcuda.so.1").read_bytes()
+
+
+@pytest.mark.parametrize(("args", "status", "said"), [
+    (("--controller", "$(reboot)"), 2, "Accepted: address:port"), (("--controller", ":"), 2, "Accepted: address:port"),
+    (("-o", "/nonexistent/x"), 7, "Name another with -o")])
+def test_build_client_errors(built: Path, args: tuple[str, ...], status: int, said: str) -> None:
+    done = build_client(*args)
+    assert done.exit_code == status and said in done.output
+
+
+def test_build_client_before_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "lib", lambda: tmp_path)
+    done = build_client("-o", str(tmp_path / "x"))
+    assert done.exit_code == 3 and "make build" in done.output
