@@ -30,11 +30,11 @@ test:
 	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
 
-# Old and new releases of NVIDIA's libraries and of the frameworks, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
+# Old and new releases of NVIDIA's libraries, of the frameworks and of Debian, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
 compat:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
-	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat $(TESTS)
+	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat tests/packages $(TESTS)
 
 # Apart, since the program is not free: it is downloaded for the test alone.
 test-nvidia-smi: build

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make packages`: orion-virt (host) and orion-client (guest) as .deb and .rpm: build.py OUTPUT [VERSION]."""
+"""`make packages`: orion-virt (host) and orion-client (guest) as .deb and .rpm."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -44,19 +46,29 @@ def _deb_scripts(package: Package, control: Path) -> None:
         (control / name).chmod(0o755)
 
 
-def build_deb(package: Package, root: Path, output: Path, number: str) -> Path:
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all packages of one run."""
+
+    output: Path
+    number: str
+    plain: bool  # not compressed, for tests
+
+
+def build_deb(package: Package, root: Path, job: Job) -> Path:
     """One .deb of the staged `root`."""
     control = root / "DEBIAN"
     control.mkdir()
     size = sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) // 1024
-    fields = {"Package": package.name, "Version": number, "Architecture": "amd64", "Maintainer": MAINTAINER, "Section": "admin",
+    fields = {"Package": package.name, "Version": job.number, "Architecture": "amd64", "Maintainer": MAINTAINER, "Section": "admin",
               "Priority": "optional", "Installed-Size": str(size), "Homepage": URL, **package.deb, "Description": package.summary}
     (control / "control").write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
     if package.conffiles:
         (control / "conffiles").write_text("".join(f"{name}\n" for name in package.conffiles))
     _deb_scripts(package, control)
-    made = output / f"{package.name}_{number}_amd64.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z3", "--build", str(root), str(made)], check=True, stdout=subprocess.DEVNULL)
+    made = job.output / f"{package.name}_{job.number}_amd64.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone" if job.plain else "-Zxz", "--build", str(root), str(made)], check=True,
+                   stdout=subprocess.DEVNULL)
     shutil.rmtree(control)
     return made
 
@@ -73,12 +85,12 @@ def _rpm_files(package: Package, root: Path) -> list[str]:
     return lines
 
 
-def build_rpm(package: Package, root: Path, output: Path, number: str) -> Path:
+def build_rpm(package: Package, root: Path, job: Job) -> Path:
     """One .rpm of the staged `root`."""
-    fields = {"Name": package.name, "Version": number.replace("-", "_"), "Release": "1", "Summary": package.summary,
+    fields = {"Name": package.name, "Version": job.number.replace("-", "_"), "Release": "1", "Summary": package.summary,
               "License": "Apache-2.0", "URL": URL, "AutoReqProv": "no", **package.rpm}
     quoted = script(package).replace("%", "%%")
-    parts = ["%define _build_id_links none", "%define __os_install_post %{nil}", "%define _binary_payload w3.xzdio",
+    parts = ["%define _build_id_links none", "%define __os_install_post %{nil}", f"%define _binary_payload {'w.ufdio' if job.plain else 'w6.xzdio'}",
              *(f"{key}: {value}" for key, value in fields.items()), "%description", package.summary,
              *(f"%{name}\nset -e\n{quoted}\n{call}" for name, call in RPM.items()), "%files", "%defattr(-,root,root)",
              *_rpm_files(package, root)]
@@ -87,26 +99,33 @@ def build_rpm(package: Package, root: Path, output: Path, number: str) -> Path:
         spec.write_text("\n".join(parts) + "\n")
         copy = Path(top) / "root"
         shutil.copytree(root, copy, symlinks=True)  # rpmbuild removes what it packs
-        subprocess.run(["rpmbuild", "-bb", "--quiet", "--target", "x86_64-linux", "--define", f"_topdir {top}", "--buildroot", str(copy),
-                        str(spec)], check=True)
+        done = subprocess.run(["rpmbuild", "-bb", "--quiet", "--target", "x86_64-linux", "--define", f"_topdir {top}", "--buildroot",
+                               str(copy), str(spec)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"packages: rpmbuild failed: {done.stderr.strip()[-2000:]}")
         (built,) = Path(top).rglob("*.rpm")
-        return Path(shutil.copy(built, output / built.name))
+        return Path(shutil.copy(built, job.output / built.name))
 
 
-def main(output: Path, number: str) -> None:
+def main(job: Job) -> None:
     """Prints the name of each package that it has made."""
-    output.mkdir(parents=True, exist_ok=True)
+    for tool in ("dpkg-deb", "rpmbuild"):
+        if not shutil.which(tool):
+            sys.exit(f"packages: {tool} is not installed (apt-get install dpkg rpm)")
+    job.output.mkdir(parents=True, exist_ok=True)
     for package, stage in STAGES:
         with tempfile.TemporaryDirectory() as directory:
             root = Path(directory) / "root"
             root.mkdir(mode=0o755)
             stage(root)
             subprocess.run(["chmod", "-R", "u+rwX,go=rX", str(root)], check=True)
-            for build, tool in ((build_deb, "dpkg-deb"), (build_rpm, "rpmbuild")):
-                if not shutil.which(tool):
-                    sys.exit(f"packages: {tool} is not installed (apt-get install dpkg rpm)")
-                print(build(package, root, output, number))
+            for build in (build_deb, build_rpm):
+                print(build(package, root, job))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else version())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--version", default=version(), dest="number")
+    parser.add_argument("--plain", action="store_true", help="do not compress")
+    main(Job(**vars(parser.parse_args())))
