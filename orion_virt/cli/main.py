@@ -13,6 +13,7 @@ from orion_virt.cli.build_client import build_client
 from orion_virt.cli.config import config
 from orion_virt.cli.detach import detach
 from orion_virt.cli.hook import hook
+from orion_virt.cli.install import install
 from orion_virt.cli.install_server import install_server
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.region import region
@@ -46,7 +47,7 @@ def main() -> None:
     """
 
 
-for command in (attach, build_client, config, detach, hook, install_server, list_domains, region, show):
+for command in (attach, build_client, config, detach, hook, install, install_server, list_domains, region, show):
     main.add_command(command)
 
 if __name__ == "__main__":
