@@ -1,4 +1,5 @@
 # Package orion-client: what happens around its files. Functions for deb.py and rpm.py.
+umask 022
 root='' dest=/usr/lib/orion
 fail() { echo "orion-client: $*" >&2; exit 1; }
 @SETUP@

@@ -10,6 +10,7 @@ import re
 # (pattern of the test's id, regular expression for the reason, why it is in order)
 IN_ORDER: list[tuple[str, str, str]] = [
     ("tests/*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
+    ("tests/packages/test_under_systemd.py*", "cgroup2", "a container without cgroups of its own runs no systemd"),
     ("tests/loopback/test_nvidia_smi.py*", "nvidia-smi is not installed", "NVIDIA's tool is not free: `make test-nvidia-smi`"),
 ]
 

@@ -195,6 +195,7 @@ def install_server(quiet: bool, uninstall: bool, restart: bool, force: bool, roo
     """
     if os.geteuid() != 0:
         raise Forbidden("root is needed to set up the server", hint="Run it with sudo")
+    os.umask(0o022)
     setup = Setup(root, programs_directory(), quiet)
     if uninstall:
         _uninstall(setup, force)

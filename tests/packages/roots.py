@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,22 +27,42 @@ mount -t proc proc proc
 mount -t sysfs -o ro sys sys
 mount -t tmpfs dev dev
 for node in null zero urandom random full tty; do touch dev/$node; mount --bind /dev/$node dev/$node; done
-mkdir dev/shm
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+mkdir dev/shm dev/pts
+mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
 mount --bind /dev/shm dev/shm
 mount -t tmpfs -o mode=1777 tmp tmp
 mount -t tmpfs -o mode=755 run run
-echo ready
-exec sleep infinity
 """
+STAY = "echo ready; exec sleep infinity"
+# systemd as in a container: a cgroup and a network of its own, no service but what is asked for.
+BOOT = """
+umount dev/shm
+mount -t tmpfs shm dev/shm
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+ip link set lo up
+mkdir -p mnt
+pivot_root . mnt # units with mounts of their own need a root that is no chroot
+cd /
+umount -l mnt
+echo ready
+exec env -i container=orion PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --unit=basic.target --log-target=null
+"""
+SPACES = ("--mount", "--pid")
+ALL_SPACES = (*SPACES, "--uts", "--ipc", "--net", "--cgroup")
 
 
 class Root:
-    """One of them, in namespaces of its own; network and /dev/shm are the machine's."""
+    """One of them, in namespaces of its own; network and /dev/shm are the machine's, unless systemd runs in a `group`."""
 
-    def __init__(self, lower: Path, work: Path) -> None:
+    def __init__(self, lower: Path, work: Path, group: Path | None = None) -> None:
         self._work = work
-        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "sh", "-c", ENTER,
-                "-", str(lower), str(work)]
+        self._spaces = SPACES if group is None else ALL_SPACES
+        argv = ["unshare", *self._spaces, "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "sh", "-c",
+                ENTER + (STAY if group is None else BOOT), "-", str(lower), str(work)]
+        if group is not None:
+            argv = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "-", *argv]
         self._holder = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self._holder.stdout
         said = self._holder.stdout.readline()
@@ -53,7 +75,7 @@ class Root:
     @property
     def path(self) -> Path:
         """The root as this process reaches it."""
-        return Path(f"/proc/{self._pid}/root{self._work}/root")
+        return Path(f"/proc/{self._pid}/root{self.mount_point}")
 
     def put(self, source: Path, name: str) -> None:
         target = self.path / name.lstrip("/")
@@ -64,8 +86,8 @@ class Root:
         """A program of the root, as root, with nothing of this environment."""
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"} | variables
         words = [f"{key}={value}" for key, value in env.items()]
-        return subprocess.run(["nsenter", "--mount", "--pid", "-t", self._pid, "chroot", f"{self._work}/root", "/usr/bin/env", "-i", *words,
-                               *argv], capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+        return subprocess.run(["nsenter", *self._spaces, "-t", self._pid, "chroot", self.mount_point, "/usr/bin/env", "-i", *words, *argv],
+                              capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
 
     def outside(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """A program of this machine, which sees the root at `mount_point`."""
@@ -73,7 +95,7 @@ class Root:
 
     @property
     def mount_point(self) -> str:
-        return f"{self._work}/root"
+        return f"{self._work}/root" if self._spaces is SPACES else "/"
 
     def must(self, *argv: str, **variables: str) -> str:
         """stdout of what has to succeed."""
@@ -86,6 +108,48 @@ class Root:
         self._holder.wait(10)
         assert self._holder.stdout
         self._holder.stdout.close()
+
+
+@contextlib.contextmanager
+def cgroup() -> Iterator[Path]:
+    """A new one of version 2, gone at the end with all processes in it."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+    if not mounts:
+        pytest.skip("there is no cgroup2")
+    group = Path(mounts[0]) / f"orion-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup2 can be made: {error.strerror}")
+    try:
+        yield group
+    finally:
+        (group / "cgroup.kill").write_text("1")
+        folders = [group, *(p for p in group.rglob("*") if p.is_dir())]
+        for folder in sorted(folders, key=lambda p: len(p.parts), reverse=True):
+            for _ in range(100):  # the kernel takes a moment to reap what was killed
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                    break
+                time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def booted(work: Path) -> Iterator[Root]:
+    """This machine, which forgets it, under a systemd of its own that runs no service yet."""
+    work.mkdir(parents=True)
+    with cgroup() as group:
+        root = Root(Path("/"), work, group)
+        try:
+            for _ in range(300):
+                if root.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"):
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail("systemd does not come up")
+            yield root
+        finally:
+            root.close()
 
 
 @contextlib.contextmanager

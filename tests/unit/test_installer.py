@@ -207,3 +207,12 @@ def test_build_client_before_the_build(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(paths, "lib", lambda: tmp_path)
     done = build_client("-o", str(tmp_path / "x"))
     assert done.exit_code == 3 and "make build" in done.output
+
+
+def test_a_closed_umask_keeps_nobody_out(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    script = f"umask 077; exec {' '.join(SHELLS[0])} {installer} -q"
+    subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"], "ORION_ROOT": str(tmp_path)}, check=True, timeout=60)
+    for name, mode in (("usr/lib/orion", 0o755), ("usr/lib/orion/demo", 0o755), ("usr/lib/orion/nccl.conf", 0o644), ("etc/nccl.conf", 0o644),
+                       ("etc/orion/client.conf", 0o644), ("etc/ld.so.conf.d/orion.conf", 0o644), ("usr/bin", 0o755)):
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode, name
