@@ -109,7 +109,7 @@ class Setup:
         pair = configs.split_addr(config.controller_addr, configs.DEFAULT_CONTROLLER_PORT)
         own = pair is not None and (is_loopback(pair[0]) or pair[0] in ("0.0.0.0", "::"))
         services.systemctl("daemon-reload")
-        nr_clients = _nr_clients()
+        nr_clients = _nr_clients(restart)
         if own:
             services.systemctl("enable", services.CONTROLLER)
             _start_or(services.CONTROLLER, nr_clients == 0 or restart)
@@ -130,12 +130,16 @@ def _start_or(unit: str, may_restart: bool) -> bool:
     return True
 
 
-def _nr_clients() -> int:
-    """CUDA programs that the running oriond serves; 0 where none runs."""
+def _nr_clients(may_end_them: bool) -> int:
+    """CUDA programs that the running oriond serves. Raises OrionError where it does not tell, unless that is no matter."""
     try:
         return len(control.ask("status")["channels"])
     except control.NotRunning:
         return 0
+    except OrionError:
+        if may_end_them:
+            return 0
+        raise
 
 
 def _domains_with_device() -> list[str]:
@@ -163,7 +167,7 @@ def _ask(setup: Setup) -> None:
 
 
 def _uninstall(setup: Setup, force: bool) -> None:
-    nr_clients = _nr_clients() if setup.is_live else 0
+    nr_clients = _nr_clients(force) if setup.is_live else 0
     if nr_clients and not force:
         raise Conflict(f"{nr_clients} CUDA programs of guests use oriond", hint="End them first, or use --force, which ends them")
     named = _domains_with_device() if setup.is_live else []

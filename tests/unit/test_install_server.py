@@ -189,6 +189,19 @@ def test_uninstall_with_running_programs_needs_force(live: Live) -> None:
                      "disable orion-controller.service", "daemon-reload"]
 
 
+def test_an_oriond_that_does_not_answer(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = live(active=True)
+
+    def silent(command: str) -> dict[str, Any]:
+        raise Unavailable("oriond does not answer", hint="Look at its log")
+
+    monkeypatch.setattr(control, "ask", silent)
+    for arguments in (["-q"], ["-q", "--uninstall"]):
+        assert run(*arguments).exit_code == 6 and not [c for c in calls if "start" in c or "stop" in c]
+    assert run("-q", "--restart").exit_code == 0 and "restart oriond.service" in calls
+    assert run("-q", "--uninstall", "--force").exit_code == 0 and "stop oriond.service" in calls
+
+
 def test_a_failing_systemctl_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "systemctl").write_text("#!/bin/sh\necho 'Failed to start: no' >&2\nexit 1\n")
     (tmp_path / "systemctl").chmod(0o755)
