@@ -31,6 +31,7 @@ def connected(enter: Callable[[str], Root], monkeypatch: pytest.MonkeyPatch) -> 
     def start(*options: str) -> Root:
         root.must("qemu-ga", "--daemonize", "-m", "unix-listen", "-p", SOCKET, "-t", "/tmp", "-f", "/tmp/agent.pid", *options)
         sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+        host.wait_for(lambda: (root.path / SOCKET.lstrip("/")).exists())  # it becomes a daemon before it listens
         sock.connect(str(root.path) + SOCKET)
         sock.settimeout(60)
         lines = stack.enter_context(sock.makefile("rb"))
