@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,8 +52,8 @@ def installed(tmp_path):
         made.region.unlink(missing_ok=True)
 
 
-def start(env):
-    process = subprocess.Popen([sys.executable, CLIENT, "loop", "60"], env=env.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def start(env, **variables):
+    process = subprocess.Popen([sys.executable, CLIENT, "loop", "60"], env=env.env | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)
     assert process.stdout.readline() == "READY True\n"
     return process
@@ -83,3 +84,25 @@ def test_upgrade_and_restart(installed):
     assert (done.returncode, done.stdout) == (0, "READY True\nDONE\n"), done.stderr
     assert installed.region.stat().st_ino == region
     assert "Traceback" not in installed.output()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="install-client needs root")
+def test_the_guests_files_under_a_running_program(oriond_env, tmp_path):
+    root = tmp_path / "guest"
+    (root / "etc").mkdir(parents=True)
+
+    def install_client(*options):
+        subprocess.run(["sh", str(host.LIB / "install-client"), "-q", *options], env={"PATH": os.environ["PATH"], "ORION_ROOT": str(root)},
+                       check=True, timeout=60)
+
+    install_client("--force")
+    process = start(oriond_env, LD_LIBRARY_PATH=str(root / "usr/lib/orion"))
+    for options in (["--force"], ["--uninstall"]):
+        install_client(*options)
+        assert "libcuda.so.1 (deleted)" in Path(f"/proc/{process.pid}/maps").read_text()
+        (channel,) = oriond_env.status()["channels"]
+        assert process.poll() is None and channel["pid"] == process.pid
+    assert not (root / "usr/lib/orion").exists()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in err and "wrong bytes" not in err and "the vGPU is lost" not in err

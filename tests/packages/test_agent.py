@@ -31,8 +31,8 @@ def connected(enter: Callable[[str], Root], monkeypatch: pytest.MonkeyPatch) -> 
     def start(*options: str) -> Root:
         root.must("qemu-ga", "--daemonize", "-m", "unix-listen", "-p", SOCKET, "-t", "/tmp", "-f", "/tmp/agent.pid", *options)
         sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-        host.wait_for(lambda: (root.path / SOCKET.lstrip("/")).exists())  # it becomes a daemon before it listens
-        sock.connect(str(root.path) + SOCKET)
+        # It becomes a daemon before it listens.
+        assert host.wait_for(lambda: sock.connect_ex(str(root.path) + SOCKET) == 0), "the agent does not listen"
         sock.settimeout(60)
         lines = stack.enter_context(sock.makefile("rb"))
 
