@@ -44,12 +44,21 @@ class Package:
     conffiles: tuple[str, ...] = ()
 
 
+def _library_versions() -> tuple[str, str]:
+    """glibc and libvirt that the binaries were built with: no older ones have all their symbols."""
+    import libvirt
+
+    number = libvirt.getVersion()
+    return (os.confstr("CS_GNU_LIBC_VERSION") or "glibc 2.17").split()[1], f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+GLIBC, LIBVIRT = _library_versions()
 NEXT = f"{sys.version_info[0]}.{sys.version_info[1] + 1}"
 SERVER = Package(
     "orion-virt", "Shares the GPUs of a host with its libvirt virtual machines, with no driver in the guest", "server.sh",
-    {"Depends": f"python3 (>= {PYTHON}), python3 (<< {NEXT}), libvirt0, libvirt-daemon-system, "
-                "qemu-system-x86 | qemu-kvm, libc6", "Conflicts": "orion-client"},
-    {"Requires": f"python(abi) = {PYTHON}, libvirt-libs, libvirt-daemon-driver-qemu, qemu-kvm", "Conflicts": "orion-client"},
+    {"Depends": f"python3 (>= {PYTHON}), python3 (<< {NEXT}), libc6 (>= {GLIBC}), libvirt0 (>= {LIBVIRT}), "
+                "libvirt-daemon-system, qemu-system-x86 | qemu-kvm", "Conflicts": "orion-client"},
+    {"Requires": f"python(abi) = {PYTHON}, glibc >= {GLIBC}, libvirt-libs >= {LIBVIRT}, libvirt-daemon-driver-qemu, qemu-kvm", "Conflicts": "orion-client"},
 )
 CLIENT = Package(
     "orion-client", "CUDA of an Orion vGPU in a virtual machine, with no driver and no CUDA", "client.sh",

@@ -36,7 +36,7 @@ def machine(tmp_path: Path, packages: dict[str, Path]) -> Iterator[Root]:
             root.put(packages[f"orion-virt {version} deb"], f"/var/{version}.deb")
         (root.path / "etc/orion").mkdir(exist_ok=True)
         (root.path / "etc/orion/server.conf").write_text(CONF)
-        done = root.run("dpkg", "--force-depends", "-i", "/var/1.0.deb")
+        done = root.run("dpkg", "-i", "/var/1.0.deb")
         assert done.returncode == 0, done.stdout + done.stderr + journal(root)
         root.must("sh", "-c", f"orion-virt build-client -o /var/c && sh /var/c -q -d /opt/client && orion-virt region create --uuid {REGION} --size 64")
         yield root
@@ -107,14 +107,14 @@ def test_reload(machine: Root) -> None:
 def test_upgrade_and_removal_while_a_program_runs(machine: Root) -> None:
     start_program(machine)
     pid = value(machine, "MainPID")
-    done = machine.run("dpkg", "--force-depends", "-i", "/var/1.1.deb")
+    done = machine.run("dpkg", "-i", "/var/1.1.deb")
     assert done.returncode == 0 and "since 1 CUDA programs of guests use it" in done.stderr, done.stdout + done.stderr
     assert value(machine, "MainPID") == pid and program_runs(machine)
     refused = machine.run("dpkg", "-r", "orion-virt")
     assert refused.returncode != 0 and "1 CUDA programs of guests use oriond. End them first" in refused.stderr.replace(".\n", ". ")
     assert value(machine, "MainPID") == pid and program_runs(machine)
     machine.must("systemctl", "stop", "program")
-    machine.must("dpkg", "--force-depends", "-i", "/var/1.1.deb")
+    machine.must("dpkg", "-i", "/var/1.1.deb")
     assert value(machine, "MainPID") not in (pid, "0") and (machine.path / f"dev/shm/orion-{REGION}").exists()
     machine.must("dpkg", "-r", "orion-virt")
     assert machine.run("systemctl", "cat", "oriond").returncode != 0
