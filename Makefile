@@ -41,7 +41,7 @@ test-nvidia-smi: build
 	smi=$$(sh tests/loopback/fetch_nvidia_smi.sh build/nvidia-smi) && \
 	  ORION_NVIDIA_SMI=$$smi $(PY) -m pytest -q tests/loopback/test_nvidia_smi.py
 
-build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/guest/orion-smi $(LIB)/ring-dump $(LIB)/install-client
+build: $(LIB)/libexecutor.so $(LIB)/simgpu/libcuda.so.1 $(LIB)/guest/libcuda.so.1 $(LIB)/guest/libnvidia-ml.so.1 $(LIB)/guest/orion-smi $(LIB)/ring-dump $(LIB)/install-client $(LIB)/man/orion-virt.1
 gen: build/gen.stamp
 
 build/gen.stamp: $(SPEC)
@@ -65,7 +65,7 @@ $(LIB)/guest/libcuda.so.1: build/gen.stamp $(wildcard guest-agent/libcuda/*.[ch]
 
 # The library asks the same server by the same means, so it takes those files as they are.
 NVML    := $(wildcard guest-agent/libnvidia-ml/*.c) \
-  $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c maps.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
+  $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
 
 $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard guest-agent/*/*.h) $(HEADERS)
 	@mkdir -p $(@D)
@@ -77,7 +77,7 @@ $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard gues
 $(LIB)/guest/orion-smi: $(LIB)/guest/libnvidia-ml.so.1 $(wildcard guest-agent/orion-smi/*.[ch])
 	$(GUESTCC) -std=gnu11 $(WARN) $(CFLAGS) -Iguest-agent/libnvidia-ml -o $@ guest-agent/orion-smi/*.c $< -Wl,-rpath,'$$ORIGIN'
 
-PROBE   := $(wildcard guest-agent/orion-probe/*.c) $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c maps.c pci.c region.c \
+PROBE   := $(wildcard guest-agent/orion-probe/*.c) $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c \
   server.c settings.c settings_file.c snapshot.c)
 
 $(LIB)/guest/orion-probe: build/gen.stamp $(PROBE) $(wildcard guest-agent/libcuda/*.h) $(HEADERS)
@@ -98,6 +98,9 @@ $(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/g
 # For host and guest, .deb and .rpm. The host's carries its Python packages, so it is for this machine's Python.
 packages: build
 	$(PY) packaging/build.py build/packages
+
+$(LIB)/man/orion-virt.1: $(wildcard orion_virt/cli/*.py) orion_virt/errors.py
+	$(PY) -m orion_virt.cli.man $(@D)
 
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
 demo-ptx:

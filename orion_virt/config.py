@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orion_virt import units
+from orion_virt import libvirt_uri
 from orion_virt.errors import ConfigError
 
 DEFAULT_PORT = 9960
@@ -58,6 +59,8 @@ class ServerConfig:
     vgpu_count: int = 4
     driver: str = "auto"
     worker_user: str = ""  # empty: the daemon's own user
+    compute_limits: str = "off"
+    confine: bool = False
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "kvm"
     shm_user_name: str = "libvirt-qemu"
@@ -124,6 +127,13 @@ def _word(entry: Entry) -> str:
     return entry.value
 
 
+def _uri(entry: Entry) -> str:
+    why = libvirt_uri.refusal(entry.value)
+    if why:
+        raise entry.bad(f"{libvirt_uri.ACCEPTED}; this is {why}")
+    return entry.value
+
+
 def _addresses(entry: Entry) -> tuple[str, ...]:
     if entry.value.lower() == "auto":
         return ()
@@ -133,6 +143,8 @@ def _addresses(entry: Entry) -> tuple[str, ...]:
         found = ()
     if not found:
         raise entry.bad("auto, or IP addresses separated by commas")
+    if any((ip := ipaddress.ip_address(name)).is_multicast or ip.version == 6 and ip.is_link_local for name in found):
+        raise entry.bad("addresses that a guest can dial: no multicast, no link-local IPv6 (give the network a ULA, fd00::/8)")
     return found
 
 
@@ -197,6 +209,8 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "vgpu_count"): ("vgpu_count", _integer(1, 100)),
     ("server", "driver"): ("driver", _choice("auto", "nvidia", "simulated")),
     ("server", "worker_user"): ("worker_user", _word),
+    ("server", "confine"): ("confine", parse_bool),
+    ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server-shm", "shm_path_base"): ("shm_path_base", _directory),
     ("server-shm", "shm_group_name"): ("shm_group_name", _word),
     ("server-shm", "shm_user_name"): ("shm_user_name", _word),
@@ -205,7 +219,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("controller", "controller_addr"): ("controller_addr", _controller),
     ("libvirt", "attach"): ("libvirt_attach", _choice("all", "marked", "off")),
     ("libvirt", "exclude"): ("libvirt_exclude", _names),
-    ("libvirt", "uri"): ("libvirt_uri", _word),
+    ("libvirt", "uri"): ("libvirt_uri", _uri),
 }
 # Field of ServerConfig -> how people know it.
 KEY_OF_FIELD = {name: f"[{section}] {key}" for (section, key), (name, _) in _SERVER_KEYS.items()} | {"log": "[server-log]"}

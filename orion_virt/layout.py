@@ -26,11 +26,20 @@ CALLBACK_BYTES = 64
 OUTPUT_BYTES = 65536
 CHANNEL_BYTES = EXTENT_BYTES
 
+FEATURE_DOORBELL = 1  # of Header.features
+
 CLOSED_BY_GUEST = 1
 CLOSED_PROTOCOL = 2
 CLOSED_WORKER = 3
 CLOSED_SERVER = 4
 CLOSE_WORDS = {0: "open", 1: "closed by the guest", 2: "malformed stream", 3: "worker ended", 4: "closed by the server"}
+
+FEATURE_MAILBOX = 2
+MAILBOX_OFF = 32768
+MAIL_SLOTS = 63
+MAIL_DATA = 192
+OWNER_DIED = 0x40000000
+MAIL_SERVER, MAIL_CONTROLLER = 1, 2
 
 _u32, _u64, _i32 = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32
 _Addr = ctypes.c_char * ADDR_BYTES
@@ -54,6 +63,8 @@ class Header(ctypes.LittleEndianStructure):
         ("snapshot_bytes", _u32),
         ("reserved", _u32),
         ("heartbeat", _u64),
+        ("default_vgpus", _u32),
+        ("default_memory_mib", _u32),
     ]
 
 
@@ -73,6 +84,44 @@ class SnapHead(ctypes.LittleEndianStructure):
     """struct oc_snapshot up to its array"""
 
     _fields_ = [("nr_gpus", _u32), ("driver_version", _u32), ("simulated", _u32), ("vgpu_count", _u32)]
+
+
+class MailSlot(ctypes.LittleEndianStructure):
+    """struct oc_mail_slot"""
+
+    _fields_ = [
+        ("owner", _u32),
+        ("opening", _u32),
+        ("seq", _u32),
+        ("bytes", _u32),
+        ("ack", _u32),
+        ("fin", _u32),
+        ("service", _u32),
+        ("pad0", _u32),
+        ("epoch", _u64),
+        ("guest_boot", _u64),
+        ("pad1", ctypes.c_uint8 * 16),
+        ("opened", _u32),
+        ("host_seq", _u32),
+        ("host_bytes", _u32),
+        ("host_ack", _u32),
+        ("host_fin", _u32),
+        ("pad2", ctypes.c_uint8 * 44),
+        ("to_host", ctypes.c_uint8 * MAIL_DATA),
+        ("to_guest", ctypes.c_uint8 * MAIL_DATA),
+    ]
+
+
+class Mailbox(ctypes.LittleEndianStructure):
+    """struct oc_mailbox"""
+
+    _fields_ = [
+        ("epoch", _u64),
+        ("pad0", ctypes.c_uint8 * 56),
+        ("bell", _u32),
+        ("pad1", ctypes.c_uint8 * 444),
+        ("slot", MailSlot * MAIL_SLOTS),
+    ]
 
 
 class ChannelHead(ctypes.LittleEndianStructure):
@@ -97,6 +146,8 @@ class Control(ctypes.LittleEndianStructure):
 
 
 GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN, PAGES, PAGES_FILLED, PAGES_END = range(1, 13)
+TURN, TURN_WANT, TURN_DONE = range(13, 16)
+PROGRESS = 20
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -47,6 +48,11 @@ def hook_socket() -> Path:
     return run() / "hook.sock"
 
 
+def doorbell_socket(uuid: str, size_mib: int) -> Path:
+    """Where QEMU finds the doorbell's server of a domain; the name carries the region's size, see hook/doorbell.py."""
+    return run() / "doorbell" / f"{uuid}-{size_mib}.sock"
+
+
 def credential() -> Path:
     """The secret that oriond shows to the controller; 0600."""
     return state() / "server.credential"
@@ -55,6 +61,15 @@ def credential() -> Path:
 def lib() -> Path:
     """What `make build` made: executor, simulated driver, guest library."""
     return Path(__file__).resolve().parent / "_lib"
+
+
+def build_id() -> str:
+    """Commit and date of the guest's library that is part of this installation; "" where it is not built."""
+    try:
+        found = re.search(rb"\0([0-9a-f]{7,}-\d{8}_\d{6})\0", (lib() / "guest" / "libcuda.so.1").read_bytes())
+    except OSError:
+        return ""
+    return found[1].decode() if found else ""
 
 
 def simulated_driver() -> Path:

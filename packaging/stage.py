@@ -17,7 +17,8 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 SITE = "usr/lib/orion/python"
-PROGRAMS = {"oriond": "oriond", "orion-controller": "controller", "orion-virt": "main", "orion-check": "check"}
+PROGRAMS = {"oriond": "orion_virt.cli.oriond", "orion-controller": "orion_virt.cli.controller", "orion-virt": "orion_virt.cli.main",
+            "orion-check": "orion_virt.cli.check", "orion-doorbell": "ivshmem.server"}
 UNUSED = {"cuda-core", "numpy"}  # of cuda-python, of which the bindings are used
 LAUNCHER = """\
 #!/usr/bin/python3 -I
@@ -26,7 +27,7 @@ import sys
 
 os.environ["PYTHONPATH"] = "/{site}"  # for workers and other children
 sys.path.insert(0, "/{site}")
-from orion_virt.cli.{module} import main
+from {module} import main
 
 main()
 """
@@ -74,10 +75,10 @@ def _put(root: Path, name: str, data: bytes | str, mode: int = 0o644) -> None:
 
 
 def _copy_package(site: Path) -> None:
-    """orion_virt as setup.cfg packages it, with the hook beside it as in a checkout."""
-    for source in (REPO / "orion_virt").rglob("*"):
+    """orion_virt and ivshmem as setup.cfg packages them, with the hook beside them as in a checkout."""
+    for source in (*(REPO / "orion_virt").rglob("*"), *(REPO / "ivshmem").glob("*.py")):
         inside = source.relative_to(REPO)
-        is_data = inside.parts[1] in ("_lib", "systemd")
+        is_data = inside.parts[1] in ("_lib", "systemd") or source.name == "vgpu.rng"
         if source.is_file() and "__pycache__" not in inside.parts and (source.suffix == ".py" or is_data):
             (site / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, site / inside)
@@ -119,6 +120,13 @@ def server(root: Path) -> None:
     for unit in (REPO / "orion_virt" / "systemd").glob("*.service"):
         _put(root, f"usr/lib/systemd/system/{unit.name}", unit.read_bytes())
     _put(root, "usr/lib/tmpfiles.d/orion.conf", (REPO / "orion_virt" / "systemd" / "orion.tmpfiles.conf").read_bytes())
+    for page in (REPO / "orion_virt" / "_lib" / "man").glob("*.[18]"):
+        _put(root, f"usr/share/man/man{page.suffix[1:]}/{page.name}", page.read_bytes())
+    sys.path.insert(0, str(REPO))
+    from orion_virt.cli import complete
+
+    for shell, place in complete.PLACES.items():
+        _put(root, f"usr/share/{place}", complete.script(shell))
     for doc in (REPO / "docs").glob("*.md"):
         _put(root, f"usr/share/doc/orion-virt/{doc.name}", doc.read_bytes())
 

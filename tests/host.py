@@ -50,7 +50,9 @@ def processes_of_session(sid):
 class Host:
     """One set of daemons. `uuid` is the domain whose region clients use; `env` is what a client's process needs."""
 
-    def __init__(self, directory, config="", region_mib=128, simulated=True):
+    def __init__(self, directory, config="", region_mib=128, simulated=True, network=None, **limits):
+        """`network=False`, or ORION_TEST_NETWORK=no: clients reach the host through their region alone. `limits`: vgpus,
+        memory, total, the ceilings of the region."""
         self.dir = Path(directory)
         self.uuid = str(uuid.uuid4())
         self.port, self.controller_port = free_port(), free_port()
@@ -58,6 +60,8 @@ class Host:
         self.server = f"127.0.0.1:{self.port}"
         self.region = Path(f"/dev/shm/orion-{self.uuid}")
         self.region_mib = region_mib
+        self.limits = limits
+        self.network = os.environ.get("ORION_TEST_NETWORK") != "no" if network is None else network
         self._config = config
         self._driver = "simulated" if simulated else "nvidia"
         self.process = None
@@ -79,9 +83,8 @@ class Host:
     def env(self):
         """Environment of a CUDA process, as in a guest: nothing but region, library and controller."""
         keep = {k: v for k, v in os.environ.items() if not k.startswith(("ORION_", "CUDA_"))}
-        return keep | {
+        return keep | ({"ORION_CONTROLLER": self.controller} if self.network else {}) | {
             "ORION_REGION": str(self.region),
-            "ORION_CONTROLLER": self.controller,
             "ORION_ETC": str(self.dir / "etc"),
             "LD_LIBRARY_PATH": str(LIB / "guest"),
             "HOME": str(self.dir / "home"),
@@ -90,7 +93,7 @@ class Host:
     @property
     def tcp_env(self):
         """As `env`, for a client without a region."""
-        env = self.env | {"ORION_SERVER": self.server}
+        env = self.env | {"ORION_SERVER": self.server, "ORION_CONTROLLER": self.controller}
         del env["ORION_REGION"]
         return env
 
@@ -191,7 +194,7 @@ def running(directory, **options):
     host.start()
     failed = True
     try:
-        made = host.command("region-create", uuid=host.uuid, size_mib=host.region_mib)
+        made = host.command("region-create", uuid=host.uuid, size_mib=host.region_mib, network=host.network, **host.limits)
         assert made["ok"], made
         fds = host.status()["fds"]
         yield host

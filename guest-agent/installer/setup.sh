@@ -41,7 +41,8 @@ apply_rules() {
     [ -e /dev/nvidiactl ] || ln -s null /dev/nvidiactl
     for d in /sys/bus/pci/devices/*; do
         [ "$(cat "$d/vendor" 2>/dev/null):$(cat "$d/device" 2>/dev/null)" = 0x1af4:0x1110 ] || continue
-        for r in "$d/resource2" "$d/resource2_wc"; do
+        registers=''; [ ! -e "$d/resource1" ] || registers=$d/resource0 # of a doorbell device
+        for r in "$d/resource2" "$d/resource2_wc" $registers; do
             [ ! -e "$r" ] || { chgrp orion "$r" && chmod 0660 "$r"; }
         done
     done

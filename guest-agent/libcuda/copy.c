@@ -80,10 +80,16 @@ static CUresult send_piece(struct ow_orion_copy_in *row, bool sync)
     return r;
 }
 
+/* Pieces of copies of this size are written past the cache, out of which the DMA would have to fetch them: measured
+ * with the source in a cache, 1 to 16 MiB 8 to 30 % faster (H100 machine); 64 MiB, whose source is in no cache, slower. */
+#define PAST_CACHE_FROM (256u << 10)
+#define PAST_CACHE_TO (32u << 20)
+
 /* Ordinary memory to the worker: this thread fills piece n+1 while piece n is in DMA. The last piece of a
  * synchronous copy is a round trip, which brings any piece's error and needs no fence. */
 static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t bytes, bool sync)
 {
+    bool past_cache = bytes >= PAST_CACHE_FROM && bytes <= PAST_CACHE_TO;
     CUresult r = CUDA_SUCCESS;
 
     og_staging_grow(bytes);
@@ -94,7 +100,10 @@ static CUresult upload(struct ow_orion_copy_in row, const uint8_t *src, uint64_t
         r = og_staging_get(&part, &off, &p);
         if (r != CUDA_SUCCESS)
             break;
-        memcpy(p, src, part);
+        if (past_cache)
+            og_copy_past_cache(p, src, part);
+        else
+            memcpy(p, src, part);
         og_flush(off, part);
         row.src_side = OC_SIDE_REGION;
         row.src = off;

@@ -42,8 +42,10 @@ static inline void og_unlock(_Atomic int *lock)
 /* ---- settings.c ---- */
 enum og_level { OG_DEBUG, OG_INFO, OG_WARNING, OG_ERROR, OG_SILENT };
 struct og_settings {
-    int vgpus;                        /* ORION_VGPU */
-    uint64_t gmem_bytes;              /* ORION_GMEM; 0: not set */
+    int vgpus;                        /* ORION_VGPU, else the domain's default */
+    uint64_t gmem_bytes;              /* ORION_GMEM, else the domain's default; 0: neither */
+    bool vgpus_said, gmem_said;       /* by the variables */
+    int ratio;                        /* ORION_RATIO, percent; 0: not set */
     char controller[OG_ADDR_BYTES];   /* ORION_CONTROLLER or client.conf; "": the region's header says */
     char server[OG_ADDR_BYTES];       /* ORION_SERVER; "": header or allocation */
     char region[512];                 /* ORION_REGION; "": look for the PCI device */
@@ -54,6 +56,8 @@ struct og_settings {
 };
 extern struct og_settings og_settings;
 OG_MUST_CHECK CUresult og_settings_load(void);
+/* What the domain's owner has set where the user says nothing; from the region's header, so checked. */
+void og_settings_of_domain(const struct oc_header *h);
 /* One file of settings; false after a bad value, which it has reported. settings_file.c */
 bool og_settings_file(struct og_settings *s, const char *path);
 /* A whole number in [low, high] and nothing else. */
@@ -78,7 +82,9 @@ struct og_region {
     uint64_t bytes;
     int fd;                    /* kept open for further mappings; -1: none */
     uint64_t device, inode;    /* as /proc/self/maps shows them for its mappings */
+    char path[512];            /* of the file or BAR that is mapped */
     struct oc_header header;   /* private copy, checked */
+    char bar[128];             /* sysfs file of the device's BAR 2; "": it is a file */
     char note[300];            /* why a device that is there was not used; for the line that says nothing works */
 };
 extern struct og_region og_shared_region;
@@ -113,6 +119,7 @@ struct og_text {
 };
 void og_text_add(struct og_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int og_dial(const char *addr, unsigned timeout_ms, struct og_why *why); /* descriptor or -1 */
+void og_set_timeout(int fd, unsigned timeout_ms); /* of each read and write */
 bool og_send_all(int fd, const void *bytes, size_t nr_bytes);
 /* Reads up to and including the empty line, not a byte more. False: *why. */
 bool og_read_block(int fd, char *to, size_t room, struct og_why *why);
@@ -122,6 +129,12 @@ uint64_t og_now_ns(void); /* monotonic */
 size_t og_unhex(const char *hex, uint8_t *to, size_t room); /* bytes, or (size_t)-1 */
 void og_hex(const uint8_t *bytes, size_t nr_bytes, char *to);
 void og_uuid_text(const uint8_t uuid[16], char to[37]);
+
+/* ---- mailbox.c: connections through the region ---- */
+bool og_mailbox_there(void);
+/* A descriptor as og_dial's, or -1 after at most 3 s. */
+int og_mailbox_dial(enum oc_mail_service service, unsigned timeout_ms, struct og_why *why);
+void og_mailbox_after_fork(void);
 
 /* ---- controller.c ---- */
 struct og_allocation {
@@ -134,11 +147,16 @@ OG_MUST_CHECK CUresult og_allocate(struct og_allocation *a);
 struct og_addrs { /* where the server may be, in the order to try */
     unsigned count;
     char addr[OC_MAX_ADDRS + 2][OG_ADDR_BYTES];
+    bool mailbox;           /* after all these */
 };
+/* The server was reached through the region's mailbox, and is from then on: nobody can wake the other side. */
+extern _Atomic bool og_by_mailbox;
 void og_server_addrs(const struct og_allocation *a, struct og_addrs *to);
 /* Is the server there? Over TCP also fetches the snapshot. Reports its failure. */
 OG_MUST_CHECK CUresult og_probe_server(void);
-/* A connection to the first address that takes one, or -1 with all reasons. */
+/* A connection to one of the addresses, and to which, or -1 with all reasons. */
+int og_dial_any(const struct og_addrs *addrs, unsigned timeout_ms, unsigned *which, struct og_why *why);
+/* The same for oriond; the address that answered is the first to be tried from then on. */
 int og_dial_server(const struct og_addrs *addrs, struct og_why *why);
 CUresult og_no_server(const struct og_why *why); /* the line for people, and what it means */
 bool og_region_snapshot(void);
@@ -158,6 +176,7 @@ void og_hmac_sha256(const void *key, size_t key_bytes, const void *a, size_t a_b
 struct og_link {
     int fd;
     bool shm;
+    bool polled;                 /* no wake-ups: the connection goes through the mailbox */
     uint64_t block_off;
     uint32_t channel_id;
     struct oc_channel *channel;
@@ -170,6 +189,13 @@ struct og_link {
 };
 extern struct og_link og_link;
 OG_MUST_CHECK CUresult og_link_open(uint64_t block_off); /* link.c: checks and enters the block */
+
+/* ---- doorbell.c ---- */
+/* Maps the device's registers where the header says that they ring, once; false: the host is told by bytes. */
+bool og_doorbell_map(void);
+void og_doorbell_use(uint64_t value); /* of the register, for this process's worker */
+/* Rings, if there is a doorbell; false: a byte must be sent too. */
+bool og_doorbell_ring(void);
 
 /* ---- transport_shm.c, transport_tcp.c ---- */
 void og_shm_wake(void);

@@ -21,6 +21,7 @@ static void in_child(void)
     if (og_link.fd >= 0)
         close(og_link.fd);
     og_link.fd = -1;
+    og_mailbox_after_fork();
 }
 
 __attribute__((constructor)) static void at_load(void)

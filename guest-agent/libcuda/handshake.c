@@ -73,6 +73,8 @@ static void add_whose(struct og_text *t, bool shm)
 {
     char machine[33];
 
+    if (og_settings.ratio)
+        og_text_add(t, "ratio: %d\n", og_settings.ratio);
     og_text_add(t, "vgpus: ");
     for (int i = 0; i < og_nr_devices(); i++)
         og_text_add(t, i ? ",%d" : "%d", og_visible(i));
@@ -92,6 +94,8 @@ static void write_hello(struct og_text *t, const struct og_allocation *a)
     og_text_add(t, "ORION/1 HELLO\ntransport: %s\ndomain: %s\ngeneration: %llu\nbase: 0x%llx\n", shm ? "shm" : "tcp",
                 uuid, shm ? (unsigned long long)og_shared_region.header.generation : 0,
                 (unsigned long long)(uintptr_t)og_shared_region.base);
+    if (shm && og_doorbell_map())
+        og_text_add(t, "doorbell: yes\n");
     add_whose(t, shm);
     add_process(t);
     add_ops(t);
@@ -140,7 +144,7 @@ static void take_devices(const char *block)
 
 static CUresult welcome(const char *block)
 {
-    uint64_t channel = 0, at = 0, devices = 0;
+    uint64_t channel = 0, at = 0, devices = 0, bell;
     char *ops = malloc(OG_BLOCK_MAX);
     size_t n = (size_t)-1;
 
@@ -156,6 +160,8 @@ static CUresult welcome(const char *block)
         return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
     }
     og_link.channel_id = (uint32_t)channel;
+    if (number_of(block, "doorbell", &bell))
+        og_doorbell_use(bell);
     take_devices(block);
     return og_link_open(at);
 }
@@ -215,6 +221,7 @@ CUresult og_handshake(const struct og_allocation *a)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ HELLO_TIMEOUT_MS / 1000, 0 }, sizeof(struct timeval));
     og_link.fd = fd;
     og_link.shm = og_shared_region.base != NULL;
+    og_link.polled = addrs.mailbox && atomic_load(&og_by_mailbox);
     r = talk(fd, a, hello, block);
     if (r == CUDA_SUCCESS)
         forever(fd);

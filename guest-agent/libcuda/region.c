@@ -139,6 +139,8 @@ static bool open_region(const char *path, bool named, bool whole, struct og_why 
         return false;
     }
     ok = map_region(fd, whole, &og_shared_region, why);
+    if (ok)
+        snprintf(og_shared_region.path, sizeof(og_shared_region.path), "%s", path);
     if (og_shared_region.fd != fd)
         close(fd);
     if (!ok && named)
@@ -171,8 +173,10 @@ void og_region_find(bool whole)
             continue;
         }
         why.text[0] = '\0';
-        if (open_region(path, false, whole, &why))
+        if (open_region(path, false, whole, &why)) {
+            snprintf(og_shared_region.bar, sizeof(og_shared_region.bar), "%.127s", path);
             return;
+        }
         if (*why.text)
             note(path, &why);
     }

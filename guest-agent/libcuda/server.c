@@ -8,6 +8,7 @@
 #include "core.h"
 
 #define INFO_TIMEOUT_MS 2000
+#define NEAR_TIMEOUT_MS 500 /* of an address, where the mailbox is the other way: a host is near its guests */
 #define SERVER_PORT 9960
 #define MAX_SNAPSHOT sizeof(struct oc_snapshot)
 
@@ -19,6 +20,8 @@ static void add_addr(struct og_addrs *to, const char *text, size_t room, unsigne
     if (*bounded && to->count < OC_MAX_ADDRS + 2 && og_parse_addr(bounded, port, to->addr[to->count]))
         to->count++;
 }
+
+_Atomic bool og_by_mailbox;
 
 /* Over TCP and before an allocation nobody has named a server: it is usually the controller's host. */
 static void add_controllers_host(struct og_addrs *to)
@@ -38,6 +41,7 @@ static void add_controllers_host(struct og_addrs *to)
 void og_server_addrs(const struct og_allocation *a, struct og_addrs *to)
 {
     to->count = 0;
+    to->mailbox = false;
     if (*og_settings.server) {
         add_addr(to, og_settings.server, OG_ADDR_BYTES, SERVER_PORT);
         return;
@@ -45,28 +49,66 @@ void og_server_addrs(const struct og_allocation *a, struct og_addrs *to)
     if (og_shared_region.base)
         for (unsigned i = 0; i < OC_MAX_ADDRS; i++)
             add_addr(to, og_shared_region.header.server_addr[i], OC_ADDR_BYTES, SERVER_PORT);
-    if (to->count == 0 && a)
+    to->mailbox = og_mailbox_there();
+    if (to->count || to->mailbox)
+        return;
+    if (a)
         add_addr(to, a->server, OG_ADDR_BYTES, SERVER_PORT);
     if (to->count == 0)
         add_controllers_host(to);
 }
 
-int og_dial_server(const struct og_addrs *addrs, struct og_why *why)
+static void add_reason(struct og_why *why, const struct og_why *one)
 {
-    size_t at = 0;
+    size_t at = strlen(why->text);
+
+    snprintf(why->text + at, sizeof(why->text) - at, "%s%s", at ? "; " : "", one->text);
+}
+
+/* Of several addresses the one that answered last: an attempt at one that leads nowhere takes until its timeout. */
+static _Atomic unsigned answered;
+
+int og_dial_any(const struct og_addrs *addrs, unsigned timeout_ms, unsigned *which, struct og_why *why)
+{
+    unsigned first = answered;
 
     why->text[0] = '\0';
-    for (unsigned i = 0; i < addrs->count; i++) {
+    for (unsigned tried = 0; tried < addrs->count; tried++) {
+        unsigned i = (first + tried) % addrs->count;
         struct og_why one;
-        int fd = og_dial(addrs->addr[i], INFO_TIMEOUT_MS, &one), n;
+        int fd = og_dial(addrs->addr[i], timeout_ms, &one);
 
-        if (fd >= 0)
+        if (fd >= 0) {
+            *which = i;
             return fd;
-        n = snprintf(why->text + at, sizeof(why->text) - at, "%s%s", at ? "; " : "", one.text);
-        if (n > 0 && (size_t)n < sizeof(why->text) - at)
-            at += (size_t)n;
+        }
+        add_reason(why, &one);
     }
     return -1;
+}
+
+int og_dial_server(const struct og_addrs *addrs, struct og_why *why)
+{
+    unsigned which = 0;
+    struct og_why one;
+    int fd = -1;
+
+    why->text[0] = '\0';
+    if (!addrs->mailbox || !atomic_load(&og_by_mailbox))
+        fd = og_dial_any(addrs, addrs->mailbox ? NEAR_TIMEOUT_MS : INFO_TIMEOUT_MS, &which, why);
+    if (fd >= 0) {
+        answered = which;
+        og_set_timeout(fd, INFO_TIMEOUT_MS);
+        return fd;
+    }
+    if (!addrs->mailbox)
+        return fd;
+    fd = og_mailbox_dial(OC_MAIL_SERVER, INFO_TIMEOUT_MS, &one);
+    if (fd < 0)
+        add_reason(why, &one);
+    else if (!atomic_exchange(&og_by_mailbox, true))
+        og_log_at(OG_INFO, "the server is reached through the region's mailbox%s%s", *why->text ? ": " : "", why->text);
+    return fd;
 }
 
 CUresult og_no_server(const struct og_why *why)
@@ -137,11 +179,12 @@ CUresult og_probe_server(void)
     fd = og_dial_server(&addrs, &why);
     if (fd < 0)
         return og_no_server(&why);
-    ok = info(fd, &detail);
+    /* the mailbox is opened by the server itself, and is there where the snapshot is too */
+    ok = (atomic_load(&og_by_mailbox) && og_region_snapshot()) || info(fd, &detail);
     close(fd);
     if (ok)
         return CUDA_SUCCESS;
-    og_because(&why, "%.120s: %.250s", addrs.addr[0], detail.text);
+    og_because(&why, "%.120s: %.250s", addrs.count ? addrs.addr[0] : "through the region", detail.text);
     return og_no_server(&why);
 }
 

@@ -9,15 +9,13 @@
 #include "core.h"
 
 #define MIB (1ull << 20)
+#define MAX_GMEM_MIB (1u << 24)
 
-struct og_settings og_settings = {
-    .vgpus = 1,
-    .log_with_time = true,
-    .log_to_screen = true,
-    .log_to_file = true,
-    .level = OG_INFO,
-    .file_level = OG_INFO,
-};
+/* Before anybody has said anything. */
+#define INITIAL { .vgpus = 1, .log_with_time = true, .log_to_screen = true, .log_to_file = true, .level = OG_INFO, \
+                  .file_level = OG_INFO }
+
+struct og_settings og_settings = INITIAL;
 
 bool og_parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
 {
@@ -148,15 +146,19 @@ static bool log_variables(struct og_settings *s)
 
 static bool from_environment(struct og_settings *s)
 {
-    uint64_t vgpus = (uint64_t)s->vgpus, mib = 0;
+    uint64_t vgpus = (uint64_t)s->vgpus, mib = 0, ratio = 0;
 
     if (!log_variables(s))
         return false;
     if (!number_variable("ORION_VGPU", 1, OC_MAX_DEVICES, "a whole number of vGPUs from 1 to 32", &vgpus) ||
-        !number_variable("ORION_GMEM", 1, 1 << 24, "MiB of memory of each vGPU, a whole number, e.g. 12000", &mib))
+        !number_variable("ORION_GMEM", 1, MAX_GMEM_MIB, "MiB of memory of each vGPU, a whole number, e.g. 12000", &mib) ||
+        !number_variable("ORION_RATIO", 1, 100, "percent of a GPU's time for each vGPU, 1 to 100", &ratio))
         return false;
+    s->ratio = (int)ratio;
     s->vgpus = (int)vgpus;
     s->gmem_bytes = mib * MIB;
+    s->vgpus_said = variable("ORION_VGPU") != NULL;
+    s->gmem_said = mib != 0;
     return addr_variable("ORION_CONTROLLER", 9123, s->controller) &&
            addr_variable("ORION_SERVER", 9960, s->server) && bool_variable("ORION_SYNC", &s->sync) &&
            bar_variable(s) && region_variable(s);
@@ -176,9 +178,17 @@ static bool from_files(struct og_settings *s)
     return og_settings_file(s, path);
 }
 
+void og_settings_of_domain(const struct oc_header *h)
+{
+    if (!og_settings.vgpus_said && h->default_vgpus && h->default_vgpus <= OC_MAX_DEVICES)
+        og_settings.vgpus = (int)h->default_vgpus;
+    if (!og_settings.gmem_said && h->default_memory_mib && h->default_memory_mib <= MAX_GMEM_MIB)
+        og_settings.gmem_bytes = h->default_memory_mib * MIB;
+}
+
 CUresult og_settings_load(void)
 {
-    struct og_settings s = og_settings;
+    struct og_settings s = INITIAL;
 
     if (!from_files(&s) || !from_environment(&s))
         return CUDA_ERROR_INVALID_VALUE;

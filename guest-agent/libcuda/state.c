@@ -69,6 +69,8 @@ static CUresult init_locked(void)
     banner();
     og_reserve_device_ranges();
     og_region_find(true);
+    if (og_shared_region.base)
+        og_settings_of_domain(&og_shared_region.header);
     r = og_visible_set();
     return r == CUDA_SUCCESS ? og_probe_server() : r;
 }

@@ -16,6 +16,8 @@
 #define RECHECK_NS 1000000000u /* bounds the delay of a lost wake-up */
 #define NAP_MIN_NS 20000u
 #define NAP_MAX_NS 1000000u
+#define POLLED_NS 10000000u /* where nobody can wake us: so long a nap is common, */
+#define POLLED_MAX_NS 50000000u /* and after many the longest is this */
 
 static _Atomic uint32_t wakes;    /* futex word of the followers; changes with each wake-up */
 static _Atomic uint32_t sleepers; /* followers in futex wait or about to be */
@@ -92,11 +94,16 @@ static void poll_connection(uint64_t ns)
         og_shm_drain();
 }
 
-/* Sleeps once: as leader in poll(), else until the leader (over TCP: the receiver) wakes us. */
+/* Sleeps once: as leader in poll(), else until the leader (over TCP: the receiver) wakes us. Where nobody does, each
+ * for itself. */
 static void sleep_once(uint32_t seen, uint64_t ns)
 {
     int nobody = 0;
 
+    if (og_link.polled) {
+        poll_connection(ns);
+        return;
+    }
     if (og_link.shm && atomic_compare_exchange_strong(&leading, &nobody, 1)) {
         poll_connection(ns);
         atomic_store(&leading, 0);
@@ -106,6 +113,24 @@ static void sleep_once(uint32_t seen, uint64_t ns)
     atomic_fetch_add(&sleepers, 1); /* pairs with og_wake_waiters */
     og_futex_wait(&wakes, seen, ns);
     atomic_fetch_sub(&sleepers, 1);
+}
+
+/* The worker and the daemon may end in one moment, and then no word in `closed` says so; the worker's kernel does. */
+static bool channel_ended(void)
+{
+    const struct oc_channel *c = og_link.channel;
+
+    return atomic_load_explicit(&c->closed, memory_order_acquire) != OC_OPEN ||
+           (og_link.polled && atomic_load_explicit(&c->worker, memory_order_relaxed) & OC_OWNER_DIED);
+}
+
+/* Where nobody wakes us a nap lasts at most a sixteenth of the time that the wait has lasted, and from 10 ms on a
+ * thousandth of it. */
+static uint64_t next_nap(uint64_t nap)
+{
+    if (og_link.polled)
+        return nap < POLLED_NS ? nap + nap / 16 : nap < POLLED_MAX_NS ? nap + nap / 1024 : nap;
+    return nap * 2 < NAP_MAX_NS ? nap * 2 : NAP_MAX_NS;
 }
 
 static CUresult sleep_until(bool (*ready)(void *), void *arg, bool parked)
@@ -119,12 +144,12 @@ static CUresult sleep_until(bool (*ready)(void *), void *arg, bool parked)
             return CUDA_SUCCESS;
         if (atomic_load(&og_life) != OG_CONNECTED)
             return og_life_result(atomic_load(&og_life));
-        if (atomic_load_explicit(&og_link.channel->closed, memory_order_acquire) != OC_OPEN) {
+        if (channel_ended()) {
             og_lost_by_close();
             continue;
         }
-        sleep_once(seen, parked ? RECHECK_NS : nap);
-        nap = nap * 2 < NAP_MAX_NS ? nap * 2 : NAP_MAX_NS;
+        sleep_once(seen, parked && !og_link.polled ? RECHECK_NS : nap);
+        nap = next_nap(nap);
     }
 }
 

@@ -13,7 +13,6 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Atomic unsigned nr_inits;
-static bool settings_loaded;     /* under lock, as the following */
 static nvmlReturn_t last_result;
 static uint64_t failed_at_ns;
 
@@ -44,9 +43,8 @@ static nvmlReturn_t find_server(void)
 {
     struct og_why why;
 
-    if (!settings_loaded && og_settings_load() != CUDA_SUCCESS)
+    if (og_settings_load() != CUDA_SUCCESS)
         return NVML_ERROR_INVALID_ARGUMENT;
-    settings_loaded = true;
     if (!og_shared_region.base)
         og_region_find(false);
     else if (!og_region_reread(&why)) {
@@ -54,6 +52,8 @@ static nvmlReturn_t find_server(void)
                "domain", why.text);
         return NVML_ERROR_DRIVER_NOT_LOADED;
     }
+    if (og_shared_region.base)
+        og_settings_of_domain(&og_shared_region.header);
     if (og_region_snapshot())
         return NVML_SUCCESS;
     return og_probe_server() == CUDA_SUCCESS ? NVML_SUCCESS : NVML_ERROR_DRIVER_NOT_LOADED;

@@ -80,6 +80,19 @@ static bool count(const char *addr, const char *path, uint64_t *value, struct og
     return false;
 }
 
+/* As the library does, oriond asks the controller where no address leads to it; it passes on nothing but allocations. */
+static bool by_mailbox(void)
+{
+    struct og_why why;
+    int fd = -1;
+
+    if (!*og_settings.controller && !*og_settings.server && og_mailbox_there())
+        fd = og_mailbox_dial(OC_MAIL_CONTROLLER, TIMEOUT_MS, &why);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static void controller(void)
 {
     char addr[OG_ADDR_BYTES], version[ANSWER_BYTES];
@@ -91,7 +104,7 @@ static void controller(void)
     printf("addr=%s\nsource=%s\n", addr, source);
     fd = og_dial(addr, TIMEOUT_MS, &why);
     if (fd < 0) {
-        printf("connected=no\n");
+        printf("connected=%s\n", by_mailbox() ? "mailbox" : "no");
         return;
     }
     close(fd);

@@ -12,7 +12,8 @@ static const char usage[] =
     "  -L         one line for each vGPU: name and UUID\n"
     "  -q         everything, one figure a line\n"
     "  --json     the same for programs\n"
-    "vGPU 0 is shown, and each that a process uses; ORION_VGPU=N shows N of them, ORION_GMEM=MIB gives their size.\n";
+    "Those are shown that a process has without asking (one, unless the host says more for this machine), and each that\n"
+    "a process uses; ORION_VGPU=N shows N of them, ORION_GMEM=MIB gives their size.\n";
 
 /* The value of a figure, UNKNOWN where the host does not tell it. */
 static long long known(nvmlReturn_t r, unsigned value)
@@ -87,8 +88,22 @@ static nvmlReturn_t gather(unsigned index, struct vgpu *g)
     return NVML_SUCCESS;
 }
 
-/* Without ORION_VGPU all that there may be are looked at, and those shown that matter. */
-static nvmlReturn_t gather_all(struct machine *m, bool all)
+/* How many vGPUs a process of this machine has that says nothing; then all that there may be are looked at. */
+static nvmlReturn_t open_all(unsigned *least)
+{
+    nvmlReturn_t r = nvmlInit_v2();
+
+    if (r == NVML_SUCCESS)
+        r = nvmlDeviceGetCount_v2(least);
+    if (r != NVML_SUCCESS)
+        return r;
+    nvmlShutdown();
+    setenv("ORION_VGPU", "32", 1);
+    return nvmlInit_v2();
+}
+
+/* The first `least` are shown, and of the others those that a process uses. */
+static nvmlReturn_t gather_all(struct machine *m, unsigned least)
 {
     unsigned count;
     nvmlReturn_t r = nvmlSystemGetDriverVersion(m->driver, sizeof(m->driver));
@@ -106,7 +121,7 @@ static nvmlReturn_t gather_all(struct machine *m, bool all)
         struct vgpu *g = &m->vgpu[m->nr_vgpus];
 
         r = gather(i, g);
-        if (all || i == 0 || g->nr_processes)
+        if (i < least || g->nr_processes)
             m->nr_vgpus++;
         else
             memset(g, 0, sizeof(*g));
@@ -123,6 +138,7 @@ int main(int argc, char **argv)
     const char *option = argc > 1 ? argv[1] : "", *asked = getenv("ORION_VGPU");
     void (*print)(const struct machine *m) = NULL;
     struct machine m = { .cuda = 0 };
+    unsigned least = MAX_VGPUS;
     nvmlReturn_t r;
 
     if (argc == 2 && (!strcmp(option, "-h") || !strcmp(option, "--help"))) {
@@ -136,11 +152,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "orion-smi: unknown option '%s'\n%s", argc > 2 ? argv[2] : option, usage);
         return 2;
     }
-    if (!asked || !*asked)
-        setenv("ORION_VGPU", "32", 1);
-    r = nvmlInit_v2();
+    r = asked && *asked ? nvmlInit_v2() : open_all(&least);
     if (r == NVML_SUCCESS)
-        r = gather_all(&m, asked && *asked);
+        r = gather_all(&m, least);
     if (r != NVML_SUCCESS) {
         fprintf(stderr, "orion-smi: the vGPUs cannot be shown: %s. `orion-check runtime client` looks for the cause\n",
                 nvmlErrorString(r));

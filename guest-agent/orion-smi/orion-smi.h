@@ -9,6 +9,7 @@
 #include "gen/nvml_abi.h"
 
 #define MAX_PROCESSES 256
+#define MAX_VGPUS 32u
 #define UNKNOWN (-1ll) /* of a figure that the host does not tell */
 
 struct process {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ring-dump FILE [BLOCK_OFFSET]: prints a region's header, and a channel with its pending commands. */
+/* ring-dump FILE [BLOCK_OFFSET]: prints a region's header and mailbox, and a channel with its pending commands. */
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +39,29 @@ static void print_text(const char *label, const char *text, size_t room)
     putchar('\n');
 }
 
+static void dump_slot(unsigned n, const struct oc_mail_slot *s)
+{
+    static const char *const services[] = { "?", "server", "controller" };
+
+    printf("slot %-9u%s, %s, opening %u of %u, packets %u/%u to the host, %u/%u to the guest%s%s\n", n,
+           s->owner & OC_OWNER_DIED ? "its owner died" : "owned", services[s->service < 3 ? s->service : 0], s->opened,
+           s->opening, s->host_ack, s->seq, s->ack, s->host_seq, s->fin ? ", guest ended" : "",
+           s->host_fin ? ", host ended" : "");
+}
+
+static void dump_mailbox(int fd)
+{
+    struct oc_mailbox m;
+
+    if (read_at(fd, &m, sizeof(m), OC_MAILBOX_OFF))
+        return;
+    printf("%-14s%s, epoch %016llx, bell %u\n", "mailbox", m.epoch ? "served" : "not served", (unsigned long long)m.epoch,
+           m.bell);
+    for (unsigned i = 0; i < OC_MAIL_SLOTS; i++)
+        if (m.slot[i].owner)
+            dump_slot(i, &m.slot[i]);
+}
+
 static int dump_header(int fd)
 {
     struct oc_header h;
@@ -55,6 +78,8 @@ static int dump_header(int fd)
     if (h.controller_addr[0])
         print_text("controller", h.controller_addr, OC_ADDR_BYTES);
     printf("%-14s%u bytes\n", "snapshot", h.snapshot_bytes);
+    if (h.features & OC_FEATURE_MAILBOX)
+        dump_mailbox(fd);
     return 0;
 }
 

@@ -23,7 +23,7 @@ _MODULE = "orion_virt.cli.oriond"
 def ask() -> tuple[dict[str, Any] | None, str]:
     """The status of the running oriond, or None and why there is none."""
     try:
-        return control.ask("status", seconds=_SECONDS), ""
+        return control.ask("status", patience=_SECONDS), ""
     except control.NotRunning:
         return None, "Orion Server is not running. Please start it: systemctl start oriond"
     except Forbidden as error:

@@ -9,7 +9,6 @@ import click
 
 from orion_virt import config as configs
 from orion_virt import paths
-from orion_virt.server.workers import user_ids
 
 
 @click.group()
@@ -22,6 +21,8 @@ def config() -> None:
 @click.option("--client", is_flag=True, help="FILE is a client.conf (default: /etc/orion/client.conf).")
 def check(file: Path | None, client: bool) -> None:
     """Checks FILE, by default /etc/orion/server.conf, as oriond does at its start and at SIGHUP."""
+    from orion_virt.server.workers import user_ids  # only here: each Tab of a shell imports this module
+
     path = file or (paths.client_conf() if client else paths.server_conf())
     loaded: configs.ClientConfig | configs.ServerConfig
     if client:

@@ -17,17 +17,29 @@ class NotRunning(errors.Unavailable):
     """Nobody listens at the control socket."""
 
 
-def ask(command: str, seconds: float | None = None, **fields: Any) -> dict[str, Any]:
-    """The daemon's answer, within `seconds` (default: ANSWER_SECONDS). Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked."""
+class Answer(dict[str, Any]):
+    """An object of the daemon's; what it lacks, an oriond of another version did not say."""
+
+    def __missing__(self, key: str) -> Any:
+        raise errors.ProtocolError(f"oriond's answer has no {key!r}: it is of another version",
+                                   hint="Restart it after an update: systemctl restart oriond")
+
+
+def ask(command: str, patience: float | None = None, **fields: Any) -> dict[str, Any]:
+    """The daemon's answer within `patience` seconds (default ANSWER_SECONDS).
+
+    Raises the OrionError that it names, NotRunning, Unavailable or Forbidden where it cannot be asked.
+    """
     path = paths.control_socket()
+    patience = ANSWER_SECONDS if patience is None else patience
     request = json.dumps({"cmd": command, **fields}).encode() + b"\n"
     try:
-        raw = _exchange(str(path), request, seconds or ANSWER_SECONDS)
+        raw = _exchange(str(path), request, patience)
     except PermissionError:
         raise errors.Forbidden(f"no permission to use {path}",
                                hint="Use sudo, or join its group (usermod -aG libvirt YOU)") from None
     except TimeoutError:
-        raise errors.Unavailable(f"oriond does not answer at {path} within {seconds or ANSWER_SECONDS:g} s",
+        raise errors.Unavailable(f"oriond does not answer at {path} within {patience:g} s",
                                  hint="Look at its log: journalctl -u oriond") from None
     except OSError as error:
         raise NotRunning(f"oriond is not running ({path}: {error.strerror})",
@@ -35,9 +47,9 @@ def ask(command: str, seconds: float | None = None, **fields: Any) -> dict[str, 
     return _checked(raw)
 
 
-def _exchange(path: str, request: bytes, seconds: float) -> bytes:
+def _exchange(path: str, request: bytes, patience: float) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(seconds)
+        sock.settimeout(patience)
         sock.connect(path)
         sock.sendall(request)
         raw = b""
@@ -49,13 +61,13 @@ def _exchange(path: str, request: bytes, seconds: float) -> bytes:
     return raw
 
 
-def _checked(raw: bytes) -> dict[str, Any]:
+def _checked(raw: bytes) -> Answer:
     try:
-        answer = json.loads(raw)
+        answer = json.loads(raw, object_hook=Answer)
     except ValueError:
         raise errors.ProtocolError("oriond's answer is not understood", hint="Restart oriond after an update") from None
     if answer.get("ok"):
-        return dict(answer)
+        return answer
     kinds = {kind.exit_code: kind for kind in errors.OrionError.__subclasses__()}
     kind = kinds.get(answer.get("exit_code", 1), errors.OrionError)
     raise kind(str(answer.get("error", "refused without a reason")), hint=str(answer.get("hint", "")))

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -33,16 +35,39 @@ def _bind(listen: str, pool: Pool, secret: str) -> ControllerServer:
 
 
 def _also_at_stdin(pool: Pool, secret: str, port: int) -> None:
-    """Serves the same pool at every address that comes in a line; the end of the input is the end of us."""
+    """Serves the same pool where lines say: "+IP" begins, "-IP" ends; their end is the end of us.
+
+    What became of a "+IP" is a line on stdout: the address, and behind it, where it failed, why.
+    """
+    servers: dict[str, ControllerServer] = {}
     for line in sys.stdin:
-        try:
-            server = _bind(config.join_addr(line.strip(), port), pool, secret)
-        except OrionError as error:
-            _log.error("%s", error)
-            continue
-        _log.info("listening on %s", config.join_addr(line.strip(), port))
-        threading.Thread(target=server.serve_forever, args=(3600,), daemon=True).start()
+        order, ip = line[:1], line[1:].strip()
+        if order == "-" and ip in servers:
+            _stop(servers.pop(ip))
+        elif order == "+" and ip not in servers:
+            _begin(servers, ip, pool, secret, port)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _begin(servers: dict[str, ControllerServer], ip: str, pool: Pool, secret: str, port: int) -> None:
+    try:
+        servers[ip] = _bind(config.join_addr(ip, port), pool, secret)
+    except OrionError as error:
+        print(ip, f"the controller {error}", flush=True)
+        return
+    _log.info("listening on %s", config.join_addr(ip, port))
+    threading.Thread(target=servers[ip].serve_forever, args=(3600,), daemon=True).start()
+    print(ip, flush=True)
+
+
+def _stop(server: ControllerServer) -> None:
+    """Takes no more connections; those that it has are served to their end."""
+    asked = threading.Thread(target=server.shutdown, daemon=True)
+    asked.start()
+    with contextlib.suppress(OSError):
+        server.socket.shutdown(socket.SHUT_RDWR)  # wakes serve_forever up, which sees what was asked
+    asked.join()
+    server.server_close()
 
 
 def serve(listen: str, also_at_stdin: bool) -> None:
@@ -66,7 +91,8 @@ def serve(listen: str, also_at_stdin: bool) -> None:
 
 @click.command()
 @click.option("--listen", default="0.0.0.0:9123", show_default=True, help="Address and port to serve on.")
-@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+              show_default=True, help="Least level of what is told on stderr.")
 @click.option("--also-at-stdin", is_flag=True, hidden=True)
 def main(listen: str, log_level: str, also_at_stdin: bool) -> None:
     """Grants vGPUs to clients and keeps account of them."""

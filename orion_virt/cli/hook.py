@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sysconfig
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import click
 import orion_virt
 from orion_virt import config as configs
 from orion_virt import paths
-from orion_virt.errors import Forbidden, NotFound
+from orion_virt.cli.control import ask
+from orion_virt.errors import Forbidden, NotFound, OrionError
 
 HOOKS = Path("/etc/libvirt/hooks")
 NAME = "50-orion-virt"
@@ -23,7 +25,7 @@ ENV = "orion-virt.env"
 PID_FILES = ("/run/libvirtd.pid", "/run/virtqemud.pid", "/run/libvirt/virtqemud.pid")
 
 
-def _source() -> Path:
+def source() -> Path:
     """The hook script: beside the package in a checkout, else where the package manager put it."""
     package = Path(orion_virt.__file__).resolve().parent
     for root in (package.parent / "hooks", Path(sysconfig.get_path("data")) / "share" / "orion-virt" / "hooks"):
@@ -51,7 +53,7 @@ def put(directory: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         new = target.with_name(f".{NAME}.new")
-        shutil.copyfile(_source(), new)
+        shutil.copyfile(source(), new)
         new.chmod(0o755)
         new.rename(target)  # libvirt may be about to run it
         (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
@@ -69,6 +71,16 @@ def take(directory: Path) -> None:
         raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
 
 
+def say_firewall() -> None:
+    """What would keep guests from us, while somebody who can change it is there."""
+    from orion_virt.cli.doctor import gather
+    from orion_virt.doctor.firewall import firewall
+
+    for finding in firewall(gather()):
+        if finding.level == "error":
+            click.echo(f"{finding.text}. This opens it:\n  {finding.fix}")
+
+
 @click.group()
 def hook() -> None:
     """The libvirt hook that makes a domain's shared memory safe before QEMU opens it."""
@@ -80,6 +92,7 @@ def install(directory: Path) -> None:
     """Installs the hook (again) and tells libvirt, without a restart."""
     click.echo(f"{put(directory)} is installed.")
     reload_libvirt()
+    say_firewall()
 
 
 @hook.command()
@@ -89,3 +102,15 @@ def remove(directory: Path) -> None:
     take(directory)
     click.echo("The hook is removed.")
     reload_libvirt()
+    _take_doorbells_away()
+
+
+def _take_doorbells_away() -> None:
+    """Nobody starts their servers now, without which QEMU does not start: oriond is told to look at such domains."""
+    try:
+        found = [d for d in ask("domains")["domains"] if d.get("doorbell")]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            for domain in found:
+                sock.sendto(f"removed {domain['uuid']} {domain['name']}".encode(), str(paths.hook_socket()))
+    except (OrionError, OSError):
+        click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")

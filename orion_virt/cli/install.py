@@ -4,27 +4,32 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from orion_virt import config as configs
-from orion_virt import paths
+from orion_virt import libvirt_uri, paths
 from orion_virt.cli.build_client import installer
-from orion_virt.domain.agent import Agent, Done, through_libvirt
-from orion_virt.domain.connection import Connection
+from orion_virt.cli.complete import domain_argument
 from orion_virt.errors import ConfigError, NotFound, OrionError
+
+if TYPE_CHECKING:
+    from orion_virt.domain.agent import Agent, Done
 
 RUN_SECONDS = 300.0
 
 
 def connect(domain: str) -> tuple[Agent, str]:
     """The agent of a running domain, and the domain's name. Raises OrionError."""
+    from orion_virt.domain.agent import Agent, through_libvirt  # only here: each Tab of a shell imports this module
+    from orion_virt.domain.connection import Connection
+
     config = configs.load_server(paths.server_conf())
-    connection = Connection.plain(os.environ.get("ORION_LIBVIRT_URI") or config.libvirt_uri)
+    connection = Connection.plain(libvirt_uri.chosen(config.libvirt_uri))
     uuid = connection.resolve(domain)
     view = connection.view(uuid)
     if view is None:
@@ -67,7 +72,7 @@ def _check(agent: Agent) -> None:
 
 
 @click.command()
-@click.argument("domain")
+@domain_argument
 @click.option("--user", metavar="NAME", help="User of the guest who may use vGPUs: joins the group orion.")
 @click.option("--controller", default="", metavar="IP:PORT", help="Write this into the guest's client.conf.")
 @click.option("--force", is_flag=True, help="Although the guest has a real NVIDIA driver loaded.")

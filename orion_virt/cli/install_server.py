@@ -13,13 +13,13 @@ import click
 
 from orion_virt import config as configs
 from orion_virt import paths
-from orion_virt.cli import control, hook, requirements, services
+from orion_virt.cli import complete, control, hook, requirements, services
 from orion_virt.errors import Conflict, Forbidden, NotFound, OrionError, Unavailable
-from orion_virt.server.embedded import is_loopback
 
-PROGRAMS = ("oriond", "orion-controller", "orion-virt", "orion-check")
+PROGRAMS = ("oriond", "orion-controller", "orion-virt", "orion-check", "orion-doorbell")
 _DEFAULT_CONF = Path(services.__file__).resolve().parent.parent / "systemd" / "server.conf"
-_PACKAGED = Path("/usr/bin")  # where a distribution's package has the programs, and brings the units itself
+_SHARE = Path("/usr/local/share")
+_PACKAGED = Path("/usr/bin")  # where a distribution's package has the programs, and brings the rest itself
 
 
 def programs_directory() -> Path:
@@ -52,16 +52,20 @@ class Setup:
     # ---- files ----
 
     def _files(self) -> dict[Path, str]:
-        """Units and what belongs to them, unless a package brought them."""
+        """Units and what belongs to them, and completion, unless a package brought them."""
         if self.programs == _PACKAGED:
             return {}
         units = {self.at("/etc/systemd/system") / name: services.text(name, self.programs) for name in services.NAMES}
-        return units | {self.at("/etc/tmpfiles.d/orion.conf"): services.text(services.TMPFILES, self.programs)}
+        words = {self.at(_SHARE / place): complete.script(shell) for shell, place in complete.PLACES.items()}
+        return units | words | {self.at("/etc/tmpfiles.d/orion.conf"): services.text(services.TMPFILES, self.programs)}
 
     def _links(self) -> dict[Path, Path]:
+        """Programs and man pages, where they do not lie on their search paths already."""
         if self.programs in (_PACKAGED, Path("/usr/local/bin")):
             return {}
-        return {self.at("/usr/local/bin") / name: self.programs / name for name in PROGRAMS}
+        pages = sorted((paths.lib() / "man").glob("*.[18]"))
+        manual = {self.at(_SHARE / f"man/man{page.suffix[1:]}" / page.name): page for page in pages}
+        return manual | {self.at("/usr/local/bin") / name: self.programs / name for name in PROGRAMS}
 
     def write_configuration(self) -> None:
         """An existing server.conf stays; what is new in ours is beside it then."""
@@ -105,6 +109,8 @@ class Setup:
 
     def start(self, restart: bool) -> None:
         """Enables and starts. An oriond that runs is restarted only where that ends no program. Raises Unavailable."""
+        from orion_virt.server.embedded import is_loopback  # only here: each Tab of a shell imports this module
+
         config = configs.load_server(paths.server_conf())
         pair = configs.split_addr(config.controller_addr, configs.DEFAULT_CONTROLLER_PORT)
         own = pair is not None and (is_loopback(pair[0]) or pair[0] in ("0.0.0.0", "::"))
@@ -212,6 +218,8 @@ def install_server(quiet: bool, uninstall: bool, restart: bool, force: bool, roo
     if setup.is_live:
         hook.reload_libvirt(quiet)
         setup.start(restart)
+        if not quiet:
+            hook.say_firewall()
     elif root == Path("/"):
         setup.say("systemd does not run here. Start it by hand: oriond --with-controller")
     setup.say("Orion server has been set up. To put the client into a guest: orion-virt install DOMAIN")

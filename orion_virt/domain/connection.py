@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import libvirt
 from lxml import etree
 
-from orion_virt.domain import address, definition, events, metadata
+from orion_virt.domain import address, definition, events, host_network, metadata
+from orion_virt.domain.nic import GuestAddress, Interface, Network
 from orion_virt.errors import Conflict, Forbidden, NotFound, OrionError, Unavailable
 
 CONFIG, LIVE = libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -23,7 +22,8 @@ _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_NETWORK)
 _DOWN = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INVALID_CONN,
          libvirt.VIR_ERR_INTERNAL_ERROR)
 
-_ADDRESS_SOURCES = (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+_MOST_ROWS = 256  # what an agent or a neighbour says is the guest's word
+_CONNECTED_AGENT = "devices/channel/target[@name='org.qemu.guest_agent.0'][@state='connected']"
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,13 @@ class Connection:
         self._raw = raw
 
     @classmethod
-    def open(cls, uri: str, changed: events.Changed, lost: Callable[[], None]) -> Connection:
-        """Connects and subscribes. Raises Unavailable or Forbidden."""
+    def open(cls, uri: str, changed: events.Changed, networks: Callable[[], None],
+             lost: Callable[[], None]) -> Connection:
+        """Connects and subscribes (events.subscribe). Raises Unavailable or Forbidden."""
         events.start_loop()
         try:
             raw = libvirt.open(uri)
-            events.subscribe(raw, changed, lost)
+            events.subscribe(raw, changed, networks, lost)
         except libvirt.libvirtError as error:
             raise translate(error, f"libvirt ({uri}) cannot be reached") from error
         return cls(raw)
@@ -115,6 +116,11 @@ class Connection:
     def uuids(self) -> list[str]:
         """Every domain."""
         return [d.UUIDString() for d in self._raw.listAllDomains()]
+
+    @_translated
+    def names(self) -> dict[str, str]:
+        """Every domain's, by its UUID."""
+        return {d.UUIDString(): d.name() for d in self._raw.listAllDomains()}
 
     @_translated
     def resolve(self, name: str) -> str:
@@ -154,45 +160,53 @@ class Connection:
         self._raw.lookupByUUIDString(uuid).detachDeviceFlags(xml, flags)
 
     @_translated
-    def set_metadata(self, uuid: str, fragment: str, flags: int) -> None:
+    def set_metadata(self, uuid: str, fragment: str | None, flags: int) -> None:
         self._raw.lookupByUUIDString(uuid).setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT, fragment, metadata.PREFIX, metadata.URI, flags)
 
-    def network(self, name: str) -> etree._Element | None:
-        """A network's XML, None where libvirt has none of that name."""
+    def network(self, name: str) -> Network | None:
+        """A network, None where libvirt has none of that name."""
         try:
-            return etree.fromstring(self._raw.networkLookupByName(name).XMLDesc(0).encode())
+            found = self._raw.networkLookupByName(name)
+            return Network.parse(etree.fromstring(found.XMLDesc(0).encode()), bool(found.isActive()))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (*_GONE, libvirt.VIR_ERR_NO_SUPPORT):
+                return None
+            raise translate(error, f"network {name}") from error
+
+    def guest_addresses(self, live: etree._Element, ask_agent: bool = True) -> list[GuestAddress]:
+        """What `virsh domifaddr` shows of a running domain: leases, then its agent, then the neighbour table.
+
+        A later source is asked only for NICs of which an earlier one knew nothing. An agent that hangs costs seconds.
+        """
+        nics = [nic for nic in address.interfaces(live) if nic.mac]
+        found = self._interface_addresses(live, "lease", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+        if ask_agent and _lacks(nics, found) and live.find(_CONNECTED_AGENT) is not None:
+            told = self._interface_addresses(live, "agent", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+            known = {row.mac for row in found}
+            found += [row for row in told if row.mac not in known]
+        known = {row.mac for row in found if row.address}
+        with contextlib.suppress(Unavailable):  # `facts` needs the same tool and says what is wrong with it
+            found += host_network.neighbours([nic for nic in nics if nic.mac not in known])
+        return found[:_MOST_ROWS]
+
+    def _interface_addresses(self, live: etree._Element, source: str, number: int) -> list[GuestAddress]:
+        """Of one of libvirt's own sources; none where it has none to give."""
+        try:
+            listed = self._raw.lookupByUUIDString(live.findtext("uuid", "")).interfaceAddresses(number)
         except libvirt.libvirtError:
-            return None
+            return []  # no leases of this kind of NIC, an agent that does not answer: the next source is asked
+        rows = [GuestAddress.checked(name, entry.get("hwaddr"), a["addr"], a["prefix"], source)
+                for name, entry in listed.items() for a in entry["addrs"] or [{"addr": "", "prefix": 0}]]
+        return [row for row in rows if row is not None]
 
-    def guest_addresses(self, uuid: str) -> list[str]:
-        """Addresses of a running guest from DHCP leases, else from its agent; for people."""
-        for source in _ADDRESS_SOURCES:
-            with contextlib.suppress(libvirt.libvirtError):
-                found = self._raw.lookupByUUIDString(uuid).interfaceAddresses(source)
-                listed = [a["addr"] for nic, entry in found.items() if nic != "lo" for a in entry["addrs"] or []]
-                if listed:
-                    return listed
-        return []
-
-    def gateway(self, domain: etree._Element, explicit: str | None) -> address.Gateway | None:
-        """The host's address on the guest's network, from libvirt and this host's own interfaces."""
-        nics = address.interfaces(domain)
-        networks = {}
-        for name in {nic.network for nic in nics if nic.network}:
-            network = self.network(name)
-            if network is not None:
-                networks[name] = network
-        bridges = {nic.bridge for nic in nics} | {address.network_bridge(n) for n in networks.values()}
-        return address.gateway(nics, networks, {b: host_addresses(b) for b in bridges if b}, explicit)
+    def facts(self, live: etree._Element, guests: Sequence[GuestAddress]) -> address.Facts:
+        """What the choice of the gateway rests on: libvirt's networks and this host's own devices."""
+        names = {nic.network for nic in address.interfaces(live) if nic.network}
+        networks = {name: network for name in names if (network := self.network(name)) is not None}
+        return address.Facts(networks, host_network.devices(), guests)
 
 
-def host_addresses(device: str) -> list[str]:
-    """This host's addresses on a network device, IPv4 first, none where it does not exist."""
-    try:
-        done = subprocess.run(["ip", "-j", "addr", "show", "dev", device], capture_output=True, timeout=5, check=False)
-        listed = json.loads(done.stdout or b"[]")
-    except (OSError, subprocess.TimeoutExpired, ValueError):
-        return []
-    entries = [a for link in listed for a in link.get("addr_info", []) if a.get("scope") == "global"]
-    return [a["local"] for a in sorted(entries, key=lambda a: a["family"] != "inet")]
+def _lacks(nics: Sequence[Interface], found: Sequence[GuestAddress]) -> bool:
+    known = {row.mac for row in found if row.address}
+    return any(nic.mac not in known for nic in nics)

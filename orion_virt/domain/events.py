@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -42,14 +43,23 @@ def _run() -> None:
             _log.error("libvirt's event loop failed once; it goes on")
 
 
-def subscribe(connection: libvirt.virConnect, changed: Changed, lost: Callable[[], None]) -> None:
-    """Calls `changed` at every event that matters to us and `lost` once, when the connection is gone."""
+def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callable[[], None],
+              lost: Callable[[], None]) -> None:
+    """Calls `changed` at every event of a domain that matters to us, `networks` when a network comes or goes, and
+    `lost` once, when the connection is gone. All in the event thread."""
 
     def on_event(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
         changed(domain.UUIDString())
 
     for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
-                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED):
+                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+                  libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
         connection.domainEventRegisterAny(None, event, on_event, None)
-    connection.registerCloseCallback(lambda *_: lost(), None)
-    connection.setKeepAlive(5, 3)
+    with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
+        connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
+    try:
+        connection.registerCloseCallback(lambda *_: lost(), None)
+        connection.setKeepAlive(5, 3)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process has no connection to lose
+            raise

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from orion_virt import paths
 from orion_virt.errors import ConfigError
 from orion_virt.units import MIB
 
 PREFIX = "orion-"
 ALIAS = "ua-orion0"
+PLAIN, DOORBELL = "ivshmem-plain", "ivshmem-doorbell"
+VECTORS = 32  # ivshmem/server.py gives as many
 DEFAULT_BYTES = 4 * MIB  # libvirt's, where there is no <size>
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_SOCKET = re.compile(r"/([0-9a-f-]{36})-([1-9][0-9]{0,6})\.sock\Z")
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -25,6 +29,7 @@ class Shmem:
     name: str
     size_bytes: int
     alias: str | None = None
+    server: str = ""  # where QEMU connects to the doorbell's server; "": ivshmem-plain
 
 
 def region_name(uuid: str) -> str:
@@ -37,15 +42,19 @@ def is_region_name(name: str) -> bool:
     return name.startswith(PREFIX) and bool(_UUID.match(name.removeprefix(PREFIX)))
 
 
-def device_xml(uuid: str, size_bytes: int) -> str:
-    """The element for attachDevice.
+def device_xml(uuid: str, size_bytes: int, doorbell: bool = False) -> str:
+    """The element for attachDevice. libvirt refuses a size for the doorbell's model: its server's path carries it.
 
     role='master' because libvirt refuses save and migration with a peer; what a restore writes back into the region
     is made harmless by a new generation.
     """
     shmem = etree.Element("shmem", name=region_name(uuid), role="master")
-    etree.SubElement(shmem, "model", type="ivshmem-plain")
-    etree.SubElement(shmem, "size", unit="M").text = str(size_bytes // MIB)
+    etree.SubElement(shmem, "model", type=DOORBELL if doorbell else PLAIN)
+    if doorbell:
+        etree.SubElement(shmem, "server", path=str(paths.doorbell_socket(uuid, size_bytes // MIB)))
+        etree.SubElement(shmem, "msi", vectors=str(VECTORS), ioeventfd="on")
+    else:
+        etree.SubElement(shmem, "size", unit="M").text = str(size_bytes // MIB)
     etree.SubElement(shmem, "alias", name=ALIAS)
     return etree.tostring(shmem, encoding="unicode")
 
@@ -75,11 +84,15 @@ def own_element(domain: etree._Element) -> etree._Element | None:
 
 def _is_ours(element: etree._Element) -> bool:
     model = element.find("model")
-    return model is not None and model.get("type") == "ivshmem-plain" and is_region_name(element.get("name", ""))
+    return model is not None and model.get("type") in (PLAIN, DOORBELL) and is_region_name(element.get("name", ""))
 
 
 def _parse(element: etree._Element) -> Shmem:
-    size, alias = element.find("size"), element.find("alias")
+    size, alias, server = element.find("size"), element.find("alias"), element.find("server")
+    if server is not None:
+        found = _SOCKET.search(server.get("path", ""))
+        return Shmem(element.get("name", ""), int(found[2]) * MIB if found else 0, None if alias is None else alias.get("name"),
+                     server.get("path", ""))
     n_bytes = DEFAULT_BYTES if size is None else size_in_bytes(size.text or "", size.get("unit", "b"))
     return Shmem(element.get("name", ""), n_bytes, None if alias is None else alias.get("name"))
 

@@ -132,6 +132,15 @@ static bool head_moved(void *unused)
     return oc_ring_peek(&oh_ring) != NULL;
 }
 
+bool oh_baton_moved(uint64_t *seen)
+{
+    uint64_t head = atomic_load_explicit(&head_seen, memory_order_relaxed);
+    bool moved = head != *seen;
+
+    *seen = head;
+    return moved || atomic_load_explicit(&baton, memory_order_relaxed) != OH_BATON_FREE;
+}
+
 void oh_baton_yield(bool watched)
 {
     if (!watched) {

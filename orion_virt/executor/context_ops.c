@@ -2,6 +2,7 @@
 /* Contexts of the client: made, ended, set current; peers. */
 #include "array.h"
 #include "contexts.h"
+#include "turn.h"
 #include "modules.h"
 #include "share.h"
 
@@ -221,6 +222,7 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     oh_fence_drain();
     if (!oh_take(OW_KIND_CONTEXT, in->context, &real, (void **)&c)) /* another thread ends it */
         return CUDA_ERROR_INVALID_CONTEXT;
+    oh_turn_context_ends(real);
     count_ended(c->device, &last_of_device, &last);
     if (c->primary)
         oh_green_end_all(t, c->device);

@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "turn.h"
 
 #define ANSWER_SECONDS 10
 #define USAGE_NS 900000000u /* below the watcher's tick, so that every tick may tell */
+
+_Atomic uint64_t oh_nr_commands, oh_bytes_copied;
 
 static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER; /* one request at a time */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -127,6 +130,9 @@ static void handle(const struct oh_control *m, int fd)
         if (atomic_load(&oh_control_own))
             atomic_load(&oh_control_own)(m);
         break;
+    case OH_TURN:
+        oh_turn_order(m);
+        break;
     case OH_STOP:
         oh_end(m->a > OC_OPEN && m->a <= OC_CLOSED_SERVER ? (enum oc_close)m->a : OC_CLOSED_SERVER,
                "the daemon ended the channel%s%.200s", m->text[0] ? ": " : "", m->text);
@@ -165,6 +171,21 @@ int oh_control_read(void)
     return 1;
 }
 
+static void tell_progress(void)
+{
+    static uint64_t told;
+    struct oh_control m = {
+        .kind = OH_PROGRESS,
+        .a = atomic_load_explicit(&oh_nr_commands, memory_order_relaxed),
+        .b = atomic_load_explicit(&oh_bytes_copied, memory_order_relaxed),
+    };
+
+    if (m.a == told)
+        return;
+    told = m.a;
+    oh_control_tell(&m);
+}
+
 void oh_control_usage(void)
 {
     static uint64_t told[OC_MAX_DEVICES], told_at_ns;
@@ -173,6 +194,7 @@ void oh_control_usage(void)
     if (now - told_at_ns < USAGE_NS)
         return;
     told_at_ns = now;
+    tell_progress();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         uint64_t used = atomic_load_explicit(&oh_devices[i].used_bytes, memory_order_relaxed);
         struct oh_control m = { .kind = OH_USAGE, .a = i, .b = used };

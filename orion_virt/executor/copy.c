@@ -30,11 +30,17 @@ bool oh_span(uint64_t width, uint64_t pitch, uint64_t height, uint64_t slice_row
     return !__builtin_mul_overflow(rows, pitch, &lead) && !__builtin_add_overflow(lead, width, bytes);
 }
 
+static void count(uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&oh_bytes_copied, bytes, memory_order_relaxed);
+}
+
 static CUresult issue_async(struct oh_place dst, struct oh_place src, uint64_t bytes, CUstream stream)
 {
     void *to = (void *)(uintptr_t)dst.addr;
     const void *from = (const void *)(uintptr_t)src.addr;
 
+    count(bytes);
     if (dst.side == OC_SIDE_DEVICE && src.side == OC_SIDE_DEVICE)
         return oh_drv.cuMemcpyDtoDAsync_v2(dst.addr, src.addr, bytes, stream);
     if (dst.side == OC_SIDE_DEVICE)
@@ -54,6 +60,7 @@ static CUresult issue_sync(struct oh_place dst, struct oh_place src, uint64_t by
         r = issue_async(dst, src, bytes, stream);
         return r == CUDA_SUCCESS ? oh_drv.cuStreamSynchronize(stream) : r;
     }
+    count(bytes);
     if (dst.side == OC_SIDE_DEVICE && src.side == OC_SIDE_DEVICE)
         return oh_drv.cuMemcpyDtoD_v2(dst.addr, src.addr, bytes);
     if (dst.side == OC_SIDE_DEVICE)

@@ -31,7 +31,9 @@ struct oh_config {
     int socket_fd;           /* the client's connection: wake-ups, liveness (frames over TCP) */
     int region_fd;           /* -1 over TCP */
     int control_fd;          /* SOCK_SEQPACKET to the daemon: struct oh_control */
-    int warm;                /* reserved */
+    int turns;               /* 1: compute limits are on, work waits for its turn */
+    int doorbell_fd;         /* eventfd that the guest rings, -1: none */
+    int polled;              /* the client cannot be woken and cannot wake: each side looks */
     uint64_t base, region_bytes, block_off;
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];
@@ -55,6 +57,11 @@ enum oh_control_kind {
                              -EAGAIN: another does; -EEXIST: another piece of that file overlaps it */
     OH_PAGES_FILLED = 11, /* a = region offset -> status */
     OH_PAGES_END = 12,    /* a = region offset -> status */
+    /* Compute limits; a = device index of the first vGPU on a card. */
+    OH_TURN = 13,      /* daemon: b = 1 begin, alone on the card; 2 begin, others wait; 0 end when the work is done */
+    OH_TURN_WANT = 14, /* worker: there is work, and no turn */
+    OH_TURN_DONE = 15, /* worker: the work of this turn is done, the turn is over */
+    OH_PROGRESS = 20, /* worker: a = commands executed, b = bytes that copies carried, since the start; at most once a second */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {
@@ -69,6 +76,9 @@ int oh_reserve_bases(void);               /* PROT_NONE over OC_BASES, before the
 int oh_load_driver(const char *path);     /* dlopen + cuInit */
 int oh_run(const struct oh_config *config); /* until the channel ends; returns enum oc_close */
 const char *oh_last_error(void);
+
+/* For people, told by OH_PROGRESS: commands (written by the baton's holder) and bytes of linear copies. */
+extern _Atomic uint64_t oh_nr_commands, oh_bytes_copied;
 
 struct oh_twin {                 /* host thread of one guest thread */
     uint32_t slot;
@@ -92,6 +102,7 @@ struct oh_op {
     uint32_t in_bytes;     /* fixed part, checked before run */
     bool blocks;           /* the loop gives up the baton first */
     bool reports;          /* a deferred error of this thread is reported here */
+    bool works;            /* brings work to the card, which takes a turn where compute limits are on */
 };
 extern const struct oh_op oh_ops[OW_NR_OPS]; /* generated */
 /* For calls that turn out to block: gives up the baton (idempotent until the next command). */

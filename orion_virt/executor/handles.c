@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "loop.h"
+#include "turn.h"
 
 /* id: bits 4..23 index, 24..39 generation, 40..45 kind. Readers take no lock: an entry's
  * `id` is stored last and looked at again after `real` was read. */
@@ -65,12 +66,16 @@ CUresult oh_get(enum ow_kind kind, uint64_t id, void **real)
     *real = NULL;
     if (kind == OW_KIND_STREAM && id <= 2) { /* NULL, legacy, per thread */
         *real = (void *)(uintptr_t)id;
+        if (oh_turns_on)
+            oh_turn_stream(*real);
         return CUDA_SUCCESS;
     }
     e = live(kind, id);
     if (!e)
         return invalid(kind);
     *real = atomic_load(&e->real);
+    if (kind == OW_KIND_STREAM && oh_turns_on)
+        oh_turn_stream(*real);
     return atomic_load(&e->id) == id ? CUDA_SUCCESS : invalid(kind);
 }
 
@@ -149,6 +154,8 @@ bool oh_take(enum ow_kind kind, uint64_t id, void **real, void **data)
         unlink_entry(tables[kind], e);
     }
     pthread_mutex_unlock(&lock);
+    if (e && kind == OW_KIND_STREAM && oh_turns_on)
+        oh_turn_stream_ends(*real);
     return e != NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "loop.h"
+#include "turn.h"
 
 #define HEAD_EVERY (OC_RING_LINES / 16) /* lines after which head is published under load */
 
@@ -52,15 +53,21 @@ static CUresult unknown(const struct oc_cmd *h)
 
 static CUresult dispatch(struct twin *tw, const struct oc_cmd *h, const struct oh_op *op, uint32_t *bytes)
 {
+    bool takes_turn;
     CUresult r;
 
     if (!op)
         return unknown(h);
+    takes_turn = oh_turns_on && op->works;
     if (h->bytes < op->in_bytes)
         return oh_fault(&tw->pub, "%u bytes of payload, %u needed", h->bytes, op->in_bytes);
+    if (takes_turn)
+        oh_turn_enter(&tw->pub);
     if (op->blocks)
         oh_unlock_ring(&tw->pub);
     r = op->run(&tw->pub, tw->pub.buffer, h->bytes, tw->out, bytes);
+    if (takes_turn)
+        oh_turn_leave();
     if (*bytes > sizeof(tw->out))
         return oh_fault(&tw->pub, "answer of %u bytes", *bytes);
     return r;
@@ -178,6 +185,9 @@ void oh_loop_run(struct twin *tw)
             return;
         }
         oc_ring_take(&oh_ring, cmd, &h, tw->pub.buffer);
+        /* one writer: no locked instruction */
+        atomic_store_explicit(&oh_nr_commands, atomic_load_explicit(&oh_nr_commands, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
         if (oh_ring.head - oh_ring.head_published >= HEAD_EVERY)
             oh_ring_publish_head();
         if (!execute(tw, &h))

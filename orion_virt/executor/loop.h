@@ -45,6 +45,10 @@ void oh_baton_start(struct oc_channel *channel, uint8_t *lines);
 bool oh_ring_ready(void *unused);        /* holder: a command is at the head, or the channel ends */
 void oh_ring_publish_head(void);
 
+/* ---- poll.c ---- */
+int oh_poll_start(void);                 /* for a polled client: a thread that looks for commands; -errno */
+bool oh_baton_moved(uint64_t *seen);     /* commands were consumed since *seen, which becomes now. baton.c */
+
 /* ---- twin.c ---- */
 struct twin *oh_twin_get(uint32_t slot); /* holder: makes it at its first command; NULL: no thread to be had */
 void oh_twin_wake(struct twin *tw);

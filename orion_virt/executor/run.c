@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "turn.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define EXIT_SIGBUS 77      /* status of a worker whose region was truncated under it */
@@ -19,7 +20,7 @@
 EXPORT int oh_config_bytes(void); /* lets the shell check that it fills the same struct */
 
 struct oc_channel *oh_channel;
-struct oh_config oh_config = { .socket_fd = -1, .region_fd = -1, .control_fd = -1 };
+struct oh_config oh_config = { .socket_fd = -1, .region_fd = -1, .control_fd = -1, .doorbell_fd = -1 };
 
 int oh_config_bytes(void)
 {
@@ -138,6 +139,8 @@ static int start(void)
     err = oh_devices_start();
     if (!err)
         err = catch_faults();
+    if (!err && oh_config.turns)
+        err = oh_turns_start();
     if (!err)
         err = oh_watch_open();
     if (!err)
@@ -152,7 +155,10 @@ static int start(void)
         return err;
     }
     oh_baton_start(oh_channel, (uint8_t *)oh_channel + OC_RING_OFF);
-    return 0;
+    err = oh_poll_start();
+    if (err)
+        oh_set_error("no thread to watch the ring: %s", strerror(-err));
+    return err;
 }
 
 EXPORT int oh_run(const struct oh_config *config)
@@ -168,7 +174,7 @@ EXPORT int oh_run(const struct oh_config *config)
         oh_log("channel not started: %s", oh_last_error());
         return err;
     }
-    oh_log("channel open, %u device(s), %s", oh_nr_devices, oh_config.region_fd < 0 ? "TCP" : "shared memory");
+    oh_log("channel open, %u device(s), %s", oh_nr_devices, oh_config.region_fd < 0 ? "TCP" : oh_config.polled ? "shared memory, polled" : "shared memory");
     oh_watch_run();
     why = atomic_load(&oh_ending);
     atomic_store(&oh_channel->closed, (uint32_t)why);

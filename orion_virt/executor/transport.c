@@ -91,6 +91,8 @@ static void mirror_words_locked(void)
 
 static void wake_byte(void)
 {
+    if (oh_config.polled)
+        return;
     /* A full socket holds enough wake-ups already. */
     if (send(oh_config.socket_fd, "\1", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN)
         peer_gone();

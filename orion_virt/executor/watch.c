@@ -9,7 +9,7 @@
 
 #define TICK_MS 1000 /* bounds the delay of a lost wake-up; see baton.c, invariant 4 */
 
-/* Two sets watch the connection. Both do so exclusively, and the leader's was there first: a wake-up byte goes to
+/* Two sets watch the connection, and the doorbell where the guest has one. Both do so exclusively, and the leader's was there first: a wake-up byte goes to
  * the twin that leads, if one sleeps in its set, and that twin goes on without a second wake-up; else, and at the
  * end of the connection, it goes to the watcher. */
 static int watcher_set = -1, leader_set = -1;
@@ -36,6 +36,8 @@ static int open_set(int *set, int counter)
     if (*set < 0)
         return -errno;
     r = add(*set, counter, EPOLLIN);
+    if (!r)
+        r = add(*set, oh_config.doorbell_fd, EPOLLIN | EPOLLEXCLUSIVE);
     return r ? r : add(*set, oh_config.socket_fd, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
@@ -76,14 +78,34 @@ static void look_at_connection(void)
         oh_end(OC_CLOSED_BY_GUEST, "the client's connection ended");
 }
 
+/* That it was heard is the guest's proof that ringing it is enough. */
+static void look_at_doorbell(void)
+{
+    uint64_t rings;
+
+    if (read(oh_config.doorbell_fd, &rings, sizeof(rings)) < 0)
+        return; /* the other set's thread has read it */
+    if (!atomic_load_explicit(&oh_channel->doorbell_heard, memory_order_relaxed))
+        atomic_store_explicit(&oh_channel->doorbell_heard, 1, memory_order_relaxed);
+}
+
+/* A command waited a whole tick and nobody came: the guest is to send bytes again until the doorbell is heard. */
+static void doubt_doorbell(void)
+{
+    if (oh_config.doorbell_fd >= 0 && oh_baton_idle())
+        atomic_store_explicit(&oh_channel->doorbell_heard, 0, memory_order_relaxed);
+}
+
 void oh_watch_lead(void)
 {
-    struct epoll_event e[2];
-    int n = epoll_wait(leader_set, e, 2, -1);
+    struct epoll_event e[3];
+    int n = epoll_wait(leader_set, e, 3, -1);
     uint64_t count;
 
     for (int i = 0; i < n; i++) {
-        if (e[i].data.fd != leader_fd)
+        if (e[i].data.fd == oh_config.doorbell_fd)
+            look_at_doorbell();
+        else if (e[i].data.fd != leader_fd)
             look_at_connection();
         else if (read(leader_fd, &count, sizeof(count)) < 0)
             continue; /* somebody has */
@@ -92,7 +114,9 @@ void oh_watch_lead(void)
 
 static void look(const struct epoll_event *e)
 {
-    if (e->data.fd == oh_config.socket_fd)
+    if (e->data.fd == oh_config.doorbell_fd)
+        look_at_doorbell();
+    else if (e->data.fd == oh_config.socket_fd)
         look_at_connection();
     else if (e->data.fd == oh_config.control_fd && !oh_control_read())
         oh_end(OC_CLOSED_SERVER, "the daemon went away");
@@ -100,7 +124,7 @@ static void look(const struct epoll_event *e)
 
 void oh_watch_run(void)
 {
-    struct epoll_event e[3];
+    struct epoll_event e[4];
 
     /* The client may have written before consumer_parked was set: watch for a little. */
     usleep(OC_PARK_GRACE_NS / 1000);
@@ -108,11 +132,13 @@ void oh_watch_run(void)
         int n;
 
         oh_baton_kick();
-        n = epoll_wait(watcher_set, e, 3, TICK_MS);
+        n = epoll_wait(watcher_set, e, 4, TICK_MS);
         if (n < 0 && errno != EINTR) {
             oh_end(OC_CLOSED_WORKER, "epoll_wait: %s", strerror(errno));
             return;
         }
+        if (n == 0)
+            doubt_doorbell();
         for (int i = 0; i < n; i++)
             look(&e[i]);
         oh_control_usage();

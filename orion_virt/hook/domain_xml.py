@@ -7,6 +7,8 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
+from . import doorbell
+
 METADATA_URI = "https://orion-virt/domain/1"
 DEFAULT_SHMEM_BYTES = 4 << 20  # libvirt's, where <shmem> has no <size>
 _REGION = re.compile(r"orion-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\Z")
@@ -22,6 +24,7 @@ class Shmem:
 
     name: str
     size_bytes: int
+    server: str = ""  # where QEMU connects to the doorbell's server; "" for ivshmem-plain
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,16 @@ def parse(xml: bytes) -> Domain:
 
 
 def _shmem(element: ET.Element) -> Shmem | None:
-    """None for another program's device, and for the doorbell's, whose memory its server owns."""
+    """None for another program's device."""
     model = element.find("model")
+    kind = "" if model is None else model.get("type")
     name = element.get("name", "")
-    if model is None or model.get("type") != "ivshmem-plain" or not _REGION.match(name):
+    if kind not in ("ivshmem-plain", "ivshmem-doorbell") or not _REGION.match(name):
         return None
+    if kind == "ivshmem-doorbell":
+        server = element.find("server")
+        path = "" if server is None else server.get("path", "")
+        return Shmem(name, doorbell.size_of(path, name), path)
     size = element.find("size")
     if size is None:
         return Shmem(name, DEFAULT_SHMEM_BYTES)

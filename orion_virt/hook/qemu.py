@@ -3,8 +3,9 @@
 
 Only `prepare` may fail: a failing `started` or `reconnect` kills the running VM. It refuses in three cases: the
 region's file cannot be made safe, /dev/shm cannot hold it, or the metadata says required='yes' and oriond does not
-answer. Nothing here may call libvirt (the call would wait for this hook) or print to stdout (restore and migrate
-take that for the domain's XML).
+answer. A domain whose doorbell has no server cannot start in any case, since QEMU connects to it: it is refused here,
+where the reason can be given. Nothing here may call libvirt (the call would wait for this hook) or print to stdout
+(restore and migrate take that for the domain's XML).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import syslog
 from collections.abc import Mapping, Sequence
 
-from . import backing, domain_xml
+from . import backing, domain_xml, doorbell
 
 REPORTED = ("started", "reconnect", "stopped", "release", "restore", "migrate")
 ANSWER_SECONDS = 0.2
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str], xml: bytes, settings: Mapping[str, str]) -> i
             prepare(domain, settings)
         elif op == "release":
             backing.remove(settings.get("ORION_SHM", "/dev/shm"), domain.region)
+            doorbell.forget(_run_path(settings, "doorbell"), domain.uuid)
         if op != "prepare":
             tell(op, domain, settings)
     except backing.Refusal as refusal:
@@ -49,9 +51,17 @@ def prepare(domain: domain_xml.Domain, settings: Mapping[str, str]) -> None:
             raise backing.Refusal(
                 f"its definition carries the region {shmem.name} of another domain (a clone?); start oriond, which "
                 f"gives it one of its own, or remove the <shmem name='{shmem.name}'> element: virsh edit {domain.name}")
+    base, group = settings.get("ORION_SHM", "/dev/shm"), settings.get("ORION_QEMU_GROUP", "kvm")
     for shmem in domain.shmems:
-        backing.replace(settings.get("ORION_SHM", "/dev/shm"), shmem.name, shmem.size_bytes,
-                        settings.get("ORION_QEMU_GROUP", "kvm"))
+        if shmem.server and not shmem.size_bytes:
+            raise backing.Refusal(f"its doorbell's server {shmem.server} is not orion-virt's; start oriond, which "
+                                  f"corrects it; {doorbell.way_out(domain.name, 0)}")
+        backing.replace(base, shmem.name, shmem.size_bytes, group)
+        if shmem.server:
+            why = doorbell.start(os.path.join(base, shmem.name), shmem.server, group)
+            if why:
+                raise backing.Refusal(f"its doorbell's server does not start, and QEMU would not without it: {why}; "
+                                      f"{doorbell.way_out(domain.name, shmem.size_bytes)}")
     if domain.required and not oriond_answers(settings):
         raise backing.Refusal("its metadata says required='yes' and oriond does not answer; start it "
                               "(systemctl start oriond), or set required='no'")

@@ -42,6 +42,16 @@ def identity(header: layout.Header) -> Identity:
     return Identity(bytes(header.token), header.generation)
 
 
+def defaults(header: layout.Header) -> tuple[int, int]:
+    """vGPUs and MiB for processes that do not say what they want; 0: ours."""
+    return header.default_vgpus, header.default_memory_mib
+
+
+def has_mailbox(header: layout.Header) -> bool:
+    """False for one that an older oriond wrote."""
+    return bool(header.features & layout.FEATURE_MAILBOX)
+
+
 def write(
     fd: int,
     *,
@@ -52,15 +62,23 @@ def write(
     server_addrs: list[str],
     controller_addr: str,
     snapshot: bytes,
+    features: int = 0,
+    defaults: tuple[int, int] = (0, 0),
 ) -> None:
-    """Writes header and snapshot; the magic is zero meanwhile and written last."""
+    """Writes header and snapshot; the magic is zero meanwhile and written last.
+
+    ``defaults``: vGPUs of a process and MiB of a vGPU where its user says nothing; 0: ours.
+    """
     header = layout.Header(
         version=layout.LAYOUT_VERSION,
         header_bytes=layout.HEADER_BYTES,
         region_bytes=region_bytes,
         generation=who.generation,
+        features=layout.FEATURE_MAILBOX | features,
         snapshot_bytes=len(snapshot),
         heartbeat=int(time.time()),
+        default_vgpus=defaults[0],
+        default_memory_mib=defaults[1],
     )
     header.domain_uuid[:] = uuids.UUID(domain).bytes
     header.boot_id[:] = boot_id
@@ -72,6 +90,17 @@ def write(
     _pwrite(fd, snapshot, layout.SNAPSHOT_OFF)
     _pwrite(fd, bytes(header)[8:], 8)
     _pwrite(fd, _MAGIC_BYTES, 0)
+
+
+def write_addrs(fd: int, server_addrs: list[str], controller_addr: str) -> None:
+    """Only the addresses of a header that is valid and stays so: clients may be reading it.
+
+    One that reads half of the old and half of the new dials an address that does not answer, and then the next.
+    """
+    width, nr = layout.ADDR_BYTES, layout.MAX_ADDRS
+    slots = [_addr(addr).ljust(width, b"\0") for addr in server_addrs[:nr]]
+    _pwrite(fd, b"".join(slots).ljust(width * nr, b"\0"), layout.Header.server_addr.offset)
+    _pwrite(fd, _addr(controller_addr).ljust(width, b"\0"), layout.Header.controller_addr.offset)
 
 
 def beat(fd: int) -> None:

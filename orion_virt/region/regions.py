@@ -34,6 +34,13 @@ class Region:
     identity: header.Identity | None = None  # None: the header is not written yet
     server_addrs: tuple[str, ...] = ()
     controller_addr: str = ""
+    defaults: tuple[int, int] = (0, 0)  # see header.write; in effect when the header is written
+    doorbell: str = ""  # where the doorbell's server answers us; "": the device has none that rings
+
+    @property
+    def features(self) -> int:
+        """What the header tells the guest."""
+        return layout.FEATURE_DOORBELL if self.doorbell else 0
 
     def is_current(self) -> bool:
         """False when the file was replaced or removed behind our back."""
@@ -114,13 +121,23 @@ class Regions:
         self._remember()
         return region
 
-    def prepare_header(self, uuid: str, server_addrs: list[str], controller_addr: str) -> None:
-        """Writes the header with these addresses; token and generation are kept where there are any."""
+    def prepare_header(self, uuid: str, server_addrs: list[str], controller_addr: str, doorbell: str = "") -> None:
+        """Writes the header with these addresses and its feature bits; token and generation are kept where there are any."""
         region = self.get(uuid)
         region.server_addrs, region.controller_addr = tuple(server_addrs), controller_addr
+        region.doorbell = doorbell
         if region.identity is None:
             region.identity = header.fresh_identity()
         self._write_header(region)
+
+    def change_addresses(self, uuid: str, server_addrs: list[str], controller_addr: str) -> None:
+        """The same for a header that is valid and whose clients shall not notice. Raises Unavailable."""
+        region = self.get(uuid)
+        region.server_addrs, region.controller_addr = tuple(server_addrs), controller_addr
+        try:
+            header.write_addrs(region.fd, server_addrs, controller_addr)
+        except OSError as error:
+            raise Unavailable(f"{region.path} cannot be written: {error.strerror}", hint="Check /dev/shm") from error
 
     def new_generation(self, uuid: str) -> int:
         """New token and generation: whoever shook hands before is a stranger now. The caller ends channels."""
@@ -142,6 +159,8 @@ class Regions:
                 server_addrs=list(region.server_addrs),
                 controller_addr=region.controller_addr,
                 snapshot=self._snapshot,
+                features=region.features,
+                defaults=region.defaults,
             )
         except OSError as error:
             raise Unavailable(f"{region.path} cannot be written: {error.strerror}", hint="Check /dev/shm") from error
@@ -232,6 +251,7 @@ class Regions:
                 if found is not None:
                     addrs = [found.server_addr[i].value.decode("ascii", "replace") for i in range(layout.MAX_ADDRS)]
                     controller = found.controller_addr.decode("ascii", "replace")
+                    region.defaults = header.defaults(found)
                     self.prepare_header(uuid, [addr for addr in addrs if addr], controller)
             except NotFound:
                 continue

@@ -16,10 +16,13 @@ from typing import Any
 
 from orion_virt import layout
 from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, QuotaExceeded, Unavailable
+from orion_virt.server.doorbells import Bell
 from orion_virt.server.hello import Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import KEY_BYTES, Pages
+from orion_virt.server.rate import Rate
 from orion_virt.server.shares import Shares
+from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Worker, words
 
 STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its client is killed
@@ -43,11 +46,15 @@ class Channel:
     memory: Memory | None
     shares: Shares
     pages: Pages
+    turns: CardTurns
     on_gone: Callable[[Channel], None]
+    bell: Bell | None = None  # what the guest rings instead of sending a byte
+    owner: str = ""  # the domain whose ceilings count; over TCP known by its NIC
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""
     usage: dict[int, int] = field(default_factory=dict)
+    rate: Rate = field(default_factory=Rate)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -59,6 +66,10 @@ class Channel:
     @property
     def proven_domain(self) -> str:
         return self.hello.domain if self.hello.shared else ""
+
+    @property
+    def is_ending(self) -> bool:
+        return bool(self.closed) or self._killer is not None
 
     def begin(self) -> None:
         """Reads the worker's datagrams from now on."""
@@ -98,6 +109,8 @@ class Channel:
             self._closed_by_worker(message.a, message.text.decode("utf-8", "replace"))
         elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
             self.usage[message.a] = message.b
+        elif message.kind == layout.PROGRESS:
+            self.rate.note(message.a, message.b)
         elif message.kind == layout.OPEN:
             self._open(message.a, token)
         elif message.kind == layout.UNSHARE:
@@ -106,8 +119,22 @@ class Channel:
             self._spawn(self._pages(message.a, token[:KEY_BYTES]))
         elif message.kind in (layout.PAGES_FILLED, layout.PAGES_END):
             self._spawn(self._pages_word(message.kind, message.a))
+        elif message.kind in (layout.TURN_WANT, layout.TURN_DONE):
+            self._word_of_turn(message.kind, message.a)
         else:
             self._distrust(f"a datagram of kind {message.kind}")
+
+    # ---- turns on a card ----
+
+    def _word_of_turn(self, kind: int, device: int) -> None:
+        try:
+            (self.turns.want if kind == layout.TURN_WANT else self.turns.done)(self.id, device)
+        except ProtocolError as error:
+            self._distrust(str(error))
+
+    def turn(self, device: int, begin: bool, shared: bool) -> None:
+        """As turns.Holder."""
+        self._tell(layout.Control(kind=layout.TURN, a=device, b=(2 if shared else 1) if begin else 0))
 
     # ---- what processes of the domain show each other ----
 
@@ -129,6 +156,7 @@ class Channel:
         except NotFound:
             self._answer(layout.OPEN, -errno.ENOENT)
             return
+        self.turns.together(self.id, share.maker)
         self._answer(layout.OPEN, 0, share.handle, share.n_bytes, share.fd)
 
     def _unshare(self, token: bytes) -> None:
@@ -146,6 +174,8 @@ class Channel:
                 raise ProtocolError("pages to share, of a client without a region")
             piece, fill = await self.pages.take(self.memory.region, self.id, key, n_bytes)
             answer.a, answer.b, answer.status = piece.off, piece.got, int(fill)
+            for other in piece.holders - {self.id}:
+                self.turns.together(self.id, other)
         except ProtocolError as error:
             self._distrust(str(error))
             return
@@ -244,6 +274,8 @@ class Channel:
             self._killer.cancel()
         status = self.worker.close()
         self.conn.close()
+        if self.bell is not None:
+            self.bell.close()
         self.shares.gone(self)
         if not self.closed:
             self.closed = layout.CLOSED_BY_GUEST if status == 0 else layout.CLOSED_WORKER
@@ -279,10 +311,13 @@ class Channel:
         """For people."""
         return {
             "channel": self.id,
-            "domain": self.domain,
+            "domain": self.domain or self.owner,
             "transport": "shm" if self.hello.shared else "tcp",
+            "doorbell": self.bell is not None,
+            "mailbox": self.hello.polled,
             "pid": self.hello.pid,
             "comm": self.hello.comm,
+            "build": self.hello.build,
             "peer": self.peer,
             "allocation": self.allocation["uuid"],
             "worker": self.worker.pid,
@@ -290,5 +325,6 @@ class Channel:
                 {"gpu": v["card"], "memory_bytes": v["memory_bytes"], "used_bytes": self.usage.get(i, 0)}
                 for i, v in enumerate(self.allocation["vgpus"])
             ],
+            **self.rate.describe(),
             "seconds": round(time.monotonic() - self.opened_at, 1),
         }

@@ -12,20 +12,26 @@ import socket
 import time
 import uuid as uuids
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orion_virt import layout
 from orion_virt.config import ServerConfig
-from orion_virt.errors import Conflict, Forbidden, NotFound, Unavailable
+from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
+from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.accounts import Accounts
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
+from orion_virt.server.doorbells import Bell, Doorbells
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
 from orion_virt.server.shares import Shares
+from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Pool, user_ids
+
+RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPUs, whose release is on its way
 
 _log = logging.getLogger("orion.channels")
 
@@ -33,17 +39,21 @@ _log = logging.getLogger("orion.channels")
 class Channels:
     """For the event loop."""
 
-    def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path) -> None:
+    def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path,
+                 ceilings: Ceilings) -> None:
         self._config = config
         self._regions = regions
         self._accounts = accounts
         self._pool = pool
         self._log_dir = log_dir
+        self._ceilings = ceilings
         self._ids = itertools.count(1)
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
-        self._shares, self._pages = Shares(), Pages()
+        self._shares, self._pages, self._bells = Shares(), Pages(), Doorbells()
+        self._turns = CardTurns(config.compute_limits, config.vgpu_count)
+        self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
     def start(self) -> None:
         self._hangup.start()
@@ -76,31 +86,65 @@ class Channels:
         """Confirms the allocation, prepares the block, takes a worker. Undoes all of it when a step fails."""
         allocation = await self._accounts.confirm(hello.allocation)
         memory: Memory | None = None
+        bell: Bell | None = None
         try:
+            owner = await self._ceilings.owner(hello, peer)
             channel_id = next(self._ids)
             if region is not None:
                 memory = Memory(region)
                 await memory.take_block(channel_id)
+                bell = await self._bells.take(region) if hello.rings else None
+            await self._permit(owner, allocation)  # the last that waits: two at once must not both find the last vGPU
+            self._turns.check(hello.ratio, allocation["vgpus"])
             worker = self._pool.take(hello.env, lambda: self._ended(channel_id))
         except BaseException:
+            if bell is not None:
+                bell.close()
             if memory is not None:
                 await memory.close()
             self._release(allocation["uuid"])
             raise
-        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages, self._gone)
+        channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
+                          self._turns, self._gone, bell, owner)
         self._live[channel_id] = channel
+        self._turns.join(channel, hello.ratio)
         return channel
+
+    async def _permit(self, owner: str, allocation: dict[str, Any]) -> None:
+        """Raises QuotaExceeded where the domain's ceilings forbid this allocation, Conflict while it is held."""
+        asked = [int(vgpu["memory_bytes"]) for vgpu in allocation["vgpus"]]
+        deadline = time.monotonic() + RELEASE_WAIT_SECONDS
+        while True:
+            if self._held.get(owner, 0) > time.monotonic():
+                raise Conflict("this domain is being saved or migrated", hint="Start the program again after that")
+            others = [c for c in self._live.values() if owner and c.owner == owner]
+            found = ceiling.refusal(self._ceilings.of(owner), asked, sum(len(c.allocation["vgpus"]) for c in others))
+            if found is None:
+                return
+            ending = [c for c in others if c.is_ending]
+            left = deadline - time.monotonic()
+            if not found.passes or not ending or left <= 0:
+                raise QuotaExceeded(found.reason, hint=found.remedy)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ending[0].ended.wait(), left)
 
     def hand_over(self, channel: Channel) -> None:
         """Gives connection and region to the worker. Raises Unavailable; the channel then ends by itself."""
         fds = [channel.conn.fileno()]
         if channel.memory is not None:
             fds.append(channel.memory.fd)
+        if channel.bell is not None:
+            fds.append(channel.bell.fd)
+        log = self._session_log(channel)
         try:
-            channel.worker.start_channel(self._start_message(channel), fds)
+            path = "" if log is None else log.name
+            channel.worker.start_channel(self._start_message(channel) | {"log": path}, [*fds, *([log.fileno()] if log else [])])
         except Unavailable:
             channel.worker.kill()
             raise
+        finally:
+            if log is not None:
+                log.close()
         channel.begin()
         self._hangup.add(channel.conn, channel.kill_soon)
         _log.info(
@@ -108,8 +152,8 @@ class Channels:
             channel.id,
             channel.hello.comm,
             channel.hello.pid,
-            channel.domain or channel.peer,
-            "shared memory" if channel.hello.shared else "TCP",
+            channel.owner or channel.domain or channel.peer,
+            _way(channel),
             channel.allocation["uuid"],
             channel.worker.pid,
         )
@@ -121,30 +165,39 @@ class Channels:
             "channel": channel.id,
             "domain": channel.domain,
             "transport": "shm" if channel.hello.shared else "tcp",
+            "doorbell": channel.bell is not None,
+            "polled": channel.hello.polled,
             "base": channel.hello.base,
             "block": memory.block if memory else 0,
             "region_bytes": memory.region.size_bytes if memory else layout.CHANNEL_BYTES,
             "devices": [{"ordinal": v["card"], "memory": v["memory_bytes"]} for v in channel.allocation["vgpus"]],
-            "log": str(self._session_log(channel, uid, gid)),
             "uid": uid,
             "gid": gid,
             "env": dict(channel.hello.env),
+            "turns": int(self._turns.are_on),
         }
 
-    def _session_log(self, channel: Channel, uid: int, gid: int) -> Path:
+    def _session_log(self, channel: Channel) -> IO[bytes] | None:
+        """The channel's log, which its worker cannot open itself; None where it cannot be made: no reason to refuse a client."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
-        with contextlib.suppress(OSError):  # no log is no reason to refuse a client
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.fchown(fd, uid, gid)
-            os.close(fd)
-        return path
+        who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
+        said = channel.hello
+        try:
+            log = open(path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_APPEND, 0o600))
+            log.write(f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}\n".encode())
+        except OSError as error:
+            _log.warning("channel %d: no log at %s: %s", channel.id, path, error.strerror)
+            return None
+        os.fchown(log.fileno(), *user_ids(self._config.worker_user))
+        return log
 
     # ---- ending ----
 
     def _ended(self, channel_id: int) -> None:
         channel = self._live[channel_id]
         self._hangup.remove(channel.conn)
+        self._turns.leave(channel_id)
         channel.worker_ended()
 
     def _gone(self, channel: Channel) -> None:
@@ -164,6 +217,21 @@ class Channels:
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
         _log.log(level, "channel %d: ended, %s; client exits with allocation ID %s", channel.id, why, uuid)
+
+    def hold(self, uuid: str, seconds: float) -> list[Channel]:
+        """Ends what the domain has, over TCP too, and opens nothing for so long; 0 seconds: from now on again."""
+        self._held = {held: until for held, until in self._held.items() if until > time.monotonic() and held != uuid}
+        if not seconds:
+            return []
+        self._held[uuid] = time.monotonic() + seconds
+        found = self.owned(uuid)
+        for channel in found:
+            channel.stop("the domain is being saved or migrated")
+        return found
+
+    def owned(self, uuid: str) -> list[Channel]:
+        """Of a domain, over TCP too."""
+        return [c for c in self._live.values() if c.owner == uuid]
 
     def close(self, uuid: str | None, reason: str) -> list[Channel]:
         """Ends the channels of a domain (None: all); returns those that end."""
@@ -191,3 +259,12 @@ class Channels:
     def allocations(self) -> list[dict[str, Any]]:
         """Live ones, as the controller gave them."""
         return [c.allocation for c in self._live.values()]
+
+
+def _way(channel: Channel) -> str:
+    """How its commands travel, for the log."""
+    if channel.hello.polled:
+        return "shared memory alone"
+    if channel.bell:
+        return "shared memory with a doorbell"
+    return "shared memory" if channel.hello.shared else "TCP"

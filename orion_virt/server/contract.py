@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from orion_virt.config import ServerConfig
+from orion_virt.errors import OrionError
+from orion_virt.server.ceilings import Ceilings
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """One command of control.sock: the request's object in, the answer's fields out (without "ok").
@@ -16,11 +18,18 @@ An OrionError becomes ``{"ok": false, "error", "hint"}``."""
 class Host(Protocol):
     """What ``Domains`` may ask of the daemon. Everything runs in the daemon's event loop."""
 
-    async def listen_on(self, address: str) -> str:
-        """Also accepts guests at this IP address; idempotent. Returns "ip:port" for the header.
+    ceilings: Ceilings
+    """What processes of running domains may have; see ceilings.Ceilings."""
 
-        Raises Unavailable when the address is not this machine's or its port is taken.
+    def listen_for(self, who: str, addresses: Iterable[str]) -> Mapping[str, OrionError]:
+        """From now on guests are accepted at these IP addresses on behalf of `who` (a domain), and at no others of its.
+
+        Returns those that cannot be had now, and why: they are tried again, and `look_again(who)` says when that changed.
         """
+        ...
+
+    def listening_problems(self, who: str) -> list[str]:
+        """What of that which `who` asked for fails now, with the remedy."""
         ...
 
     def server_addrs(self) -> list[str]:
@@ -37,6 +46,18 @@ class Host(Protocol):
 
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         """The live channels of a domain, for people."""
+        ...
+
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        """What the processes of a domain have and do now; see usage.total."""
+        ...
+
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        """Its processes, over TCP too."""
+        ...
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        """Ends them, and lets none begin for so long (0: it may again); returns when all is given back."""
         ...
 
 
@@ -58,4 +79,20 @@ class DomainsPart(Protocol):
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         """A datagram of the hook: only a hint."""
+        ...
+
+    def look_again(self, uuid: str) -> None:
+        """Something that concerns this domain has changed."""
+        ...
+
+    def addresses_changed(self) -> None:
+        """This host has got or lost an address."""
+        ...
+
+    def links_changed(self) -> None:
+        """A network device of this host has changed."""
+        ...
+
+    def neighbour(self, mac: str) -> None:
+        """This host has heard of a neighbour."""
         ...

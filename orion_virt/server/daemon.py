@@ -11,30 +11,38 @@ import os
 import signal
 import socket
 import uuid as uuids
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import credential, paths
+from orion_virt import credential, layout, libvirt_uri, paths
 from orion_virt.config import LogConfig, ServerConfig, join_addr, split_addr
+from orion_virt.domain import host_network, metadata
+from orion_virt.domain.netlink import Watch
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.gpu import snapshot
 from orion_virt.gpu.inventory import Inventory
 from orion_virt.region.regions import Regions
 from orion_virt.server.accounts import Accounts
+from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channels import Channels
 from orion_virt.server.contract import Command, DomainsPart
 from orion_virt.server.embedded import EmbeddedController, is_loopback
+from orion_virt.server.errand import Errands
 from orion_virt.server.guests import Guests
+from orion_virt.server.listening import Listening, is_here
+from orion_virt.server.mailbox import Mailboxes
 from orion_virt.server.reload import merge
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
+from orion_virt.server import usage
 from orion_virt.server.systemd import notify, reloading
 from orion_virt.server.usage import Usage
 from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
+LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
 _PAGEABLE_ACCESS = 88  # CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS
 _log = logging.getLogger("orion.daemon")
@@ -81,28 +89,39 @@ class Daemon:
     def __init__(self, config: ServerConfig, inventory: Inventory, secret: str,
                  controller: EmbeddedController | None = None) -> None:
         self.config = config
-        self._controller = controller
         self.inventory = inventory
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
         self.accounts = Accounts(config.controller_addr, secret, self._registration)
-        self.pool = Pool(inventory.driver_path)
-        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, paths.log() / "session")
+        self.pool = Pool(inventory.driver_path, config.confine)
+        self.ceilings = Ceilings(paths.state() / "ceilings.json")
+        sessions = paths.log() / "session"
+        self.channels_part = Channels(config, self.regions, self.accounts, self.pool, sessions, self.ceilings)
         self.usage = Usage(inventory, self.channels_part, sensors_of(inventory))
         self.guests = Guests(config.listen_port, self.channels_part, self.usage, snap, self.boot_id)
+        self.listening = Listening(self.guests, controller, self.accounts.renew, self._on_listening)
+        self.network = Watch(self._on_addresses, self._on_links, self._on_neighbour)
+        self.errands = Errands(config.controller_addr)
+        self.mailboxes = Mailboxes(
+            self.regions, {layout.MAIL_SERVER: self.guests.take, layout.MAIL_CONTROLLER: self.errands.take}
+        )
         self.domains: DomainsPart | None = None
         self.commands: dict[str, Command] = {
             "ping": self._ping,
             "status": self._status,
+            "processes": self._processes,
             "region-create": self._region_create,
             "region-remove": self._region_remove,
         }
         self.control = ControlSocket(paths.control_socket(), self.commands)
         self.hook = HookSocket(paths.hook_socket(), self._on_hook)
+        self._build = paths.build_id()  # as it was when we started
         self._stop = asyncio.Event()
         self._own_name = ""
+        self._every: list[str] = []  # this host's addresses, asked for when they are needed
         self._beat: asyncio.Task[None] | None = None
+        libvirt_uri.chosen(config.libvirt_uri)  # a variable that cannot be served is said now
         user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
 
     # ---- life ----
@@ -128,14 +147,18 @@ class Daemon:
 
     async def start(self) -> None:
         (paths.log() / "session").mkdir(parents=True, exist_ok=True)
-        for ip in self.config.bind_addr or ("127.0.0.1",):
-            self._listen(ip)
+        self.listening.start(self.config.bind_addr or (LOOPBACK,))
+        self.network.start()
         self.regions.restore()
+        for region in self.regions:  # clients may be on their way to what their header says
+            self.listening.want(region.uuid, [ip for ip in _ips(region.server_addrs) if is_here(ip)])
         self.channels_part.start()
         self.pool.warm_up()
         await self.usage.start()
         self.accounts.start()
         self._beat = asyncio.create_task(self._beat_forever(), name="region heartbeat")
+        if self.config.enable_shm:
+            self.mailboxes.start()
         if self.config.libvirt_attach != "off":
             await self._start_domains()
         self.hook.start()
@@ -184,10 +207,14 @@ class Daemon:
         notify("STOPPING=1")
         await self.control.stop()
         self.hook.stop()
-        await self.guests.stop()
+        self.network.stop()
         if self.domains is not None:
             await self.domains.stop()
+        await self.listening.stop()
+        await self.guests.stop()
+        await self.errands.stop()
         await self.channels_part.stop("oriond is stopping")
+        await self.mailboxes.stop()
         await self.pool.stop()
         await self.usage.stop()
         await self.accounts.stop()
@@ -207,25 +234,23 @@ class Daemon:
 
     # ---- Host ----
 
-    async def listen_on(self, address: str) -> str:
-        """Also accepts guests at this IP address; see contract.Host."""
-        if self.config.bind_addr:
-            if address not in self.config.bind_addr:
-                raise Unavailable(
-                    f"[server] bind_addr does not list {address}", hint="Add it there, or set bind_addr = auto"
-                )
-        elif self._listen(address):
-            self.accounts.renew()
-        return join_addr(address, self.config.listen_port)
+    def listen_for(self, who: str, addresses: Iterable[str]) -> Mapping[str, OrionError]:
+        return self.listening.want(who, addresses)
 
-    def _listen(self, ip: str) -> bool:
-        is_new = self.guests.listen(ip)
-        if is_new and self._controller is not None:
-            self._controller.also_at(ip)
-        return is_new
+    def listening_problems(self, who: str) -> list[str]:
+        return self.listening.problems(who)
 
     def server_addrs(self) -> list[str]:
         return [join_addr(ip, self.config.listen_port) for ip in self.guests.addresses()]
+
+    def _dialled(self) -> list[str]:
+        """IP addresses at which we can be reached; a wildcard is none, but stands for all of its family."""
+        listening = self.guests.addresses()
+        wildcards = {6 if ip == "::" else 4 for ip in listening if ip in _WILDCARDS}
+        if wildcards and not self._every:
+            self._every = host_network.every_address()
+        further = [ip for ip in self._every if (6 if ":" in ip else 4) in wildcards]
+        return [ip for ip in listening if ip not in _WILDCARDS] + further
 
     def controller_addr(self, server_addr: str) -> str:
         """A local controller is reached where the server is; another one where it was configured."""
@@ -242,6 +267,19 @@ class Daemon:
     def channels(self, uuid: str) -> list[dict[str, Any]]:
         return [channel.describe() for channel in self.channels_part.of(str(uuids.UUID(uuid)))]
 
+    def usage_of(self, uuid: str) -> dict[str, Any]:
+        return usage.total(self.processes_of(uuid))
+
+    def processes_of(self, uuid: str) -> list[dict[str, Any]]:
+        return [channel.describe() for channel in self.channels_part.owned(uuid)]
+
+    async def hold(self, uuid: str, seconds: float) -> None:
+        for channel in self.channels_part.hold(uuid, seconds):
+            try:
+                await asyncio.wait_for(channel.ended.wait(), 10)
+            except asyncio.TimeoutError:
+                raise Unavailable(f"worker {channel.worker.pid} does not end", hint="See server.log, try again") from None
+
     # ---- what the controller is told ----
 
     def _registration(self) -> dict[str, Any]:
@@ -249,7 +287,7 @@ class Daemon:
             "name": self._name(),
             "boot": self.boot_id.hex(),
             "port": self.config.listen_port,
-            "addresses": self.guests.addresses(),
+            "addresses": self._dialled(),
             "gpus": [
                 {
                     "index": gpu.index,
@@ -267,7 +305,8 @@ class Daemon:
         """The address under which the controller knows us; the same for as long as we live."""
         if not self._own_name:
             towards = _address_towards(self.config.controller_addr)
-            self._own_name = self.config.bind_addr[0] if self.config.bind_addr else towards
+            named = [ip for ip in self.config.bind_addr if ip not in _WILDCARDS]
+            self._own_name = named[0] if named else towards
         return self._own_name
 
     # ---- commands ----
@@ -279,6 +318,7 @@ class Daemon:
         channels = [channel.describe() for channel in self.channels_part.of(None)]
         return {
             "pid": os.getpid(),
+            "build": self._build,
             "simulated": self.inventory.simulated,
             "driver": self.inventory.version_text or str(self.inventory.driver_version),
             "gpus": [{"name": gpu.name, "total_bytes": gpu.total_bytes} for gpu in self.inventory.gpus],
@@ -297,31 +337,81 @@ class Daemon:
             "fds": len(os.listdir("/proc/self/fd")) - 1,
         }
 
+    async def _processes(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Every guest process with what it has and does, and the cards' load."""
+        found, loads = await self.usage.processes()
+        gpus = [{"name": gpu.name, "total_bytes": gpu.total_bytes, "busy_percent": load}
+                for gpu, load in zip(self.inventory.gpus, loads)]
+        return {"processes": found, "total": usage.total(found), "gpus": gpus, "vgpu_count": self.config.vgpu_count}
+
     async def _region_create(self, request: dict[str, Any]) -> dict[str, Any]:
+        networked = request.get("network") is not False
+        addrs = [join_addr(ip, self.config.listen_port) for ip in self._dialled()][: layout.MAX_ADDRS] if networked else []
+        if networked and not addrs:
+            raise Unavailable("oriond does not listen at any address yet", hint="server.log says what it waits for")
         size = request.get("size_mib")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 2 <= size <= 1 << 20):
             raise ProtocolError(f"size_mib = {size!r} is not valid", hint="A power of two from 2 to 1048576")
-        uuid = str(request.get("uuid", ""))
-        region = self.regions.create(uuid, self.config.region_bytes(True) if size is None else size * MIB)
+        n_bytes = self.config.region_bytes(True) if size is None else size * MIB
+        region = self.regions.create(str(request.get("uuid", "")), n_bytes)
+        uuid = region.uuid
         try:
-            addrs = self.server_addrs()
-            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]))
+            region.defaults = self._limit(uuid, request)
+            self.regions.prepare_header(uuid, addrs, self.controller_addr(addrs[0]) if addrs else "")
+            self.listening.want(region.uuid, _ips(addrs))
         except OrionError:
             self.regions.remove(uuid)
+            self.ceilings.drop(uuid)
             raise
         return self.regions.inspect(region.uuid)
+
+    def _limit(self, uuid: str, request: dict[str, Any]) -> tuple[int, int]:
+        """Ceilings of a region that is no domain's, checked as a domain's are; returns its defaults."""
+        values = {name: str(request[name]) for name in ("vgpus", "memory", "total") if request.get(name) is not None}
+        metadata.check(values)
+        settings = metadata.parse(metadata.element(values))
+        self.ceilings.put(uuid, metadata.ceiling(settings), [])
+        return metadata.defaults(settings)
 
     async def _region_remove(self, request: dict[str, Any]) -> dict[str, Any]:
         uuid = self.regions.get(str(request.get("uuid", ""))).uuid
         closing = self.channels_part.close(uuid, "its region is removed")
         for channel in closing:
             await asyncio.wait_for(channel.ended.wait(), 10)
+        self.mailboxes.finish(uuid)
         self.regions.remove(uuid)
+        self.ceilings.drop(uuid)
+        self.listening.want(uuid, ())
         return {"uuid": uuid, "channels_closed": len(closing)}
 
     def _on_hook(self, op: str, uuid: str, name: str) -> None:
         if self.domains is not None:
             self.domains.hook(op, uuid, name)
+
+    # ---- what the host's network does ----
+
+    def _on_listening(self, who: str) -> None:
+        if self.domains is not None:
+            self.domains.look_again(who)
+
+    def _on_addresses(self) -> None:
+        self._every = []
+        self.listening.host_changed()
+        if self.domains is not None:
+            self.domains.addresses_changed()
+
+    def _on_links(self) -> None:
+        if self.domains is not None:
+            self.domains.links_changed()
+
+    def _on_neighbour(self, mac: str) -> None:
+        if self.domains is not None:
+            self.domains.neighbour(mac)
+
+
+def _ips(addrs: Iterable[str]) -> list[str]:
+    """The addresses of "ip:port" ones."""
+    return [pair[0] for addr in addrs if (pair := split_addr(addr, configs.DEFAULT_PORT)) is not None]
 
 
 def _address_towards(addr: str) -> str:

@@ -10,23 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from typing import Any
 
-from orion_virt import paths
+from orion_virt import libvirt_uri, paths
 from orion_virt.config import ServerConfig
-from orion_virt.domain import metadata, shmem
+from orion_virt.domain import address, metadata, shmem
 from orion_virt.domain.connection import CONFIG, Connection, View
-from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
+from orion_virt.errors import Conflict, NotFound, OrionError, ProtocolError, Unavailable
 from orion_virt.region.regions import Regions
+from orion_virt.server import settings
 from orion_virt.server.contract import Command, Host
-from orion_virt.server.equip import Equipper, call, text_of
+from orion_virt.server.equip import Equipper, call, silent, text_of
+from orion_virt.server.reach import guest_rows, people_addresses
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB, power_of_two_at_least
 
 _log = logging.getLogger("orion.domains")
 RETRY_SECONDS = 2.0
 AGAIN_SECONDS = 10.0
+HOLD_SECONDS = 3600
 
 
 class Domains:
@@ -36,7 +38,7 @@ class Domains:
         self._config = config
         self._regions = regions
         self._host = host
-        self._uri = os.environ.get("ORION_LIBVIRT_URI") or config.libvirt_uri
+        self._uri = libvirt_uri.chosen(config.libvirt_uri)
         self._equipper = Equipper(config, regions, host, Remembered.load(paths.state() / "domains.json"))
         self._conn: Connection | None = None
         self._lost = asyncio.Event()
@@ -45,7 +47,9 @@ class Domains:
         self._one = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._why_down = "not connected yet"
-        self.commands: dict[str, Command] = {"domains": self._list, "attach": self._attach, "detach": self._detach}
+        self.commands: dict[str, Command] = {"domains": self._list, "attach": self._attach, "detach": self._detach,
+                                             "names": self._names, "set": self._set,
+                                             "hold": self._hold}
 
     @property
     def _disabled(self) -> str:
@@ -77,6 +81,21 @@ class Domains:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
         self._look_at(uuid)
 
+    def look_again(self, uuid: str) -> None:
+        self._look_at(uuid)
+
+    def addresses_changed(self) -> None:
+        for uuid in self._equipper.memory.lives:
+            self._look_at(uuid)
+
+    def links_changed(self) -> None:
+        for uuid in self._equipper.reach.in_doubt():
+            self._look_at(uuid)
+
+    def neighbour(self, mac: str) -> None:
+        for uuid in self._equipper.reach.concerned_by(mac):
+            self._look_at(uuid)
+
     # ---- following ----
 
     def _look_at(self, uuid: str) -> None:
@@ -100,6 +119,7 @@ class Domains:
             try:
                 self._conn = await call(Connection.open, self._uri,
                                         lambda uuid: loop.call_soon_threadsafe(self._look_at, uuid),
+                                        lambda: loop.call_soon_threadsafe(self.addresses_changed),
                                         lambda: loop.call_soon_threadsafe(self._lost.set))
                 nr_listed = await self._look_at_all(self._conn)
             except OrionError as error:
@@ -139,11 +159,16 @@ class Domains:
         view: View | None = await call(conn.view, uuid)
         self._equipper.problems.pop(uuid, None)
         if view is None:
+            self._host.ceilings.drop(uuid)
             await self._equipper.end(uuid, uuid, "gone")
             self._equipper.memory.forget(uuid)
             return
         if not view.active:
+            self._host.ceilings.drop(uuid)
             await self._equipper.end(uuid, view.name, "stopped")
+        elif view.live is not None:  # before the region's header lets anybody in
+            limits = metadata.ceiling(metadata.read(view.live))
+            self._host.ceilings.put(uuid, limits, [nic.mac for nic in address.interfaces(view.live)])
         try:
             if view.config is not None:
                 await self._equipper.define(conn, view)
@@ -176,6 +201,11 @@ class Domains:
                            hint="`virsh list --all` shows the domains that libvirt knows")
         return view
 
+    async def _names(self, request: dict[str, Any]) -> dict[str, Any]:
+        """For completion and `top`: nothing but the names."""
+        found: dict[str, str] = await call(self._connected().names)
+        return {"names": sorted(found.values()), "by_uuid": found}
+
     async def _list(self, request: dict[str, Any]) -> dict[str, Any]:
         conn = self._connected()
         found = []
@@ -190,17 +220,32 @@ class Domains:
         region = self._regions.find(view.uuid) if view.active else None
         config = None if view.config is None else shmem.find_own(view.config)
         live = None if view.live is None else shmem.find_own(view.live)
-        settings, decision = metadata.read(view.xml), self._equipper.decide(view.xml)
+        decision = self._equipper.decide(view.xml)
+        rows = await guest_rows(conn, view.live) if view.live is not None else []
         return {
             "name": view.name, "uuid": view.uuid, "state": "running" if view.active else "shut off",
             "device": "live" if live else "defined" if config else "none",
             "size_mib": (live or config).size_bytes // MIB if (live or config) else 0,  # type: ignore[union-attr]
             "server_addrs": list(region.server_addrs) if region else [],
             "controller_addr": region.controller_addr if region else "",
-            "addresses": await call(conn.guest_addresses, view.uuid) if view.active else [],
-            "channels": len(self._host.channels(view.uuid)), "wanted": decision.wanted, "reason": decision.reason,
-            "problems": [p for p in (self._equipper.problems.get(view.uuid), *settings.errors) if p],
+            "addresses": people_addresses(rows), "domifaddr": rows, **self._equipper.reach.describe(view.uuid),
+            "channels": len(self._host.channels(view.uuid)), "usage": self._host.usage_of(view.uuid),
+            "wanted": decision.wanted, "reason": decision.reason,
+            "doorbell": bool((live or config) and (live or config).server),  # type: ignore[union-attr]
+            "problems": await self._problems(view), **self._settings(view),
         }
+
+    async def _problems(self, view: View) -> list[str]:
+        devices = [None if xml is None else shmem.find_own(xml) for xml in (view.live, view.config)]
+        errors = {e: "" for xml in (view.live, view.config) if xml is not None for e in metadata.read(xml).errors}
+        known = await silent(*devices) or self._equipper.problems.get(view.uuid)
+        return [p for p in (known, *self._equipper.reach.problems(view.uuid), *errors) if p]
+
+    @staticmethod
+    def _settings(view: View) -> dict[str, Any]:
+        """Those in force, and those of the next start (None: there is none, the domain is transient)."""
+        return {"settings": metadata.values_of(view.xml if view.live is None else view.live),
+                "next_settings": None if view.config is None else metadata.values_of(view.config)}
 
     async def _attach(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "size_mib"?} -> what was done to the definition and to the running domain."""
@@ -236,8 +281,7 @@ class Domains:
         if view.config is None:
             return "transient domain"
         own, element = shmem.find_own(view.config), shmem.own_element(view.config)
-        settings = metadata.read(view.config)
-        if sized or not settings.marked and self._config.libvirt_attach == "marked":
+        if sized or not metadata.read(view.config).marked and self._config.libvirt_attach == "marked":
             await self._mark(conn, view, size if sized else None)
         if own is not None and element is not None:
             if not sized or own.size_bytes == size:
@@ -251,9 +295,7 @@ class Domains:
     async def _mark(self, conn: Connection, view: View, size: int | None) -> None:
         """Writes size and marking where the owner's other settings are."""
         assert view.config is not None
-        element = view.config.find(f"metadata/{{{metadata.URI}}}{metadata.TAG}")
-        values = {} if element is None else {str(k): str(v) for k, v in element.attrib.items()}
-        values["enabled"] = "yes"
+        values = metadata.values_of(view.config) | {"enabled": "yes"}
         if size:
             values["region"] = str(size // MIB)
         await call(conn.set_metadata, view.uuid, metadata.fragment(values), CONFIG)
@@ -272,6 +314,33 @@ class Domains:
         if fresh is not None and fresh.live is not None:
             await self._equipper.run(conn, fresh)
         return f"attached, {got // MIB} MiB"
+
+    async def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"domain", "seconds", "force"?}: for a save or migration, which saves no GPU's state; 0 seconds ends it."""
+        seconds = request.get("seconds")
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds <= HOLD_SECONDS:
+            raise ProtocolError(f"seconds = {seconds!r} is not valid", hint=f"Accepted: 0 to {HOLD_SECONDS}")
+        view = await self._find(self._connected(), request)
+        found = self._host.processes_of(view.uuid)
+        if seconds and found and not request.get("force"):
+            who = ", ".join(f"{p['comm']} (pid {p['pid']})" for p in found[:8])
+            count = f"{len(found)} CUDA process{'' if len(found) == 1 else 'es'}"
+            raise Conflict(f"{count} of {view.name} would end: {who}",
+                           hint="What is on the GPU cannot be saved or migrated. End them first, or say --force")
+        await self._host.hold(view.uuid, seconds)
+        return {"domain": view.name, "uuid": view.uuid, "uri": self._uri,
+                "state": "running" if view.active else "shut off", "ended": found if seconds else []}
+
+    async def _set(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"domain", "values"?, "unset"?, "live"?, "config"?} -> the settings, and when each change takes effect."""
+        conn = self._connected()
+        async with self._one:
+            view = await self._find(conn, request)
+            change = await settings.write(conn, view, request)
+            await self._reconcile(conn, view.uuid)
+            view = await self._find(conn, {"domain": view.uuid})
+        return {"domain": view.name, "uuid": view.uuid, **self._settings(view),
+                "effects": settings.effects(view, change), "problems": await self._problems(view)}
 
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"domain", "persistent"?}: unplugs from the running domain; persistent: from the definition too, for good."""
@@ -300,4 +369,3 @@ class Domains:
         with contextlib.suppress(NotFound):
             await call(conn.detach_device, view.uuid, text_of(element), CONFIG)
         return "detached"
-

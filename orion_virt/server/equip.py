@@ -12,18 +12,23 @@ from typing import Any
 
 from lxml import etree
 
+from orion_virt import paths
 from orion_virt.config import ServerConfig
 from orion_virt.domain import definition, metadata, shmem
 from orion_virt.domain.connection import CONFIG, LIVE, Connection, View
 from orion_virt.errors import Conflict, NotFound, OrionError, QuotaExceeded
-from orion_virt.region import header
+from orion_virt.region import doorbell, header
 from orion_virt.region.regions import Region, Regions
 from orion_virt.server.contract import Host
+from orion_virt.server.reach import Reach
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB
 
 _log = logging.getLogger("orion.domains")
 NVIDIA = "0x10de"
+HOOK = Path("/etc/libvirt/hooks/qemu.d/50-orion-virt")
+SOCKET_BYTES = 107  # a path that the kernel takes
+LARGEST_MIB = 1 << 20  # of a region
 SMALLEST_BYTES = 2 * MIB
 UNPLUG_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
@@ -44,6 +49,7 @@ class Equipper:
         self.memory = memory
         self.problems: dict[str, str] = {}
         self._said: dict[str, str] = {}
+        self.reach = Reach(config, host)
 
     def reconfigure(self, config: ServerConfig) -> None:
         self._config = config
@@ -87,12 +93,45 @@ class Equipper:
             await self.add_to_definition(conn, view, self.wanted_bytes(view.config))
         elif own is not None:
             self.memory.equipped.add(view.uuid)
+            await self._change_model(conn, view, own)
         self.memory.save()
 
     async def add_to_definition(self, conn: Connection, view: View, size_bytes: int) -> None:
-        await call(conn.attach_device, view.uuid, shmem.device_xml(view.uuid, size_bytes), CONFIG)
+        rings = self._wants_doorbell(view)
+        await call(conn.attach_device, view.uuid, shmem.device_xml(view.uuid, size_bytes, rings), CONFIG)
         self.memory.equipped.add(view.uuid)
-        _log.info("domain %s: a region device of %d MiB is in its definition", view.name, size_bytes // MIB)
+        _log.info("domain %s: a region device of %d MiB%s is in its definition", view.name, size_bytes // MIB,
+                  " with a doorbell, with which libvirt cannot save or migrate it," if rings else "")
+
+    def _wants_doorbell(self, view: View) -> bool:
+        """QEMU would not start without the doorbell's server, which is the hook's to start."""
+        assert view.config is not None
+        if not metadata.read(view.config).doorbell:
+            return False
+        longest = paths.doorbell_socket(view.uuid, LARGEST_MIB)
+        if HOOK.exists() and len(str(longest)) <= SOCKET_BYTES:
+            return True
+        why = f"{longest.parent} is too long a path for a socket" if HOOK.exists() else (
+            f"libvirt's hook, which starts the doorbell's server, is missing: {HOOK} (orion-virt hook install)")
+        self.problem(view.uuid, view.name, f"doorbell='yes' has no effect: {why}")
+        return False
+
+    async def _change_model(self, conn: Connection, view: View, own: etree._Element) -> None:
+        """What the metadata says of size and doorbell counts, whoever wrote it: the next start gets the other device.
+
+        Where it says nothing of a size, any is in order.
+        """
+        assert view.config is not None
+        found = shmem.find_own(view.config)
+        assert found is not None
+        size = self.wanted_bytes(view.config)
+        if found.size_bytes and not metadata.read(view.config).region:
+            size = found.size_bytes
+        wanted = etree.fromstring(shmem.device_xml(view.uuid, size, self._wants_doorbell(view))).find("server")
+        if (found.size_bytes or size, found.server) == (size, "" if wanted is None else wanted.get("path")):
+            return
+        await call(conn.detach_device, view.uuid, text_of(own), CONFIG)
+        await self.add_to_definition(conn, view, size)
 
     def _may_give(self, view: View) -> bool:
         """False where somebody else removed the device twice: no tug of war."""
@@ -167,31 +206,34 @@ class Equipper:
         self.memory.save()
 
     async def _fill_header(self, conn: Connection, view: View, region: Region) -> None:
-        addresses = await self._server_addrs(conn, view)
-        if not addresses:
-            self.problem(view.uuid, view.name, "no network of it reaches this host; give it a NIC on a libvirt network "
-                         "or bridge, or name an address: gateway= in its metadata, or [server] bind_addr")
+        addresses = await self.reach.update(conn, view)
         controller = self._host.controller_addr(addresses[0]) if addresses else ""
-        wanted = (tuple(addresses), controller)
+        bell = await self._doorbell(view)
+        wanted = (tuple(addresses), controller, bell)
+        assert view.live is not None
+        region.defaults = metadata.defaults(metadata.read(view.live))
         # A restore writes the saved header back while the domain is active already: what counts is what the file says.
         found = header.read(region.fd)
-        ours = found is not None and header.identity(found) == region.identity
-        if ours and (region.server_addrs, region.controller_addr) == wanted:
+        should = (region.identity, region.defaults, True)
+        ours = found is not None and (header.identity(found), header.defaults(found), header.has_mailbox(found)) == should
+        if ours and (region.server_addrs, region.controller_addr, region.doorbell) == wanted:
             return
-        self._regions.prepare_header(view.uuid, addresses, controller)
-        _log.info("domain %s: region of %d MiB ready, server %s, controller %s", view.name, region.size_bytes // MIB,
-                  ", ".join(addresses) or "-", controller or "-")
+        if ours and region.doorbell == bell:
+            self._regions.change_addresses(view.uuid, addresses, controller)
+        else:
+            self._regions.prepare_header(view.uuid, addresses, controller, bell)
+        _log.info("domain %s: region of %d MiB ready, server %s, controller %s%s", view.name, region.size_bytes // MIB,
+                  ", ".join(addresses) or "through the region alone", controller or "through the region alone",
+                  ", doorbell" if bell else "")
 
-    async def _server_addrs(self, conn: Connection, view: View) -> list[str]:
-        """"ip:port" for the header: what is configured, else the gateway of the guest's network."""
+    async def _doorbell(self, view: View) -> str:
+        """Where the server behind the running device's doorbell answers; "" where there is none, or it does not ring."""
         assert view.live is not None
-        if self._config.bind_addr:
-            return self._host.server_addrs()
-        found = await call(conn.gateway, view.live, metadata.read(view.live).gateway)
-        if found is None:
-            return []
-        listened = await self._host.listen_on(found.listen)
-        return [listened.replace(found.listen, found.address) if found.listen != found.address else listened]
+        own = shmem.find_own(view.live)
+        why = await silent(own)
+        if why:
+            self.problem(view.uuid, view.name, why)
+        return doorbell.control_of(own.server) if own is not None and own.server and not why else ""
 
     async def plug(self, conn: Connection, view: View, wanted_bytes: int) -> int:
         """Hot-plugs the device; returns the bytes it got, 0 where the domain needs a power cycle."""
@@ -245,6 +287,7 @@ class Equipper:
 
     async def end(self, uuid: str, name: str, why: str) -> None:
         """The domain runs no more, or without its device: its workers, region and file go."""
+        self.reach.forget(uuid)
         if self.memory.lives.pop(uuid, None) is None:
             return
         closed = await self._close_channels(uuid, f"the domain has {why}")
@@ -255,6 +298,14 @@ class Equipper:
         self.problems.pop(uuid, None)
         self.memory.save()
         _log.info("domain %s has %s; %d channels ended, its region is removed", name, why, closed)
+
+
+async def silent(own: shmem.Shmem | None, config: shmem.Shmem | None = None) -> str:
+    """Why a running device's doorbell does not ring; "" where it does, or is not wanted."""
+    if own is None or not own.server:
+        return "its doorbell comes with the next power cycle" if own and config and config.server else ""
+    why = await call(doorbell.check, doorbell.control_of(own.server))
+    return f"its doorbell is out of use until the next power cycle ({why}); guests send packets instead" if why else ""
 
 
 def _read(path: str) -> str:

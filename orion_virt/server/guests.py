@@ -10,6 +10,8 @@ import logging
 import os
 import socket
 import uuid as uuids
+from dataclasses import replace
+from typing import TypeVar
 
 from orion_virt.config import join_addr
 from orion_virt.errors import Forbidden, OrionError, ProtocolError, Unavailable
@@ -25,6 +27,7 @@ TOTAL = 512
 _BACKLOG = 128
 
 _log = logging.getLogger("orion.guests")
+_Said = TypeVar("_Said", hello.Hello, hello.Asker)
 
 
 class Guests:
@@ -62,10 +65,18 @@ class Guests:
         _log.info("listening on %s", join_addr(ip, self._port))
         return True
 
+    def silence(self, ip: str) -> None:
+        """Accepts no more at this address. Connections that were accepted go on, handshakes too."""
+        sock, task = self._listeners.pop(ip)
+        asyncio.get_running_loop().remove_reader(sock.fileno())  # before its number can be another file's
+        task.cancel()
+        sock.close()
+
     def _cannot(self, ip: str, error: OSError) -> Unavailable:
         hints = {
             errno.EADDRINUSE: "Is another oriond running? Choose another [server] listen_port",
-            errno.EADDRNOTAVAIL: "It is none of this machine's addresses: correct [server] bind_addr",
+            errno.EADDRNOTAVAIL: "This host does not have the address (now): start its network, or correct who names it "
+            "([server] bind_addr, gateway= in a domain's metadata)",
         }
         return Unavailable(
             f"cannot listen on {join_addr(ip, self._port)}: {os.strerror(error.errno or 0)}",
@@ -97,12 +108,18 @@ class Guests:
                 _log.error("cannot accept a connection: %s", error.strerror)
                 await asyncio.sleep(1)
                 continue
-            peer = str(address[0])
             conn.setblocking(False)
-            self._make_room(peer)
-            task = asyncio.create_task(self._serve(conn, peer))
-            self._handshakes[task] = peer
-            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            self._begin(conn, str(address[0]))
+
+    def take(self, conn: socket.socket, domain: str) -> None:
+        """A connection that came through the mailbox of `domain`; it is ours now."""
+        self._begin(conn, f"domain {domain}", domain)
+
+    def _begin(self, conn: socket.socket, peer: str, domain: str = "") -> None:
+        self._make_room(peer)
+        task = asyncio.create_task(self._serve(conn, peer, domain))
+        self._handshakes[task] = peer
+        task.add_done_callback(lambda done: self._handshakes.pop(done, None))
 
     def _make_room(self, peer: str) -> None:
         """Cuts off the oldest handshake: one that is slow by intent never keeps an honest one out."""
@@ -118,10 +135,10 @@ class Guests:
 
     # ---- one connection ----
 
-    async def _serve(self, conn: socket.socket, peer: str) -> None:
+    async def _serve(self, conn: socket.socket, peer: str, domain: str) -> None:
         handed_over = False
         try:
-            handed_over = await self._shake_hands(conn, peer)
+            handed_over = await self._shake_hands(conn, peer, domain)
         except (ProtocolError, TimeoutError, asyncio.TimeoutError) as error:
             _log.info("handshake of %s failed: %s", peer, error or "it took too long")
         except OSError as error:
@@ -133,7 +150,7 @@ class Guests:
             if not handed_over:
                 conn.close()
 
-    async def _shake_hands(self, conn: socket.socket, peer: str) -> bool:
+    async def _shake_hands(self, conn: socket.socket, peer: str, domain: str) -> bool:
         with contextlib.suppress(OSError):
             conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -144,11 +161,11 @@ class Guests:
                 await asyncio.wait_for(blocks.send(conn, "INFO", {"snapshot": self._snapshot_hex}), HANDSHAKE_SECONDS)
                 return False
             if first.verb == "USAGE":
-                await self._tell_usage(conn, peer, hello.parse_usage(first))
+                await self._tell_usage(conn, peer, _of_mailbox(hello.parse_usage(first), domain))
                 return False
             if first.verb != "HELLO":
                 raise ProtocolError("the first block is none of INFO, HELLO, USAGE")
-            said = hello.parse(first)
+            said = _of_mailbox(replace(hello.parse(first), polled=bool(domain)), domain)
             region = await asyncio.wait_for(self._identify(conn, said), HANDSHAKE_SECONDS)
             return await asyncio.wait_for(self._welcome(conn, peer, said, region), OPEN_SECONDS)
         except OrionError as error:
@@ -192,6 +209,8 @@ class Guests:
         }
         for index, vgpu in enumerate(channel.allocation["vgpus"]):
             fields[f"device.{index}"] = f"{vgpu['card']},{vgpu['memory_bytes']}"
+        if channel.bell is not None:
+            fields["doorbell"] = channel.bell.value
         try:
             await blocks.send(conn, "WELCOME", fields)
             self._channels.hand_over(channel)
@@ -199,3 +218,10 @@ class Guests:
             channel.stop("the client left before its worker had started")
             channel.worker.kill()
         return True  # the channel owns the connection now
+
+
+def _of_mailbox(said: _Said, domain: str) -> _Said:
+    """A domain's mailbox carries that domain's own processes, over its own region."""
+    if domain and not (said.shared and said.domain == domain):
+        raise Forbidden("this is the mailbox of another domain", hint="Start the program again")
+    return said

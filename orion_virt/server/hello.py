@@ -47,7 +47,10 @@ class Hello:
     env: tuple[tuple[str, str], ...]
     raw: bytes
     machine: str = ""  # over TCP: which machine it is on; "" where that is not known
+    rings: bool = False  # it has mapped the device's doorbell
     vgpus: tuple[int, ...] = ()  # which of its machine's vGPUs these are
+    ratio: int = 0  # percent of a card's time for each vGPU; 0: not said
+    polled: bool = False  # it came through the mailbox: neither side can wake the other
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ def parse(block: Block) -> Hello:
         block.number("generation") if shared else 0,
         base,
         block.number("pid"),
-        _tame(block.fields.get("comm", "?"), 32),
+        _tame(block.fields.get("comm", ""), 32) or "?",
         _tame(block.fields.get("build", "?"), 96),
         _uuid(block.get("allocation")),
         _env(block),
         block.raw,
         "" if shared else _machine(block),
+        shared and block.fields.get("doorbell") == "yes",
         _vgpus(block.fields.get("vgpus", "")),
+        _ratio(block),
     )
 
 
@@ -130,6 +135,13 @@ def _vgpus(text: str) -> tuple[int, ...]:
     if len(words) > layout.MAX_DEVICES or any(not w.isdigit() or int(w) >= layout.MAX_DEVICES for w in words):
         raise ProtocolError("vgpus is not a list of numbers")
     return tuple(int(w) for w in words)
+
+
+def _ratio(block: Block) -> int:
+    ratio = block.number("ratio", 0) if "ratio" in block.fields else 0
+    if ratio > 100:
+        raise ProtocolError("ratio is no percentage")
+    return ratio
 
 
 def _uuid(text: str) -> str:

@@ -24,7 +24,7 @@ _HOOK_MAX = 512
 _UCRED = struct.Struct("iII")
 
 _log = logging.getLogger("orion.control")
-_OF_LIBVIRT = ("domains", "attach", "detach")  # commands that exist only while libvirt is followed
+_OF_LIBVIRT = ("domains", "names", "attach", "detach", "set", "hold")  # they exist only while libvirt is followed
 
 
 def _bind(kind: int, path: Path, mode: int) -> socket.socket:

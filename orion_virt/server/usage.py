@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from orion_virt.gpu import figures
@@ -23,12 +24,26 @@ class Usage:
         self._channels = channels
         self._sensors = sensors
         self._always = _never_changing(inventory)
+        self._nr_cards = len(inventory.gpus)
 
     async def start(self) -> None:
         await self._sensors.start()
 
     async def stop(self) -> None:
         await self._sensors.stop()
+
+    async def processes(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """Every process as ``Channel.describe`` has it, with the time it takes of its busiest card; the cards' load."""
+        channels = self._channels.of(None)
+        look = await self._sensors.look([channel.worker.pid for channel in channels])
+        found, loads = [], [0] * self._nr_cards
+        for channel in channels:
+            cards = {vgpu["card"] for vgpu in channel.allocation["vgpus"]}
+            busy = {card: look.load_of(card, channel.worker.pid)[0] for card in cards}
+            found.append(channel.describe() | {"busy_percent": max(busy.values(), default=0)})
+            for card, percent in busy.items():
+                loads[card] += percent
+        return found, [min(load, 100) for load in loads]
 
     async def answer(self, asker: Asker, peer: str) -> dict[str, object]:
         """The fields of a USAGE block, for an asker who has proven what he says."""
@@ -40,6 +55,16 @@ class Usage:
             fields[f"card.{card}"] = (still + _pairs(found)).strip()
         lines = [line for channel in self._channels.of(None) if _is_of(channel, asker, peer) for line in _lines(channel, look)]
         return fields | {f"process.{i}": line for i, line in enumerate(lines[:MAX_PROCESSES])}
+
+
+def total(processes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over processes as ``Channel.describe`` has them."""
+    devices = [device for process in processes for device in process["devices"]]
+    return {"processes": len(processes), "vgpus": len(devices),
+            "memory_bytes": sum(d["memory_bytes"] for d in devices),
+            "used_bytes": sum(d["used_bytes"] for d in devices),
+            "calls_per_second": sum(p["calls_per_second"] for p in processes),
+            "bytes_per_second": sum(p["bytes_per_second"] for p in processes)}
 
 
 def _never_changing(inventory: Inventory) -> dict[str, object]:

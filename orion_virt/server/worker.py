@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from orion_virt import layout, paths
 from orion_virt.errors import OrionError, ProtocolError
-from orion_virt.server import addresses
+from orion_virt.server import addresses, confine
 from orion_virt.server.executor import Config, Executor
 
 _MESSAGE_BYTES = 64 << 10
@@ -41,7 +41,8 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         message = json.loads(raw)
     except ValueError as error:
         raise ProtocolError(f"the start message is no JSON: {error}") from None
-    wanted = 1 if message.get("transport") == "tcp" else 2
+    shm = message.get("transport") != "tcp"
+    wanted = 1 + shm + (shm and bool(message.get("doorbell"))) + bool(message.get("log"))
     if len(fds) != wanted:
         raise ProtocolError(f"{len(fds)} descriptors came with the start message, {wanted} belong to it")
     return message, fds
@@ -58,27 +59,33 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         config.base, config.block_off = int(message["base"]), int(message["block"])
         config.region_bytes = int(message["region_bytes"])
         config.nr_devices = len(devices)
+        config.turns = int(message.get("turns", 0))
         for i, device in enumerate(devices):
             config.ordinals[i], config.limits[i] = int(device["ordinal"]), int(device["memory"])
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the start message is not complete: {error!r}") from None
     config.socket_fd, config.control_fd = fds[0], control_fd
-    config.region_fd = fds[1] if len(fds) > 1 else -1
+    shm = message.get("transport") != "tcp"
+    config.region_fd = fds[1] if shm else -1
+    config.doorbell_fd = fds[2] if shm and message.get("doorbell") else -1
+    config.polled = int(message.get("polled") is True)
     return config
 
 
-def _log_to(path: str) -> None:
+def _log_to(fd: int) -> None:
     """Standard output and error, which the driver writes to as well, become the channel's log."""
-    if not path:
-        return
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        print(f"oriond: worker {os.getpid()}: no log at {path}: {error.strerror}", file=sys.stderr, flush=True)
-        return
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
+
+
+def _confine(driver: str) -> None:
+    """Raises OSError: a worker that should be confined and is not serves nobody."""
+    package = Path(__file__).resolve().parents[2]
+    where = Path(driver).resolve().parent if "/" in driver else None
+    for lacking in confine.enter([package, paths.lib(), *([where] if where else [])]):
+        print(f"oriond: worker {os.getpid()}: {lacking}", file=sys.stderr, flush=True)
+    confine.refuse_calls()
 
 
 def _closed_nodes(uid: int, gid: int) -> list[str]:
@@ -128,7 +135,8 @@ def _serve(control: socket.socket, library: Path, driver: str) -> tuple[int, str
         return layout.CLOSED_SERVER, "the daemon went away before the channel began"
     message, fds = received
     config = _config(message, fds, control.fileno())
-    _log_to(str(message.get("log") or ""))
+    if message.get("log"):
+        _log_to(fds[-1])
     missing = {k: v for k, v in dict(message.get("env") or {}).items() if os.environ.get(k) != v}
     if missing:
         print(f"driver variables came too late to have an effect: {' '.join(missing)}", file=sys.stderr, flush=True)
@@ -140,6 +148,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="orion_virt.server.worker", description=__doc__)
     parser.add_argument("--control-fd", type=int, required=True, help="SOCK_SEQPACKET to the daemon")
     parser.add_argument("--driver", required=True, help="driver library: libcuda.so.1 or the simulated one's path")
+    parser.add_argument("--confine", action="store_true", help="no network, files, programs or processes but its own")
     parser.add_argument("--executor", type=Path, default=paths.lib() / "libexecutor.so", help="default: %(default)s")
     return parser.parse_args()
 
@@ -153,6 +162,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, whose end ends us
     control = socket.socket(fileno=args.control_fd)
     try:
+        if args.confine:
+            _confine(args.driver)
         why, text = _serve(control, args.executor, args.driver)
     except (OrionError, OSError) as error:
         why, text = layout.CLOSED_WORKER, str(error)

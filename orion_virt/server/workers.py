@@ -87,12 +87,12 @@ def _environment(extra: Sequence[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-def spawn(driver_path: str, env: Sequence[tuple[str, str]]) -> Worker:
+def spawn(driver_path: str, env: Sequence[tuple[str, str]], confined: bool = False) -> Worker:
     """Starts one. Raises Unavailable."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         process = subprocess.Popen(
-            [ARGV0, *WORKER, "--control-fd", str(theirs.fileno()), "--driver", driver_path],
+            [ARGV0, *WORKER, "--control-fd", str(theirs.fileno()), "--driver", driver_path, *(["--confine"] if confined else [])],
             executable=sys.executable,
             env=_environment(env),
             stdin=subprocess.DEVNULL,
@@ -119,8 +119,9 @@ def _executor_identity() -> tuple[int, int] | None:
 class Pool:
     """One warm worker; a client with other driver variables gets a cold one."""
 
-    def __init__(self, driver_path: str) -> None:
+    def __init__(self, driver_path: str, confined: bool = False) -> None:
         self._driver_path = driver_path
+        self._confined = confined
         self._warm: Worker | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -146,7 +147,7 @@ class Pool:
             return
         self._notice_an_upgrade()
         try:
-            self._warm = spawn(self._driver_path, ())
+            self._warm = spawn(self._driver_path, (), self._confined)
         except Unavailable as error:
             _log.error("%s", error)
             self._later()
@@ -174,7 +175,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         worker = None if env else self._warm
         if worker is None:
-            worker = spawn(self._driver_path, env)
+            worker = spawn(self._driver_path, env, self._confined)
         else:
             self._warm = None
             loop.remove_reader(worker.pidfd)

@@ -68,6 +68,7 @@ class Call:
     quota change, "+arg" or "-arg". ``ledger``: "+ptr:size" or "-ptr", device memory that
     becomes or ceases to be the client's. ``blocks``: may wait or take long, so the
     executor gives up the baton. ``reports``: a deferred error of the thread is reported here.
+    ``works``: brings work to the card, so the call takes a turn where compute limits are on.
     ``checks``: device memory that the call touches, "ptr:bytes" or "ptr:width@pitch*rows", each
     factor a parameter or number, several separated by a comma; a byte outside the ledger and
     the grants is CUDA_ERROR_INVALID_VALUE. ``flags``: "param:mask" of the allowed bits.
@@ -88,6 +89,7 @@ class Call:
     ledger: str | None = None
     blocks: bool = False
     reports: bool = False
+    works: bool = False
     checks: str = ""
     flags: str = ""
     context: bool = True

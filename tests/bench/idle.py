@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processor time of the host side with idle clients: python3 tests/bench/idle.py [--clients 10] [--seconds 60].
+"""Processor time with idle clients: python3 tests/bench/idle.py [--clients 10] [--seconds 60] [--mailbox] [--domains N].
 
-Daemon, controller and workers on the simulated GPU; each client has a context and then sleeps. One JSON line.
+Daemon, controller and workers on the simulated GPU; each client has a context and then sleeps. --mailbox: clients reach
+the host through the region alone. --domains: so many more domains, which do nothing. One JSON line for each part.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,9 +46,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--mailbox", action="store_true")
+    parser.add_argument("--domains", type=int, default=0)
     args = parser.parse_args()
     config = f"[server]\nvgpu_count = {args.clients + 1}\n"
-    with tempfile.TemporaryDirectory() as folder, host.running(folder, config=config, region_mib=256) as running:
+    with (tempfile.TemporaryDirectory() as folder,
+          host.running(folder, config=config, region_mib=256, network=not args.mailbox) as running):
+        others = [str(uuid.uuid4()) for _ in range(args.domains)]
+        for other in others:
+            running.command("region-create", uuid=other, size_mib=2, network=False)
         clients = [subprocess.Popen([sys.executable, "-c", CLIENT, str(ROOT / "tests" / "loopback")], env=running.env, text=True,
                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
                    for _ in range(args.clients)]
@@ -54,14 +62,18 @@ def main() -> None:
             if process.stdout.readline() != "READY\n":
                 raise SystemExit("idle: a client did not start")
         time.sleep(1)
-        ours = host.processes_of_session(running.process.pid)
-        before = ticks(ours)
+        parts = {"host": host.processes_of_session(running.process.pid), "oriond": [running.process.pid],
+                 "worker": [c["worker"] for c in running.status()["channels"]], "client": [p.pid for p in clients]}
+        before = {part: ticks(pids) for part, pids in parts.items()}
         time.sleep(args.seconds)
-        seconds = (ticks(ours) - before) / os.sysconf("SC_CLK_TCK")
+        spent = {part: (ticks(pids) - before[part]) / os.sysconf("SC_CLK_TCK") for part, pids in parts.items()}
         for process in clients:
             process.communicate()
-    print(json.dumps({"label": "ours", "name": f"host_cpu_{args.clients}_idle_clients_{args.seconds:g}s", "value": seconds,
-                      "unit": "s", "processes": len(ours)}))
+        for other in others:
+            running.command("region-remove", uuid=other)
+    for part, seconds in spent.items():
+        print(json.dumps({"label": "ours", "name": f"{part}_cpu_{args.clients}_idle_clients_{args.seconds:g}s", "value": seconds,
+                          "unit": "s", "processes": len(parts[part])}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -41,10 +42,12 @@ static uint64_t free_place(uint64_t base)
     return base;
 }
 
-static void run_worker(int socket, int control, int region, uint64_t base)
+static void run_worker(const struct client *c, int socket, int control, uint64_t base)
 {
+    int region = c->region;
     struct oh_config config = {
-        .socket_fd = socket, .region_fd = region, .control_fd = control, .base = free_place(base),
+        .socket_fd = socket, .region_fd = region, .control_fd = control, .doorbell_fd = c->doorbell, .polled = c->polled,
+        .base = free_place(base),
         .region_bytes = HARNESS_REGION, .block_off = region < 0 ? 0 : HARNESS_BLOCK, .channel_id = 5,
         .nr_devices = 2, .limits = { 1 << 20, 1 << 20 },
     };
@@ -66,7 +69,7 @@ static void fork_worker(struct client *c, uint64_t base)
     if (c->worker == 0) {
         close(s[0]);
         close(k[0]);
-        run_worker(s[1], k[1], c->region, base);
+        run_worker(c, s[1], k[1], base);
     }
     close(s[1]);
     close(k[1]);
@@ -75,11 +78,13 @@ static void fork_worker(struct client *c, uint64_t base)
     alarm(60);
 }
 
-void client_start(struct client *c)
+static void start_shared(struct client *c, int doorbell, bool polled)
 {
     static const uint64_t bases[OC_NR_BASES] = OC_BASES;
 
     memset(c, 0, sizeof(*c));
+    c->doorbell = doorbell;
+    c->polled = polled;
     c->region = memfd_create("region", MFD_CLOEXEC);
     CHECK(c->region >= 0 && !ftruncate(c->region, HARNESS_REGION));
     c->memory = mmap(NULL, HARNESS_REGION, PROT_READ | PROT_WRITE, MAP_SHARED, c->region, 0);
@@ -90,10 +95,28 @@ void client_start(struct client *c)
     fork_worker(c, bases[0]);
 }
 
+void client_start(struct client *c)
+{
+    start_shared(c, -1, false);
+}
+
+void client_start_doorbell(struct client *c)
+{
+    int doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    CHECK(doorbell >= 0);
+    start_shared(c, doorbell, false);
+}
+
+void client_start_polled(struct client *c)
+{
+    start_shared(c, -1, true);
+}
+
 void client_start_tcp(struct client *c)
 {
     memset(c, 0, sizeof(*c));
-    c->region = -1;
+    c->region = c->doorbell = -1;
     c->memory = aligned_alloc(4096, OC_CHANNEL_BYTES);
     CHECK(c->memory);
     memset(c->memory, 0, OC_CHANNEL_BYTES);
@@ -125,7 +148,7 @@ uint64_t client_post(struct client *c, uint32_t thread, uint32_t op, uint64_t va
     memcpy(cmd->payload, &value, 8);
     wake = oc_ring_publish(&c->p, cmd, &seq);
     pthread_mutex_unlock(&lock);
-    if (wake)
+    if (wake && !c->quiet && !c->polled)
         client_wake(c);
     return seq;
 }

@@ -21,7 +21,10 @@ enum {
 struct client {
     int socket, control; /* our ends */
     int region;          /* memfd, -1 over TCP */
+    int doorbell;        /* eventfd, -1: none */
+    bool quiet;          /* client_post sends no wake-up byte */
     pid_t worker;
+    bool polled;         /* wakes nobody */
     uint8_t *memory;     /* the region as we map it; over TCP a private block */
     struct oc_channel *channel;
     struct oc_producer p;
@@ -31,7 +34,9 @@ struct client {
 #define HARNESS_REGION (16 * OC_EXTENT_BYTES)
 
 void client_start(struct client *c);
+void client_start_doorbell(struct client *c);
 void client_start_tcp(struct client *c);
+void client_start_polled(struct client *c);
 /* Publishes a command with one u64 of payload, thread-safe; its sequence. */
 uint64_t client_post(struct client *c, uint32_t thread, uint32_t op, uint64_t value, uint32_t flags);
 /* Waits for the answer; false after `ms`. */

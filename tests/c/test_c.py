@@ -12,9 +12,9 @@ from c_build import ADDRESS, CC, CORE, HERE, ROOT, THREAD, compile_c, includes
 
 RING = ["layout", "ring_full", "ring_malformed", "ring_pad", "ring_park", "ring_stale", "ring_stress", "ring_wrap"]
 RING_THREADS = ["ring_park", "ring_stress"]
-LOOP = ["handles", "ledger", "loop_blocking", "loop_deferred", "loop_eof", "loop_grant", "loop_malformed"]
-LOOP += ["loop_ping", "loop_sigbus", "loop_tcp", "loop_threads"]
-LOOP_THREADS = ["handles", "loop_blocking", "loop_ping", "loop_tcp", "loop_threads"]
+LOOP = ["handles", "ledger", "loop_blocking", "loop_deferred", "loop_doorbell", "loop_eof", "loop_grant", "loop_malformed"]
+LOOP += ["loop_ping", "loop_polled", "loop_sigbus", "loop_tcp", "loop_threads"]
+LOOP_THREADS = ["handles", "loop_blocking", "loop_doorbell", "loop_ping", "loop_polled", "loop_tcp", "loop_threads"]
 
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler (cc or gcc) on this machine")
 
@@ -83,6 +83,8 @@ def test_ring_dump(tmp_path: Path, generated: Path) -> None:
     subprocess.run([writer, region], check=True, timeout=10)
     text = subprocess.run([dump, region, "0x200000"], check=True, capture_output=True, text=True, timeout=10).stdout
     assert "00112233-4455-6677-8899-aabbccddeeff" in text
+    assert "served, epoch 0000000000000abc" in text and text.count("slot ") == 1
+    assert "its owner died, server, opening 0 of 3, packets 0/9 to the host" in text
     assert "channel 5" in text and "orion_ping" in text and "pending: 2" in text
     empty = tmp_path / "empty"
     empty.write_bytes(b"")

@@ -55,9 +55,11 @@ class Worker:
         } | changes  # fmt: skip
         ours, theirs = socket.socketpair()
         self.conn = ours
-        rights = array.array("i", [theirs.fileno(), self.fd])
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        rights = array.array("i", [theirs.fileno(), self.fd, log])
         self.control.sendmsg([json.dumps(message).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         theirs.close()
+        os.close(log)
 
     def ping(self, value: int) -> int:
         at = BLOCK + layout.RING_OFF
@@ -144,7 +146,7 @@ def test_ends_with_the_daemon(worker: Worker) -> None:
         ({"base": 4096}, "the region cannot be mapped at 0x1000"),
         ({"block": 4 * layout.EXTENT_BYTES}, "is not laid out as this version does it"),
         ({"block": REGION}, "cannot be mapped"),
-        ({"transport": "tcp"}, "2 descriptors came with the start message, 1 belong to it"),
+        ({"transport": "tcp"}, "3 descriptors came with the start message, 2 belong to it"),
     ],
 )
 def test_bad_start_message(worker: Worker, changes: dict[str, object], text: str) -> None:

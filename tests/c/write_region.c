@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     int fd = argc == 2 ? open(argv[1], O_RDWR | O_CREAT | O_TRUNC, 0600) : -1;
     uint8_t *m;
     struct oc_header *h;
+    struct oc_mailbox *box;
     struct oc_channel *c;
     struct oc_producer p;
 
@@ -44,6 +45,10 @@ int main(int argc, char **argv)
     for (int i = 0; i < 16; i++)
         h->domain_uuid[i] = (uint8_t)(i * 0x11);
     strcpy(h->server_addr[0], "10.0.0.1:9960");
+    h->features = OC_FEATURE_MAILBOX;
+    box = (void *)(m + OC_MAILBOX_OFF);
+    box->epoch = 0xabc;
+    box->slot[7] = (struct oc_mail_slot){ .owner = OC_OWNER_DIED, .service = OC_MAIL_SERVER, .opening = 3, .seq = 9 };
     oc_channel_init(c, 5);
     p = (struct oc_producer){ .channel = c, .lines = (uint8_t *)c + OC_RING_OFF };
     put(&p, 0);

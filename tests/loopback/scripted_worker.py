@@ -15,7 +15,7 @@ GRANT, RELEASE, CLOSED, STOP, USAGE = 1, 2, 3, 4, 5
 
 
 def start(control):
-    message, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(8))
+    message, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(12))
     if not message:
         sys.exit(0)
     fds = array.array("i")

@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from orion_virt import layout
+
 ROOT = Path(__file__).resolve().parents[2]
 GUEST = ROOT / "guest-agent" / "libcuda"
 HERE = ROOT / "tests" / "loopback" / "guest_core"
-CORE = """lock log maps moved piece settings settings_file hmac reserve region pci snapshot visible connect controller server handshake link
+CORE = """lock log mailbox maps moved piece settings settings_file hmac reserve region pci snapshot visible connect doorbell controller server
+handshake link
 transport_shm transport_tcp wait call thread handles state exit fork""".split()
 WARN = "-Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werror".split()
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -238,6 +241,26 @@ def test_region_of_a_pci_device(bench: Bench) -> None:
     with fake_server(bench.programs, region):
         bench.client("idle", TEST_PCI=_pci_device(bench.tmp, region))
     assert "shared memory" in bench.log()
+
+
+@pytest.mark.parametrize(("bit", "registers"), [(1, "there"), (1, "missing"), (1, "short"), (1, "elsewhere"), (0, "there")])
+def test_doorbell_of_a_pci_device(bench: Bench, bit: int, registers: str) -> None:
+    """It is rung with the server's value, besides the byte as long as the host has not heard it; without it all goes on."""
+    region, path = bench.tmp / "region", _pci_device(bench.tmp, bench.tmp / "region")
+    bar = Path(path) / "0000:00:07.0" / "resource0"
+    at = 0x300 if registers == "elsewhere" else 0  # a BAR that is smaller than a page may begin within one
+    (bar.parent / "resource").write_text(f"0x{0xFEBD1000 + at:016x} 0x{0xFEBD10FF + at:016x} 0x0000000000040200\n")
+    if registers != "missing":
+        bar.write_bytes(bytes(128 if registers == "short" else 4096))
+    with fake_server(bench.programs, region):
+        with region.open("r+b") as file:
+            file.seek(layout.Header.features.offset)
+            file.write(bytes([bit]))
+        bench.client("ring", TEST_PCI=path)
+    rings = bit and registers in ("there", "elsewhere")
+    if registers != "missing":
+        assert int.from_bytes(bar.read_bytes()[at + 12 : at + 16], "little") == (65543 if rings else 0)
+    assert ("the doorbell cannot be used" in bench.log()) == (bool(bit) and not rings)
 
 
 def test_pci_device_without_address(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 """Whatever a worker or a client does, everything comes back: the daemon in this process, workers by script."""
 
 import asyncio
-import dataclasses
 import hashlib
 import hmac
 import json
@@ -19,9 +18,8 @@ import pytest
 from orion_virt.config import ServerConfig
 from orion_virt.controller.http import ControllerServer
 from orion_virt.controller.pool import Pool as ControllerPool
-from orion_virt.errors import Unavailable
 from orion_virt.gpu.inventory import Gpu, Inventory
-from orion_virt.server import blocks, workers
+from orion_virt.server import blocks, listening, workers
 from orion_virt.server.daemon import Daemon
 
 MIB = 1 << 20
@@ -124,7 +122,7 @@ async def tell(writer, text):
 def test_start_message(serve):
     async def body(bench):
         _, writer, message = await bench.client()
-        assert message["transport"] == "shm" and message["base"] == 0x200000000000 and message["fds"] == 2
+        assert message["transport"] == "shm" and message["base"] == 0x200000000000 and message["fds"] == 3
         assert message["region_bytes"] == 8 * MIB and message["block"] == 2 * MIB
         assert message["devices"] == [{"ordinal": 0, "memory": 100 * MIB}]
         assert Path(message["log"]).stat().st_mode & 0o777 == 0o600
@@ -136,7 +134,7 @@ def test_start_message(serve):
 def test_tcp_has_no_region(serve):
     async def body(bench):
         reader, writer, message = await bench.client(shared=False)
-        assert message["fds"] == 1 and bench.used == 0
+        assert message["fds"] == 2 and bench.used == 0
         await tell(writer, "ask 1 4096 0")
         assert (await reader.readline()).split()[1] == b"-6"
         writer.close()
@@ -289,10 +287,21 @@ class Hooked:
     commands = {}
 
     def __init__(self):
-        self.heard = []
+        self.heard, self.looked = [], []
 
     def hook(self, *words):
         self.heard.append(words)
+
+    def look_again(self, who):
+        self.looked.append(who)
+
+    def addresses_changed(self):
+        pass
+
+    links_changed = addresses_changed
+
+    def neighbour(self, mac):
+        pass
 
     async def stop(self):
         pass
@@ -313,19 +322,50 @@ def test_hook_datagrams(serve):
 
 
 def test_listening_on_a_gateway(serve):
+    """As long as a domain needs it; connections that it has go on, and the controller knows of each change."""
+
     async def body(bench):
-        with pytest.raises(Unavailable, match="bind_addr does not list 127.0.0.2"):
-            await bench.daemon.listen_on("127.0.0.2")
-        bench.daemon.config = dataclasses.replace(bench.daemon.config, bind_addr=())
-        addr = await bench.daemon.listen_on("127.0.0.2")
-        assert addr == await bench.daemon.listen_on("127.0.0.2") and addr in bench.daemon.server_addrs()
-        assert bench.daemon.controller_addr(addr).startswith("127.0.0.2:")
-        with pytest.raises(Unavailable, match="none of this machine's addresses"):
-            await bench.daemon.listen_on("192.0.2.1")
+        daemon = bench.daemon
+        port = daemon.config.listen_port
+        daemon.domains = hooked = Hooked()
+        assert daemon.listen_for("vm1", ["127.0.0.2", "127.0.0.1"]) == {}
+        assert daemon.listen_for("vm2", ["127.0.0.2"]) == {}
+        assert f"127.0.0.2:{port}" in daemon.server_addrs()
+        assert daemon.controller_addr(f"127.0.0.2:{port}").startswith("127.0.0.2:")
         await bench.until(lambda: "127.0.0.2" in bench.pool.servers()[0].addresses)
-        sock, accepting = bench.daemon.guests._listeners.pop("127.0.0.2")
-        accepting.cancel()
-        await asyncio.wait([accepting])
-        sock.close()
+        reader, writer = await asyncio.open_connection("127.0.0.2", port)
+        daemon.listen_for("vm1", [])
+        assert f"127.0.0.2:{port}" in daemon.server_addrs()
+        daemon.listen_for("vm2", ["127.0.0.1"])
+        assert f"127.0.0.2:{port}" not in daemon.server_addrs()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.2", port)
+        writer.write(b"ORION/1 INFO\n\n")
+        assert (await reader.readline()) == b"ORION/1 INFO\n"
+        writer.close()
+        await bench.until(lambda: "127.0.0.2" not in bench.pool.servers()[0].addresses)
+        assert hooked.looked == []  # who asked needs no telling
+
+    serve(body)
+
+
+def test_addresses_that_cannot_be_had_now(serve, monkeypatch):
+    """Not there, or its port taken: said with the remedy, tried again, and the domain is looked at again."""
+    monkeypatch.setattr(listening, "RETRY_SECONDS", 0.05)
+
+    async def body(bench):
+        daemon = bench.daemon
+        daemon.domains = hooked = Hooked()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.3", daemon.config.listen_port))
+            taken.listen()
+            troubles = daemon.listen_for("vm1", ["192.0.2.1", "127.0.0.3"])
+            assert "Is another oriond running?" in str(troubles["127.0.0.3"])
+            assert "does not have the address (now)" in str(troubles["192.0.2.1"])
+            assert len(daemon.listening_problems("vm1")) == 2 and daemon.listening_problems("vm2") == []
+        await bench.until(lambda: hooked.looked)
+        assert hooked.looked == ["vm1"] and len(daemon.listening_problems("vm1")) == 1
+        assert f"127.0.0.3:{daemon.config.listen_port}" in daemon.server_addrs()
+        daemon.listen_for("vm1", [])
 
     serve(body)

@@ -48,7 +48,10 @@ def test_metadata_of_the_debs(packages: Packages) -> None:
     assert re.search(r"libc6 \(>= 2\.\d+\), libvirt0 \(>= \d+\.\d+\.\d+\)", field(deb, "Depends"))
     listed = subprocess.run(["dpkg-deb", "-c", str(deb)], capture_output=True, text=True, check=True).stdout
     for name in ("./usr/bin/oriond", "./usr/lib/systemd/system/oriond.service", "./usr/lib/tmpfiles.d/orion.conf",
-                 "./usr/lib/orion/python/orion_virt/_lib/install-client", "./usr/lib/orion/python/hooks/qemu.d/50-orion-virt"):
+                 "./usr/lib/orion/python/orion_virt/_lib/install-client", "./usr/lib/orion/python/hooks/qemu.d/50-orion-virt",
+                 "./usr/lib/orion/python/ivshmem/server.py", "./usr/lib/orion/python/orion_virt/domain/vgpu.rng", "./usr/bin/orion-doorbell",
+                 "./usr/share/man/man1/orion-virt.1", "./usr/share/man/man8/oriond.8",
+                 "./usr/share/bash-completion/completions/orion-virt", "./usr/share/zsh/site-functions/_orion-virt"):
         assert f" {name}\n" in listed
     assert {line.split()[1] for line in listed.splitlines()} == {"root/root"}
     assert not [line for line in listed.splitlines() if "/tmp/" in line or str(ROOT) in line]

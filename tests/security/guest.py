@@ -162,7 +162,8 @@ def _receive(conn: socket.socket) -> tuple[str, dict[str, str]]:
 def shake_hands(host: Host, transport: str = "shm", **changes: object) -> tuple[socket.socket, str, dict[str, str]]:
     """The connection, and what the server said last: WELCOME or REFUSED with its fields."""
     ip, port = host.server.rsplit(":", 1)
-    conn = socket.create_connection((ip, int(port)), timeout=20)
+    conn = changes.pop("conn", None) or socket.create_connection((ip, int(port)), timeout=20)
+    assert isinstance(conn, socket.socket)
     raw = host.region.read_bytes()[:4096] if transport == "shm" else bytes(4096)
     header = layout.Header.from_buffer_copy(raw)
     fields: dict[str, object] = {

@@ -54,9 +54,11 @@ class Sandbox(Ring):
             "region_bytes": region_mib << 20, "devices": [{"ordinal": 0, "memory": DEVICE_BYTES}] * 2,
             "log": str(self.log_path), "uid": os.geteuid(), "gid": os.getegid(), "env": {},
         }  # fmt: skip
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [far.fileno(), self.fd]))]
+        log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [far.fileno(), self.fd, log]))]
         self.control.sendmsg([json.dumps(message).encode()], rights)
         far.close()
+        os.close(log)
         self._daemon = threading.Thread(target=self._serve, daemon=True)
         self._daemon.start()
 

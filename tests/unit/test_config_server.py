@@ -64,6 +64,7 @@ def test_unknown_key_is_a_warning_with_its_line():
         ("server", "vgpu_count = 101", "1 to 100"),
         ("server", "enable_shm = maybe", "true or false"),
         ("server", "bind_addr = host", "auto, or IP"),
+        ("server", "bind_addr = 10.0.0.1, fe80::1", "no link-local IPv6"),
         ("server", "driver = amd", "auto, nvidia, simulated"),
         ("server-shm", "shm_path_base = dev", "absolute path"),
         ("server-shm", "shm_buffer_size = -1", "whole number"),

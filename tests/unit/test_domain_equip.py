@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,22 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from orion_virt import layout
 from orion_virt.config import ServerConfig
-from orion_virt.domain import address, definition, shmem
+from orion_virt.domain import address, definition, metadata, shmem
 from orion_virt.domain.connection import LIVE, View
-from orion_virt.errors import Conflict, NotFound
-from orion_virt.region import header
+from orion_virt.domain.nic import Device, GuestAddress
+from orion_virt.errors import Conflict, NotFound, OrionError, Unavailable
+from orion_virt.region import doorbell, header
 from orion_virt.region.regions import Regions
+from orion_virt.server import equip
 from orion_virt.server.equip import Equipper
 from orion_virt.server.remembered import Remembered
 from orion_virt.units import MIB
 
 UUID = "11111111-2222-3333-4444-555555555555"
 NIC = "<interface type='user'/>"
+MACVTAP = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
 
 
 def xml(devices: str = NIC, machine: str = "pc") -> etree._Element:
@@ -38,6 +43,8 @@ class FakeConnection:
     def __init__(self, config: etree._Element | None, live: etree._Element | None, number: int = 1) -> None:
         self.config, self.live, self.number = config, live, number
         self.calls: list[str] = []
+        self.rows: list[GuestAddress] = []
+        self.known = address.Facts()
 
     def view(self, uuid: str) -> View:
         return View(UUID, "vm1", self.number, self.live, self.config)
@@ -57,17 +64,28 @@ class FakeConnection:
         for element in self._document(flags).findall(f"devices/shmem[@name='{name}']"):
             element.getparent().remove(element)  # type: ignore[union-attr]
 
-    def gateway(self, domain: etree._Element, explicit: str | None) -> address.Gateway | None:
-        return address.gateway(address.interfaces(domain), {}, {}, explicit)
+    def guest_addresses(self, live: etree._Element, ask_agent: bool = True) -> list[GuestAddress]:
+        return list(self.rows)
+
+    def facts(self, live: etree._Element, guests: list[GuestAddress]) -> address.Facts:
+        return replace(self.known, guests=guests)
 
 
 class FakeHost:
-    """Listens everywhere, has no channels."""
+    """Listens everywhere but at `missing`, has no channels."""
 
     closed = 0
 
-    async def listen_on(self, ip: str) -> str:
-        return f"{ip}:9960"
+    def __init__(self) -> None:
+        self.wanted: dict[str, list[str]] = {}
+        self.missing: dict[str, OrionError] = {}
+
+    def listen_for(self, who: str, ips: Iterable[str]) -> dict[str, OrionError]:
+        self.wanted[who] = list(ips)
+        return {ip: self.missing[ip] for ip in self.wanted[who] if ip in self.missing}
+
+    def listening_problems(self, who: str) -> list[str]:
+        return [str(self.missing[ip]) for ip in self.wanted.get(who, []) if ip in self.missing]
 
     def server_addrs(self) -> list[str]:
         return ["192.0.2.1:9960"]
@@ -185,16 +203,64 @@ def test_the_file_that_somebody_removed(kit: Kit) -> None:
         drive(kit.equipper.run, FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB))))
 
 
-def test_no_way_to_the_host_is_said(kit: Kit) -> None:
-    drive(kit.equipper.run, FakeConnection(None, xml("")))
-    assert "bind_addr" in kit.equipper.problems[UUID]
-    assert kit.regions.get(UUID).server_addrs == ()
+@pytest.mark.parametrize("devices", ["", MACVTAP], ids=["no NIC", "macvtap"])
+def test_no_network_joins_it_to_the_host(kit: Kit, devices: str) -> None:
+    """Then its region does; a header of an older oriond without the mailbox is written anew."""
+    conn = FakeConnection(None, xml(devices))
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    assert UUID not in kit.equipper.problems and (region.server_addrs, region.controller_addr) == ((), "")
+    at = layout.Header.features.offset
+    assert os.pread(region.fd, 8, at) == layout.FEATURE_MAILBOX.to_bytes(8, "little")
+    os.pwrite(region.fd, bytes(8), at)
+    drive(kit.equipper.run, conn)
+    assert os.pread(region.fd, 8, at) == layout.FEATURE_MAILBOX.to_bytes(8, "little")
 
 
 def test_bind_addr_wins(config: ServerConfig, tmp_path: Path) -> None:
     kit = Kit(replace(config, bind_addr=("192.0.2.1",)), tmp_path)
     drive(kit.equipper.run, FakeConnection(None, xml()))
     assert kit.regions.get(UUID).server_addrs == ("192.0.2.1:9960",)
+
+
+def settings(domain: etree._Element, **values: str) -> None:
+    """Writes a domain's metadata."""
+    for element in domain.findall("metadata"):
+        domain.remove(element)
+    domain.append(domain.makeelement("metadata"))
+    domain.find("metadata").append(metadata.element(values))  # type: ignore[union-attr]
+
+
+def test_a_size_in_the_metadata_is_that_of_the_definitions_device(kit: Kit) -> None:
+    """Whoever wrote it; where it says none, a device that somebody made otherwise is left alone."""
+    conn = FakeConnection(xml(), None)
+    drive(kit.equipper.define, conn)
+    settings(conn.config, region="50")  # type: ignore[arg-type]
+    drive(kit.equipper.define, conn)
+    drive(kit.equipper.define, conn)
+    assert conn.calls == ["attach config", "detach config", "attach config"]
+    own = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert own is not None and own.size_bytes == 64 * MIB
+    settings(conn.config)  # type: ignore[arg-type]
+    drive(kit.equipper.define, conn)
+    assert len(conn.calls) == 3
+
+
+def test_defaults_in_the_header_follow_the_metadata(kit: Kit) -> None:
+    conn = FakeConnection(None, xml())
+    settings(conn.live, vgpus="2", memory="500")  # type: ignore[arg-type]
+
+    def told() -> tuple[int, int]:
+        drive(kit.equipper.run, conn)
+        found = header.read(kit.regions.get(UUID).fd)
+        assert found is not None
+        return header.defaults(found)
+
+    assert told() == (2, 500)
+    before = kit.regions.get(UUID).identity
+    settings(conn.live, memory="600")  # type: ignore[arg-type]
+    assert told() == (0, 600)
+    assert kit.regions.get(UUID).identity == before, "programs that run go on"
 
 
 def test_budget_makes_regions_smaller(config: ServerConfig, tmp_path: Path) -> None:
@@ -225,8 +291,6 @@ def test_memory_that_is_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 def test_a_domain_with_a_card_of_its_own_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who the vendor of a passed-through device is stands in sysfs."""
-    from orion_virt.server import equip
-
     card, other = tmp_path / "nvidia", tmp_path / "intel"
     card.write_text("0x10de\n")
     other.write_text("0x8086\n")
@@ -249,3 +313,158 @@ def test_a_header_that_a_restore_overwrote_is_written_again(kit: Kit) -> None:
     drive(kit.equipper.run, conn)
     found = header.read(region.fd)
     assert found is not None and header.identity(found) == fresh == region.identity
+
+
+def bell(value: str, device: str = "") -> etree._Element:
+    document = xml(NIC + device)
+    document.insert(0, etree.fromstring(f"<metadata><o:vgpu xmlns:o='https://orion-virt/domain/1' doorbell='{value}'/></metadata>"))
+    return document
+
+
+@pytest.fixture
+def hooked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed hook, and sockets in a directory whose name is short enough."""
+    hook = tmp_path / "50-orion-virt"
+    hook.touch()
+    monkeypatch.setattr(equip, "HOOK", hook)
+    monkeypatch.setenv("ORION_RUN", "/run/orion")
+    return hook
+
+
+def test_doorbell_in_the_definition_follows_the_metadata(kit: Kit, hooked: Path) -> None:
+    conn = FakeConnection(bell("yes"), None)
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert found is not None and found.server == f"/run/orion/doorbell/{UUID}-{found.size_bytes // MIB}.sock"
+    drive(kit.equipper.define, conn)
+    assert conn.calls == ["attach config"]
+    conn.config = bell("no", shmem.device_xml(UUID, 32 * MIB, doorbell=True))
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)
+    assert found is not None and (found.server, found.size_bytes) == ("", 32 * MIB)
+    assert conn.calls[1:] == ["detach config", "attach config"]
+
+
+def test_doorbell_of_another_run_directory_is_replaced(kit: Kit, hooked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = FakeConnection(bell("yes", shmem.device_xml(UUID, 32 * MIB, doorbell=True)), None)
+    monkeypatch.setenv("ORION_RUN", "/run/new")
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert found is not None and found.server == f"/run/new/doorbell/{UUID}-32.sock"
+
+
+def test_without_the_hook_there_is_no_doorbell(kit: Kit, hooked: Path) -> None:
+    """Nobody would start its server, and the domain would not start."""
+    hooked.unlink()
+    conn = FakeConnection(bell("yes", shmem.device_xml(UUID, 32 * MIB, doorbell=True)), None)
+    drive(kit.equipper.define, conn)
+    found = shmem.find_own(conn.config)  # type: ignore[arg-type]
+    assert found is not None and found.server == ""
+    assert "orion-virt hook install" in kit.equipper.problems[UUID]
+
+
+def test_a_path_too_long_for_a_socket(kit: Kit, hooked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", "/run/" + "x" * 60)
+    conn = FakeConnection(bell("yes"), None)
+    drive(kit.equipper.define, conn)
+    assert shmem.find_own(conn.config).server == "" and "too long" in kit.equipper.problems[UUID]  # type: ignore[arg-type, union-attr]
+
+
+def test_a_doorbell_whose_server_is_gone_is_said_and_not_offered(kit: Kit, hooked: Path) -> None:
+    conn = FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB, doorbell=True)))
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    found = header.read(kit.regions.get(UUID).fd)
+    assert found is not None and found.features == layout.FEATURE_MAILBOX
+    assert "until the next power cycle" in kit.equipper.problems[UUID]
+
+
+def test_a_doorbell_that_rings_is_offered(kit: Kit, hooked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn = FakeConnection(None, xml(NIC + shmem.device_xml(UUID, 4 * MIB, doorbell=True)))
+    asked: list[str] = []
+    monkeypatch.setattr(doorbell, "check", lambda control: asked.append(control) or "")
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    found = header.read(region.fd)
+    assert found is not None and found.features == layout.FEATURE_DOORBELL | layout.FEATURE_MAILBOX
+    assert asked == [region.doorbell] == [f"/run/orion/doorbell/{UUID}-4.ctl"]
+    monkeypatch.setattr(doorbell, "check", lambda control: "gone")
+    drive(kit.equipper.run, conn)
+    found = header.read(region.fd)
+    assert found is not None and (found.features, region.doorbell) == (layout.FEATURE_MAILBOX, "")
+BRIDGE = "<interface type='bridge'><mac address='52:54:00:00:00:07'/><source bridge='br0'/></interface>"
+BR0 = Device("br0", (ipaddress.ip_interface("10.9.0.1/24"), ipaddress.ip_interface("fd00:9::1/64")))
+
+
+def connection(*devices: Device, nics: str = BRIDGE) -> FakeConnection:
+    """A domain that runs with its device."""
+    conn = FakeConnection(None, xml(nics + shmem.device_xml(UUID, 4 * MIB)))
+    conn.known = address.Facts(devices={d.name: d for d in devices})
+    return conn
+
+
+def test_addresses_follow_the_host_under_a_running_domain(kit: Kit) -> None:
+    """The header stays valid all the while, and keeps its secret."""
+    conn = connection(BR0)
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    region = kit.regions.get(UUID)
+    before = header.read(region.fd)
+    assert region.server_addrs == ("10.9.0.1:9960", "[fd00:9::1]:9960") and kit.host.wanted[UUID] == ["10.9.0.1", "fd00:9::1"]
+    conn.known = address.Facts(devices={"br0": replace(BR0, addresses=())})
+    drive(kit.equipper.run, conn)
+    gone = header.read(region.fd)
+    assert kit.host.wanted[UUID] == [] and UUID not in kit.equipper.problems  # the region alone does
+    assert before and gone and bytes(gone.token) == bytes(before.token) and not any(gone.server_addr[i].value for i in range(4))
+    conn.known = address.Facts(devices={"br0": BR0})
+    drive(kit.equipper.run, conn)
+    back = header.read(region.fd)
+    assert back and back.server_addr[0].value == b"10.9.0.1:9960" and back.server_addr[1].value == b"[fd00:9::1]:9960"
+    assert back.controller_addr == b"10.9.0.1:9123" and bytes(back.boot_id) == b"b" * 16
+    asyncio.run(kit.equipper.end(UUID, "vm1", "stopped"))
+    assert kit.host.wanted[UUID] == [] and kit.equipper.reach.describe(UUID)["gateways"] == []
+
+
+def test_addresses_that_cannot_be_listened_on_are_not_in_the_header(kit: Kit) -> None:
+    conn = connection(BR0)
+    kit.regions.create(UUID, 4 * MIB)
+    kit.host.missing["10.9.0.1"] = Unavailable("cannot listen on 10.9.0.1:9960", hint="Is another oriond running?")
+    drive(kit.equipper.run, conn)
+    assert kit.regions.get(UUID).server_addrs == ("[fd00:9::1]:9960",)
+    kit.host.missing["fd00:9::1"] = Unavailable("cannot listen on [fd00:9::1]:9960", hint="Is another oriond running?")
+    drive(kit.equipper.run, conn)
+    assert kit.regions.get(UUID).server_addrs == () and UUID not in kit.equipper.problems
+    assert kit.equipper.reach.problems(UUID) == [str(kit.host.missing[ip]) for ip in ("10.9.0.1", "fd00:9::1")]
+
+
+def test_what_was_known_of_the_guest_is_kept_for_this_run(kit: Kit) -> None:
+    """The kernel forgets neighbours; the guest has its address all the same."""
+    second = "<interface type='bridge'><mac address='52:54:00:00:00:08'/><source bridge='br1'/></interface>"
+    conn = connection(BR0, replace(BR0, name="br1", addresses=(ipaddress.ip_interface("10.8.0.1/24"),)), nics=BRIDGE + second)
+    kit.regions.create(UUID, 4 * MIB)
+    drive(kit.equipper.run, conn)
+    reach, region = kit.equipper.reach, kit.regions.get(UUID)
+    assert len(region.server_addrs) == 3
+    assert reach.concerned_by("52:54:00:00:00:08") == [UUID] and reach.concerned_by("52:54:00:00:00:99") == []
+    conn.rows = [GuestAddress("vnet1", "52:54:00:00:00:08", "10.8.0.9", 0, "arp")]
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",) and reach.concerned_by("52:54:00:00:00:08") == []
+    conn.rows = []
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",) and reach.in_doubt() == []
+    conn.live = xml(BRIDGE + second.replace("br1", "br0") + shmem.device_xml(UUID, 4 * MIB))  # plugged in elsewhere
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.9.0.1:9960", "[fd00:9::1]:9960")
+    conn.live = xml(BRIDGE + second + shmem.device_xml(UUID, 4 * MIB))
+    for row in (GuestAddress("vnet1", "52:54:00:00:00:08", "10.8.0.9", 0, "arp"),
+                GuestAddress("vnet0", "52:54:00:00:00:07", "10.9.0.9", 24, "lease")):
+        conn.rows = [row]
+        drive(kit.equipper.run, conn)
+    assert region.server_addrs[0] == "10.9.0.1:9960" and len(region.server_addrs) == 3
+    conn.rows = []  # the lease has ended
+    drive(kit.equipper.run, conn)
+    assert region.server_addrs == ("10.8.0.1:9960",)
+    conn.number = 2
+    drive(kit.equipper.run, conn)
+    assert len(kit.regions.get(UUID).server_addrs) == 3

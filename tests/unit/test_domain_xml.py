@@ -58,9 +58,25 @@ def test_a_clone_is_seen() -> None:
 def test_others_devices_are_left_alone() -> None:
     domain = with_devices(
         "<shmem name='looking-glass'><model type='ivshmem-plain'/></shmem>"
-        "<shmem name='orion-notes'><model type='ivshmem-plain'/></shmem>"
-        f"<shmem name='orion-{OTHER}'><model type='ivshmem-doorbell'/></shmem>")
+        "<shmem name='orion-notes'><model type='ivshmem-doorbell'/><server path='/run/notes.sock'/></shmem>"
+        f"<shmem name='orion-{OTHER}'><model type='ivshmem'/></shmem>")
     assert shmem.find_all(domain) == [] and shmem.find_foreign(domain) == []
+
+
+def test_a_doorbell_carries_its_size_in_its_servers_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", "/run/elsewhere")
+    uuid = OTHER.replace("9", "1")
+    path = f"/run/elsewhere/doorbell/{uuid}-64.sock"
+    text = shmem.device_xml(uuid, 64 * MIB, doorbell=True)
+    assert f"path=\"{path}\"" in text and "<size" not in text and "vectors=\"32\"" in text
+    assert shmem.find_own(with_devices(text)) == shmem.Shmem(f"orion-{uuid}", 64 * MIB, shmem.ALIAS, path)
+    by_hand = with_devices(text.replace(path, "/var/lib/libvirt/shmem-db-sock"))
+    found = shmem.find_own(by_hand)
+    assert found is not None and found.size_bytes == 0
+
+
+def test_a_clone_with_a_doorbell_is_seen() -> None:
+    assert len(shmem.find_foreign(with_devices(shmem.device_xml(OTHER, MIB, doorbell=True)))) == 1
 
 
 @pytest.mark.parametrize(("text", "unit", "expected"), [

@@ -23,13 +23,18 @@ def test_further_addresses_and_the_end(tmp_path: Path) -> None:
     port = free_port()
     argv = [sys.executable, "-m", "orion_virt.cli.controller", "--listen", f"127.0.0.1:{port}", "--also-at-stdin"]
     env = {f"ORION_{n}": str(tmp_path) for n in ("ETC", "RUN", "LOG", "STATE")} | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stderr
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
         assert wait_for(lambda: answers("127.0.0.1", port))
         assert not answers("127.0.0.2", port)
-        process.stdin.write("203.0.113.7\n127.0.0.2\n")  # the first is not this machine's
+        process.stdin.write("+203.0.113.7\n+127.0.0.2\n")  # the first is not this machine's
         process.stdin.flush()
-        assert wait_for(lambda: answers("127.0.0.2", port))
+        assert process.stdout.readline().startswith("203.0.113.7 the controller cannot listen on 203.0.113.7")
+        assert process.stdout.readline() == "127.0.0.2\n"
+        assert answers("127.0.0.2", port)
+        process.stdin.write("-127.0.0.2\n-127.0.0.9\n+127.0.0.3\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "127.0.0.3\n"
+        assert not answers("127.0.0.2", port) and answers("127.0.0.3", port)
         process.stdin.close()
         assert process.wait(10) == 0
-        assert "cannot listen on 203.0.113.7" in process.stderr.read()

@@ -35,6 +35,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("integrity", guest, [GUEST / "md2.c", GUEST / "tables_integrity.c"]),
         ("storage", guest, [GUEST / "storage.c"]),
         ("extent", guest, [GUEST / "image.c"]),
+        ("mailbox", guest, [GUEST / "mailbox.c", GUEST / "connect.c", GUEST / "lock.c"]),
         ("image_ok", host, [EXECUTOR / "image_check.c"]),
     ):
         subprocess.run([*base, *include, "-o", out / name, HERE / f"{name}.c", *sources], check=True, timeout=120)
@@ -50,6 +51,11 @@ def run(programs: Path, name: str, *args: object) -> str:
 @pytest.mark.parametrize("name", ["integrity", "storage"])
 def test_part(programs: Path, name: str) -> None:
     run(programs, name)
+
+
+@pytest.mark.parametrize("case", ["carries", "ends", "nobody-serves", "all-taken", "owner-dies", "child-of-a-fork"])
+def test_mailbox(programs: Path, case: str) -> None:
+    run(programs, "mailbox", case)
 
 
 def elf(sections: list[tuple[int, int, int]], tail: int = 0) -> bytes:

@@ -10,14 +10,16 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from orion_virt import layout
+from orion_virt import layout, paths
 from orion_virt.domain import metadata, shmem
-from orion_virt.hook import backing, domain_xml, qemu
+from orion_virt.hook import backing, domain_xml, doorbell, qemu
+from orion_virt.region import doorbell as region_doorbell
 
 REPO = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "domain"
@@ -168,6 +170,87 @@ def test_required_and_silent_daemon(settings: dict[str, str], capsys: pytest.Cap
         server.listen()
         assert call("prepare", settings, xml(vgpu="required='yes'")) == 1
     assert "systemctl start oriond" in capsys.readouterr().err
+
+
+def bell_xml(settings: dict[str, str], region: str = f"orion-{UUID}", uuid: str = UUID, path: str = "") -> bytes:
+    path = path or f"{settings['ORION_RUN']}/doorbell/{uuid}-16.sock"
+    return f"""<domain type='qemu'><name>vm1</name><uuid>{UUID}</uuid><devices><shmem name='{region}' role='master'>
+      <model type='ivshmem-doorbell'/><server path='{path}'/><msi vectors='32' ioeventfd='on'/></shmem></devices></domain>""".encode()
+
+
+def bell_path(settings: dict[str, str]) -> Path:
+    return Path(settings["ORION_RUN"]) / "doorbell" / f"{UUID}-16.sock"
+
+
+def test_the_doorbells_path_is_the_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORION_RUN", "/run/orion")
+    path = str(paths.doorbell_socket(UUID, 16))
+    assert doorbell.size_of(path, f"orion-{UUID}") == 16 << 20 and doorbell.size_of(path, f"orion-{OTHER}") == 0
+    assert doorbell.control_of(path) == region_doorbell.control_of(path)
+
+
+@needs_root
+def test_prepare_starts_the_doorbells_server(settings: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has room for 107 bytes
+        _with_a_doorbell(settings | {"ORION_RUN": short})
+
+
+def _with_a_doorbell(settings: dict[str, str]) -> None:
+    path = bell_path(settings)
+    assert call("prepare", settings, bell_xml(settings)) == 0
+    assert region(settings).stat().st_size == 16 << 20
+    assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (grp.getgrnam(GROUP).gr_gid, 0o660)
+    with socket.socket(socket.AF_UNIX) as as_qemu:
+        as_qemu.connect(str(path))
+        as_qemu.settimeout(5)
+        assert as_qemu.recv(8) == bytes(8)
+        assert region_doorbell.check(doorbell.control_of(str(path))) == ""
+        assert call("release", settings, bell_xml(settings)) == 0
+        assert os.listdir(path.parent) == [] and not region(settings).exists()
+    for _ in range(2):  # again, over whatever is left
+        assert call("prepare", settings, bell_xml(settings)) == 0
+    assert call("release", settings, bell_xml(settings)) == 0
+
+
+@needs_root
+def test_a_doorbell_without_a_server_is_refused_with_the_way_out(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """QEMU would not start either, and say less."""
+    monkeypatch.setattr(doorbell, "SERVER", "/nowhere/server.py")
+    assert call("prepare", settings, bell_xml(settings)) == 1
+    said = capsys.readouterr().err
+    assert "vm1" in said and "/nowhere/server.py" in said and "virsh edit vm1" in said and "Traceback" not in said
+    (Path(settings["ORION_RUN"]) / "doorbell").rmdir()
+    (Path(settings["ORION_RUN"]) / "doorbell").write_text("in the way")
+    assert call("prepare", settings, bell_xml(settings)) == 1
+    assert "File exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/var/lib/libvirt/shmem-x-sock", f"/run/orion/doorbell/{OTHER}-16.sock"])
+def test_a_doorbell_with_a_foreign_server_is_refused(settings: dict[str, str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("prepare", settings, bell_xml(settings, path=path)) == 1
+    assert path in capsys.readouterr().err
+
+
+def test_release_takes_sockets_of_a_device_that_is_gone(settings: dict[str, str]) -> None:
+    """The XML is the live one, and the device may have been detached."""
+    directory = Path(settings["ORION_RUN"]) / "doorbell"
+    directory.mkdir()
+    for uuid in (UUID, OTHER):
+        (directory / f"{uuid}-16.sock").touch()
+        (directory / f"{uuid}-16.ctl").touch()
+    assert call("release", settings) == 0
+    assert sorted(os.listdir(directory)) == [f"{OTHER}-16.ctl", f"{OTHER}-16.sock"]
+
+
+def test_a_clone_with_a_doorbell_is_refused_and_takes_nothing_away(settings: dict[str, str]) -> None:
+    others = Path(settings["ORION_RUN"]) / "doorbell" / f"{OTHER}-16.sock"
+    others.parent.mkdir()
+    others.touch()
+    document = bell_xml(settings, f"orion-{OTHER}", OTHER)
+    assert call("prepare", settings, document) == 1
+    assert call("release", settings, document) == 0
+    assert others.exists()
 
 
 @pytest.mark.parametrize("op", qemu.REPORTED)

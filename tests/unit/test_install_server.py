@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from orion_virt.cli import control, hook, install_server, requirements, services
+from orion_virt.cli import complete, control, hook, install_server, man, requirements, services
 from orion_virt.cli.main import main
 from orion_virt.config import ServerConfig, parse_server
 from orion_virt.errors import Unavailable
@@ -46,7 +46,9 @@ def files(root: Path) -> set[str]:
 
 LINKS = {f"usr/local/bin/{name}" for name in install_server.PROGRAMS}
 ALL = LINKS | {"etc/orion/server.conf", "etc/systemd/system/oriond.service", "etc/systemd/system/orion-controller.service",
-               "etc/tmpfiles.d/orion.conf", "etc/libvirt/hooks/qemu.d/50-orion-virt", "etc/libvirt/hooks/orion-virt.env"}
+               "etc/tmpfiles.d/orion.conf", "etc/libvirt/hooks/qemu.d/50-orion-virt", "etc/libvirt/hooks/orion-virt.env",
+               *(f"usr/local/share/{place}" for place in complete.PLACES.values()),
+               *(f"usr/local/share/man/man{section}/{name}.{section}" for name, (_, section) in man.PROGRAMS.items())}
 
 
 def test_the_default_configuration_is_the_default() -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -62,6 +64,23 @@ def test_installs_every_byte(shell: list[str], installer: Path, tmp_path: Path) 
     for name in ("orion-smi", "orion-check"):
         assert (tmp_path / "usr/bin" / name).readlink() == Path("/usr/lib/orion") / name
     assert (tmp_path / "etc/ld.so.conf.d/orion.conf").read_text() == "/usr/lib/orion\n"
+
+
+@pytest.mark.parametrize("bell", [False, True])
+def test_the_rule_gives_the_registers_of_a_doorbell_device_only(tmp_path: Path, bell: bool) -> None:
+    """As udev runs it: $$ is a dollar, %p the device's path below /sys."""
+    rule = (ROOT / "guest-agent" / "installer" / "60-orion-ivshmem.rules").read_text()
+    command = re.search(r'RUN\+="/bin/sh -c \'(.*)\'"', rule)
+    assert command
+    names = ["resource0", "resource2", "resource2_wc", *(["resource1"] if bell else [])]
+    for name in names:
+        (tmp_path / name).touch(0o600)
+        os.chown(tmp_path / name, 0, 0)
+    script = command[1].replace("$$", "$").replace("/sys%p", str(tmp_path)).replace("orion", "nogroup")
+    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=10)
+    nogroup = grp.getgrnam("nogroup").gr_gid
+    given = {name for name in names if (tmp_path / name).stat().st_gid == nogroup and (tmp_path / name).stat().st_mode & 0o777 == 0o660}
+    assert given == {"resource2", "resource2_wc", *(["resource0"] if bell else [])}
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])

@@ -104,9 +104,11 @@ def test_every_field_takes_effect_or_is_said() -> None:
 
 
 def test_merge() -> None:
-    wanted = ServerConfig(listen_port=1, libvirt_exclude=("a",), log=LogConfig(log_level="DEBUG"), vgpu_count=9, warnings=("w",))
+    wanted = ServerConfig(listen_port=1, libvirt_exclude=("a",), log=LogConfig(log_level="DEBUG"), vgpu_count=9, confine=True, compute_limits="on",
+                          warnings=("w",))
     merged, at_once, later = reload.merge(ServerConfig(), wanted)
-    assert set(at_once) == {"[libvirt] exclude", "[server-log]"} and set(later) == {"[server] listen_port", "[server] vgpu_count"}
+    assert set(at_once) == {"[libvirt] exclude", "[server-log]"} and set(later) == {
+        "[server] listen_port", "[server] vgpu_count", "[server] confine", "[server] compute_limits"}
     assert merged == replace(ServerConfig(), libvirt_exclude=("a",), log=LogConfig(log_level="DEBUG"))
     assert reload.merge(merged, merged) == (merged, [], [])
 

@@ -62,9 +62,17 @@ def test_every_key_of_client_conf_is_named() -> None:
 
 
 def test_every_attribute_of_the_metadata_is_named() -> None:
-    assert not absent(set(metadata._READERS), section("Metadata of a domain"))
+    rows = [[cell.strip() for cell in line.split("|")] for line in section("Metadata of a domain").splitlines()]
+    told = {row[1].strip("`"): row[2] for row in rows if len(row) > 3 and row[1].startswith("`")}
+    assert told == metadata._ACCEPTED
 
 
 def test_every_call_of_the_controller_is_named() -> None:
     text = section("Controller (HTTP)")
     assert not [path for path in (*http._CALLS, *http._CALLS_WITH_NAME) if f" /{path}" not in text]
+
+
+def test_every_check_of_doctor_is_named() -> None:
+    from orion_virt import doctor
+
+    assert not absent({check.__name__ for check in doctor.CHECKS}, section("orion-virt doctor"))

@@ -186,13 +186,14 @@ def _c_values(tmp_path, names):
 @pytest.mark.skipif(which("cc") is None, reason="no C compiler")
 def test_python_layout_is_the_c_layout(tmp_path):
     structs = {"oc_header": layout.Header, "oc_snap_gpu": layout.SnapGpu, "oc_snapshot": layout.SnapHead}
-    structs["oc_channel"] = layout.ChannelHead
+    structs |= {"oc_channel": layout.ChannelHead, "oc_mailbox": layout.Mailbox, "oc_mail_slot": layout.MailSlot}
     names, expected = [], []
     for c_name, cls in structs.items():
         for field in cls._fields_:
             names.append(f"offsetof(struct {c_name}, {field[0]})")
             expected.append(getattr(cls, field[0]).offset)
-    for c_name, cls in [("oc_header", layout.Header), ("oc_snap_gpu", layout.SnapGpu)]:
+    sized = {"oc_header", "oc_snap_gpu", "oc_mailbox", "oc_mail_slot"}
+    for c_name, cls in [(c_name, structs[c_name]) for c_name in sized]:
         names.append(f"sizeof(struct {c_name})")
         expected.append(layout.ctypes.sizeof(cls))
     names += ["sizeof(struct oc_callback)", "sizeof(struct oc_snapshot)"]
@@ -201,6 +202,7 @@ def test_python_layout_is_the_c_layout(tmp_path):
     for constant in """MAGIC LAYOUT_VERSION EXTENT_BYTES HEADER_BYTES SNAPSHOT_OFF MAX_DEVICES MAX_ADDRS ADDR_BYTES
         BASE_WINDOW SNAP_ATTRS SNAP_MAX_GPUS LINE RING_LINES NR_SLOTS SLOT_BYTES NR_CALLBACKS CHANNEL_BYTES
         RING_OFF SLOTS_OFF CALLBACKS_OFF OUTPUT_OFF OUTPUT_BYTES STAGING_OFF
+        FEATURE_MAILBOX MAILBOX_OFF MAIL_SLOTS MAIL_DATA OWNER_DIED MAIL_SERVER MAIL_CONTROLLER
         CLOSED_BY_GUEST CLOSED_PROTOCOL CLOSED_WORKER CLOSED_SERVER""".split():
         names.append(f"OC_{constant}")
         expected.append(getattr(layout, constant))

@@ -42,6 +42,17 @@ must(cuda.cuMemcpyDtoH_v2(back, pointer, size))
 print("same" if back.raw == data else "DIFFERENT", os.getuid(), flush=True)
 time.sleep(float(sys.argv[1]))
 '''
+WATCHER = '''
+import sys, time
+exec(open("/opt/orion/program.py").read().replace("time.sleep(float(sys.argv[1]))", ""))
+seen = None
+for _ in range(3000):
+    status = cuda.cuCtxSynchronize()
+    if status != seen:
+        print("status", status, flush=True)
+        seen = status
+    time.sleep(0.1)
+'''
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +119,21 @@ def test_detached_domain(setup: Setup, guest: Guest) -> None:
     done = setup.oriond.command("detach", "cuda")
     assert done.returncode == 0, done.stderr
     eventually(lambda: channels(setup) == [] and setup.regions() == [], "a detached domain's worker or region is left")
+
+
+def test_save_ends_what_computes_only_by_force(setup: Setup, guest: Guest) -> None:
+    """Its 9p mounts keep this guest from being saved, which shows what a failure of virsh leaves behind."""
+    guest.run(f"cat > watcher.py <<'E'\n{WATCHER}\nE\npython3 watcher.py >/tmp/watched 2>&1 &")
+    eventually(lambda: "status 0" in guest.run("cat /tmp/watched").output, "the program does not come up", 30)
+    refused = setup.oriond.command("save", "cuda")
+    assert refused.returncode == 4 and "1 CUDA process of cuda would end: " in refused.stderr, refused.stderr
+    assert len(channels(setup)) == 1, "a refusal ends nothing"
+    done = setup.oriond.command("save", "cuda", "--force")
+    assert done.returncode == 1 and "ended: " in done.stdout and "VirtFS" in done.stderr, done.stdout + done.stderr
+    assert "The domain is where it was" in done.stderr
+    eventually(lambda: "status 46" in guest.run("cat /tmp/watched").output, "the program does not learn of its end", 30)
+    output = guest.run(f"python3 {WHERE}/program.py 0").output
+    assert "same" in output, f"a new program does not work: {output}"
 
 
 def test_no_daemon(setup: Setup, guest: Guest) -> None:

@@ -132,6 +132,27 @@ def test_save_and_restore_give_a_new_generation(setup: Setup, guests: Callable[.
                "the restored region has the old secret")
 
 
+def test_our_save_is_a_managed_save(setup: Setup, guests: Callable[..., Guest]) -> None:
+    guest = guests("kept-image")
+    guest.define()
+    eventually(lambda: config_device(setup, "kept-image") is not None, "no device")
+    guest.start()
+    eventually(lambda: read_header(setup, guest) is not None, "no header")
+    before = read_header(setup, guest)
+    assert before is not None
+    done = setup.oriond.command("save", "kept-image")
+    assert done.returncode == 0 and "kept-image is saved" in done.stdout, done.stdout + done.stderr
+    eventually(lambda: setup.regions() == [], "the region's file is left")
+    again = setup.oriond.command("save", "kept-image")
+    assert again.returncode == 4 and "is not running" in again.stderr
+    guest.close()
+    setup.libvirt.virsh("start", "kept-image")
+    eventually(lambda: (h := read_header(setup, guest)) is not None and h.generation != before.generation,
+               "the restored region has the old secret")
+    guest.reconnect()
+    assert guest_sees_magic(guest)
+
+
 def test_oriond_down_at_start(setup: Setup, guests: Callable[..., Guest]) -> None:
     guest = guests("alone")
     guest.define()

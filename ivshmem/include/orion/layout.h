@@ -45,13 +45,18 @@ struct oc_header {
     uint8_t boot_id[16];       /* of the daemon; changes when the daemon restarts */
     uint8_t token[16];         /* secret: keys the handshake HMAC, never sent */
     uint64_t generation;       /* new at every domain start, restore and detach */
-    uint64_t features;         /* bit set, none defined */
-    char server_addr[OC_MAX_ADDRS][OC_ADDR_BYTES];
-    char controller_addr[OC_ADDR_BYTES];
+    uint64_t features;         /* OC_FEATURE_*; a side ignores those that it does not know */
+    char server_addr[OC_MAX_ADDRS][OC_ADDR_BYTES]; /* ways to the same host, in the order to try */
+    char controller_addr[OC_ADDR_BYTES]; /* with the host of the first of them: at each of them */
     uint32_t snapshot_bytes;   /* of the device snapshot at OC_SNAPSHOT_OFF; 0: none yet */
     uint32_t reserved;
     uint64_t heartbeat;        /* seconds, host's clock, for people: never compared with guest time */
+    uint32_t default_vgpus;    /* where ORION_VGPU is not set; 0: 1. oriond enforces the domain's ceilings by itself */
+    uint32_t default_memory_mib; /* where ORION_GMEM is not set; 0: the snapshot's default_bytes */
 };
+
+/* A store to the register BAR of the device wakes the worker; WELCOME says with which value. */
+#define OC_FEATURE_DOORBELL 1ull
 
 /* Device snapshot: what enumeration answers before any worker exists. */
 #define OC_SNAP_ATTRS 256u
@@ -69,6 +74,54 @@ struct oc_snapshot {
     uint32_t simulated;        /* 1: no NVIDIA card behind it */
     uint32_t vgpu_count;       /* slots per card */
     struct oc_snap_gpu gpu[OC_SNAP_MAX_GPUS]; /* only nr_gpus of them are stored */
+};
+
+/* ---- mailbox: connections of guests that no network joins to the host, in the header's pages behind the snapshot.
+ * The guest's processes map it; the daemon reads and writes it with pread and pwrite. Each line has one writer, but
+ * for `owner` and `bell`. Numbers that both sides compare fit into a byte, so that no copy of them can be torn. ---- */
+#define OC_FEATURE_MAILBOX 2ull      /* in oc_header.features: the daemon serves the mailbox */
+#define OC_MAILBOX_OFF 32768u
+#define OC_MAIL_SLOTS 63u
+#define OC_MAIL_DATA 192u            /* bytes of a packet */
+#define OC_MAILBOX_BYTES ((OC_MAIL_SLOTS + 1) * 512u)
+#define OC_OWNER_DIED 0x40000000u    /* FUTEX_OWNER_DIED: the kernel of a dead owner writes it */
+enum oc_mail_service {
+    OC_MAIL_SERVER = 1,         /* a connection to oriond: what TCP would carry, but for wake-ups */
+    OC_MAIL_CONTROLLER = 2,     /* one question to its controller, as HTTP */
+};
+
+/* One connection. Each direction has one packet at a time: data and bytes first, then seq; the other side takes it and
+ * repeats seq as its ack. A direction ends with fin, after the last ack. */
+struct oc_mail_slot {
+    /* [guest writes] A robust futex: 0 free, thread id of the owner (its claim: compare and exchange), OC_OWNER_DIED
+     * from its kernel when that thread ended without releasing it. The daemon makes 0 of OC_OWNER_DIED, nobody else. */
+    _Atomic uint32_t owner;
+    _Atomic uint32_t opening;   /* [guest writes, release] number of the connection, 1..255, another than `opened` */
+    _Atomic uint32_t seq;       /* [guest writes, release] of its newest packet: 0 at opening, then 1..255, 0, ... */
+    uint32_t bytes;             /* [guest writes] of to_host */
+    _Atomic uint32_t ack;       /* [guest writes, release] seq of the last packet of the host's that it took */
+    _Atomic uint32_t fin;       /* [guest writes, release] 1: no further packet */
+    uint32_t service;           /* [guest writes, before opening] enum oc_mail_service */
+    uint32_t pad0;
+    uint64_t epoch;             /* [guest writes, before opening] oc_mailbox.epoch as it saw it */
+    uint64_t guest_boot;        /* [guest writes, before opening] of its kernel's boot_id; 0: unknown */
+    uint8_t pad1[16];
+
+    _Atomic uint32_t opened;    /* [host writes last] the opening that the following belongs to */
+    _Atomic uint32_t host_seq;  /* [host writes] as seq */
+    uint32_t host_bytes;        /* [host writes] of to_guest */
+    _Atomic uint32_t host_ack;  /* [host writes] as ack */
+    _Atomic uint32_t host_fin;  /* [host writes] 1: the connection has ended */
+    uint8_t pad2[44];
+
+    uint8_t to_host[OC_MAIL_DATA], to_guest[OC_MAIL_DATA];
+};
+struct oc_mailbox {
+    _Atomic uint64_t epoch;     /* [host writes] new whenever earlier connections are void; 0: not served now */
+    uint8_t pad0[56];
+    _Atomic uint32_t bell;      /* [guests add] something was opened, released, or is to be looked after */
+    uint8_t pad1[444];
+    struct oc_mail_slot slot[OC_MAIL_SLOTS];
 };
 
 /* ---- channel block: one guest process. Starts at an extent boundary granted by
@@ -114,7 +167,8 @@ struct oc_channel {
     uint8_t pad1[56];
 
     _Atomic uint32_t consumer_parked; /* [host writes] 1: send a wake byte after publishing */
-    uint8_t pad2[60];
+    _Atomic uint32_t doorbell_heard; /* [host writes] 1: the doorbell has been heard, ringing it replaces the byte */
+    uint8_t pad2[56];
 
     _Atomic uint32_t device_error[OC_MAX_DEVICES]; /* [host writes] sticky CUresult by vGPU, 0: none */
 
@@ -123,7 +177,8 @@ struct oc_channel {
     _Atomic uint32_t callback_seq; /* [host writes, release] newest filled callback, low 32 bits */
     _Atomic uint64_t output_made; /* [host writes, release] bytes of output records so far */
     _Atomic uint64_t output_put; /* [host writes, release] of these, bytes that are or were in the output ring */
-    uint8_t pad3[32];
+    _Atomic uint32_t worker;     /* [host writes] a robust futex of the worker's: OC_OWNER_DIED when it has ended, however */
+    uint8_t pad3[28];
 
     _Atomic uint32_t callback_parked; /* [guest writes] 1: the callback thread sleeps, send a wake byte */
     uint32_t pad4;
@@ -192,6 +247,12 @@ static inline void oc_channel_init(struct oc_channel *c, uint32_t id)
 }
 
 _Static_assert(sizeof(struct oc_header) <= OC_SNAPSHOT_OFF, "header fits before the snapshot");
+_Static_assert(OC_SNAPSHOT_OFF + sizeof(struct oc_snapshot) <= OC_MAILBOX_OFF, "snapshot fits before the mailbox");
+_Static_assert(OC_MAILBOX_OFF + OC_MAILBOX_BYTES <= OC_HEADER_BYTES, "mailbox fits into the header's pages");
+_Static_assert(sizeof(struct oc_mailbox) == OC_MAILBOX_BYTES, "mailbox");
+_Static_assert(offsetof(struct oc_mailbox, bell) == OC_LINE && offsetof(struct oc_mailbox, slot) == 512, "mailbox's lines");
+_Static_assert(sizeof(struct oc_mail_slot) == 512 && offsetof(struct oc_mail_slot, opened) == OC_LINE &&
+               offsetof(struct oc_mail_slot, to_host) == 2 * OC_LINE, "slot's lines");
 _Static_assert(sizeof(struct oc_cmd) == OC_LINE, "one line");
 _Static_assert(offsetof(struct oc_cmd, payload) == 24, "payload follows the command header");
 _Static_assert(sizeof(struct oc_slot) == OC_SLOT_BYTES + 0, "slot");
@@ -199,6 +260,7 @@ _Static_assert(offsetof(struct oc_slot, parked) % OC_LINE == 0, "guest's word is
 _Static_assert(offsetof(struct oc_channel, head) == 64, "line 1");
 _Static_assert(offsetof(struct oc_channel, consumer_parked) == 128, "line 2");
 _Static_assert(offsetof(struct oc_channel, fence_done) == 320, "line 5");
+_Static_assert(offsetof(struct oc_channel, worker) == 352, "in line 5");
 _Static_assert(offsetof(struct oc_channel, callback_parked) == 384, "line 6");
 _Static_assert(offsetof(struct oc_channel, marks) == 512, "line 8");
 _Static_assert(sizeof(struct oc_callback) == 64, "one line");

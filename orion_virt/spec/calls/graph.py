@@ -75,7 +75,7 @@ CALLS = (
     call(713, "cuGraphExecDestroy", inp("hGraphExec", GRAPH_EXEC), hand="both", frees="hGraphExec", context=False,
         blocks=True, since=10000),
     call(714, "cuGraphLaunch", inp("hGraph", GRAPH_EXEC), inp("hStream", STREAM), order=ASYNC, hand="both",
-        since=10000, ptsz="ptsz"),
+        since=10000, ptsz="ptsz", works=True),
     call(715, "cuGraphUpload", inp("hGraph", GRAPH_EXEC), inp("hStream", STREAM), order=ASYNC, hand="both",
         since=11010, ptsz="ptsz"),
     local("cuStreamBeginCapture", inp("hStream", STREAM), since=10000, ptsz="ptsz"),

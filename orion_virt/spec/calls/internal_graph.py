@@ -29,7 +29,7 @@ CALLS = [
     internal(910, "orion_exec_update", inp("exec", GRAPH_EXEC), inp("graph", GRAPH), inp("candidate", WU64), inp("candidate_from", WU64), out("node", WU64), out("from", WU64), out("result", WU32), out("answer", WU32), blocks=True),
     internal(911, "orion_node_graph", inp("node", GRAPH_NODE), inp("candidate", WU64), out("graph", WU64), context=False),
     # as orion_launch_ex, of a kernel node that device code may change: answers the driver's name for it
-    internal(912, "orion_launch_updatable", inp("function", WU64), inp("stream", WU64), inp("grid_x", WU32), inp("grid_y", WU32), inp("grid_z", WU32), inp("block", WU32), inp("shared", WU32), inp("attrs_bytes", WU32), inp("bytes", WU32), buf("attributes", BYTE, "attrs_bytes"), buf("params", BYTE, "bytes"), out("node", WU64)),
+    internal(912, "orion_launch_updatable", inp("function", WU64), inp("stream", WU64), inp("grid_x", WU32), inp("grid_y", WU32), inp("grid_z", WU32), inp("block", WU32), inp("shared", WU32), inp("attrs_bytes", WU32), inp("bytes", WU32), buf("attributes", BYTE, "attrs_bytes"), buf("params", BYTE, "bytes"), out("node", WU64), works=True),
     # the same of a node that is there
     internal(913, "orion_node_updatable", inp("node", GRAPH_NODE), out("name", WU64), context=False),
 ]  # fmt: skip

@@ -8,13 +8,13 @@ from ..types import CAPTURE_MODE, STREAM, WI32, WU32, WU64
 # the struct: the client writes them, the body by hand checks their length.
 CALLS = [
     # copies; then the bytes of an INLINE source. A fence number other than 0 is published when the copy is done
-    internal(50, "orion_copy", inp("dst", WU64), inp("src", WU64), inp("bytes", WU64), inp("stream", WU64), inp("fence", WU64), inp("dst_side", WU32), inp("src_side", WU32), blocks=True, reports=True),
-    internal(51, "orion_copy_async", inp("dst", WU64), inp("src", WU64), inp("bytes", WU64), inp("stream", WU64), inp("fence", WU64), inp("dst_side", WU32), inp("src_side", WU32), order=ASYNC),
+    internal(50, "orion_copy", inp("dst", WU64), inp("src", WU64), inp("bytes", WU64), inp("stream", WU64), inp("fence", WU64), inp("dst_side", WU32), inp("src_side", WU32), blocks=True, reports=True, works=True),
+    internal(51, "orion_copy_async", inp("dst", WU64), inp("src", WU64), inp("bytes", WU64), inp("stream", WU64), inp("fence", WU64), inp("dst_side", WU32), inp("src_side", WU32), order=ASYNC, works=True),
     # then struct oc_copy_nd
-    internal(52, "orion_copy_nd", inp("stream", WU64), inp("fence", WU64), blocks=True, reports=True),
-    internal(53, "orion_copy_nd_async", inp("stream", WU64), inp("fence", WU64), order=ASYNC),
+    internal(52, "orion_copy_nd", inp("stream", WU64), inp("fence", WU64), blocks=True, reports=True, works=True),
+    internal(53, "orion_copy_nd_async", inp("stream", WU64), inp("fence", WU64), order=ASYNC, works=True),
     # at most OC_READ_MAX bytes, which follow the answer
-    internal(54, "orion_read", inp("src", WU64), inp("stream", WU64), inp("src_side", WU32), inp("bytes", WU32), out("got", WU64), blocks=True, reports=True),
+    internal(54, "orion_read", inp("src", WU64), inp("stream", WU64), inp("src_side", WU32), inp("bytes", WU32), out("got", WU64), blocks=True, reports=True, works=True),
     internal(55, "orion_fence_wait", inp("fence", WU64), blocks=True, reports=True, context=False),
     # waits for all work of all devices, before host memory is used for something else
     internal(56, "orion_host_sync", blocks=True, context=False),

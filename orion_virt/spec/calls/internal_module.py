@@ -61,10 +61,10 @@ CALLS = [
     # launches: block is x | y << 11 | z << 22; the parameters are one packed buffer
     internal(1150, "orion_launch", inp("function", WU64), inp("stream", WU64), inp("grid_x", WU32), inp("grid_y",
         WU32), inp("grid_z", WU32), inp("block", WU32), inp("shared", WU32), inp("bytes", WU32), buf("params", BYTE,
-        "bytes"), order=ASYNC),
+        "bytes"), order=ASYNC, works=True),
     internal(1151, "orion_launch_ex", inp("function", WU64), inp("stream", WU64), inp("grid_x", WU32), inp("grid_y",
         WU32), inp("grid_z", WU32), inp("block", WU32), inp("shared", WU32), inp("attrs_bytes", WU32), inp("bytes",
-        WU32), buf("attributes", BYTE, "attrs_bytes"), buf("params", BYTE, "bytes"), order=ASYNC),
+        WU32), buf("attributes", BYTE, "attrs_bytes"), buf("params", BYTE, "bytes"), order=ASYNC, works=True),
     # occupancy: what 0 blocks a multiprocessor, 1 dynamic shared memory, 2 cluster size, 3 clusters
     internal(1155, "orion_occupancy", inp("function", WU64), inp("what", WU32), inp("a", WI32), inp("b", WU64),
         inp("flags", WU32), out("value", WU64)),

@@ -18,7 +18,7 @@ CALLS = (
         inp("flags", UINT), since=9000),
     # `launches`: count times struct oc_launch_one of <orion/bulk.h>, each with its parameters
     internal(1045, "orion_launch_multi", inp("count", WU32), inp("flags", WU32), inp("bytes", WU32), buf("launches",
-        BYTE, "bytes"), context=False),
+        BYTE, "bytes"), context=False, works=True),
     local("cuFuncGetAttribute", out("pi", INT), inp("attrib", FUNCTION_ATTRIBUTE), inp("hfunc", FUNCTION), since=2020),
     local("cuFuncSetAttribute", inp("hfunc", FUNCTION), inp("attrib", FUNCTION_ATTRIBUTE), inp("value", INT),
         since=9000),

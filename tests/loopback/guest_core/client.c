@@ -181,6 +181,20 @@ static void test_idle(void)
     }
 }
 
+/* Every call but the first, which opens the channel, finds the host asleep and wakes it. */
+static void test_ring(void)
+{
+    uint8_t out[4096];
+
+    start();
+    CHECK(echo("abc", 4, out) == 4);
+    for (int i = 0; i < 3; i++) {
+        while (!atomic_load(&og_channel()->consumer_parked))
+            usleep(1000);
+        CHECK(echo("abc", 4, out) == 4);
+    }
+}
+
 static bool fence_seen(void *arg)
 {
     return atomic_load_explicit(&og_channel()->fence_done, memory_order_acquire) >= *(uint64_t *)arg;
@@ -341,7 +355,8 @@ int main(int argc, char **argv)
     } tests[] = {
         { "init", test_init },       { "connect", test_connect },       { "calls", test_calls },
         { "threads", test_threads }, { "slots", test_slots },           { "full", test_full },
-        { "park", test_park },       { "idle", test_idle },             { "fence", test_fence },
+        { "park", test_park },       { "ring", test_ring },             { "idle", test_idle },
+        { "fence", test_fence },
         { "fork", test_fork },       { "fork-fresh", test_fork_fresh }, { "sticky", test_sticky },
         { "flood", test_flood },     { "lost-waiting", test_lost_waiting }, { "reserved", test_reserved },
     };

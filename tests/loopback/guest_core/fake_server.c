@@ -135,8 +135,8 @@ static void hello(int fd, const char *block)
     memset(ops, 'f', sizeof(ops) - 1);
     ops[sizeof(ops) - 1] = '\0';
     snprintf(text, sizeof(text),
-             "ORION/1 WELCOME\nchannel: 1\nblock: %llu\nops: %s\nboot: -\ndevices: 4\ndevice.0: 0,%llu\n\n",
-             (unsigned long long)off, ops, 5ull << 30);
+             "ORION/1 WELCOME\nchannel: 1\nblock: %llu\nops: %s\nboot: -\ndevices: 4\ndevice.0: 0,%llu\n%s\n",
+             (unsigned long long)off, ops, 5ull << 30, strstr(block, "\ndoorbell: yes\n") ? "doorbell: 65543\n" : "");
     say(fd, text);
     fake_execute(fd, c, off, shm);
 }
