@@ -30,11 +30,11 @@ test:
 	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
 
-# Old and new releases of NVIDIA's libraries and of the frameworks, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
+# Old and new releases of NVIDIA's libraries, of the frameworks and of Debian, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
 compat:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
-	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat $(TESTS)
+	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat tests/packages $(TESTS)
 
 # Apart, since the program is not free: it is downloaded for the test alone.
 test-nvidia-smi: build
@@ -77,6 +77,13 @@ $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard gues
 $(LIB)/guest/orion-smi: $(LIB)/guest/libnvidia-ml.so.1 $(wildcard guest-agent/orion-smi/*.[ch])
 	$(GUESTCC) -std=gnu11 $(WARN) $(CFLAGS) -Iguest-agent/libnvidia-ml -o $@ guest-agent/orion-smi/*.c $< -Wl,-rpath,'$$ORIGIN'
 
+PROBE   := $(wildcard guest-agent/orion-probe/*.c) $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c \
+  server.c settings.c settings_file.c snapshot.c)
+
+$(LIB)/guest/orion-probe: build/gen.stamp $(PROBE) $(wildcard guest-agent/libcuda/*.h) $(HEADERS)
+	@mkdir -p $(@D)
+	$(GUESTCC) $(COMMON) $(CFLAGS) -Iguest-agent/libcuda -o $@ $(PROBE) -ldl
+
 $(LIB)/ring-dump: build/gen.stamp $(wildcard ivshmem/tools/*.c) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(COMMON) $(CFLAGS) -o $@ ivshmem/tools/*.c
@@ -85,8 +92,12 @@ $(LIB)/guest/orion-demo: guest-agent/demo/demo.c
 	@mkdir -p $(@D)
 	$(GUESTCC) -std=gnu11 -Wall -Wextra -Werror $(CFLAGS) -o $@ $< -ldl -lm
 
-$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
+$(LIB)/install-client: $(LIB)/guest/libcuda.so.1 $(LIB)/guest/orion-smi $(LIB)/guest/orion-probe $(LIB)/guest/orion-demo $(wildcard guest-agent/installer/*) guest-agent/demo/kernels.ptx
 	$(PY) guest-agent/installer/build.py $(LIB) $@
+
+# For host and guest, .deb and .rpm. The host's carries its Python packages, so it is for this machine's Python.
+packages: build
+	$(PY) packaging/build.py build/packages
 
 $(LIB)/man/orion-virt.1: $(wildcard orion_virt/cli/*.py) orion_virt/errors.py
 	$(PY) -m orion_virt.cli.man $(@D)
@@ -98,4 +109,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx
+.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages

@@ -214,6 +214,8 @@ _LOG_KEYS: dict[str, tuple[str, _Parser]] = {
     "log_level": ("log_level", _LEVELS),
     "file_log_level": ("file_log_level", _LEVELS),
 }
+_CLIENT_LEVELS = _choice("DEBUG", "INFO", "WARNING", "ERROR", "NONE")
+_CLIENT_LOG_KEYS = _LOG_KEYS | {key: (key, _CLIENT_LEVELS) for key in ("log_level", "file_log_level")}
 _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "listen_port"): ("listen_port", _integer(1, 65535)),
     ("server", "bind_addr"): ("bind_addr", _addresses),
@@ -237,6 +239,8 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("libvirt", "exclude"): ("libvirt_exclude", _names),
     ("libvirt", "uri"): ("libvirt_uri", _uri),
 }
+# Field of ServerConfig -> how people know it.
+KEY_OF_FIELD = {name: f"[{section}] {key}" for (section, key), (name, _) in _SERVER_KEYS.items()} | {"log": "[server-log]"}
 _CLIENT_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("controller", "controller_addr"): ("controller_addr", _controller),
     ("controller", "token"): ("token", _word),
@@ -282,11 +286,12 @@ def _strip_comment(raw: str) -> str:
     return line.strip()
 
 
-def _parse(text: str, file: str, keys: Mapping[tuple[str, str], tuple[str, _Parser]], log_section: str) -> _Parsed:
+def _parse(text: str, file: str, keys: Mapping[tuple[str, str], tuple[str, _Parser]], log_section: str,
+           log_keys: Mapping[str, tuple[str, _Parser]]) -> _Parsed:
     parsed = _Parsed()
     for entry in read_entries(text, file):
-        if entry.section == log_section and entry.key in _LOG_KEYS:
-            name, parser = _LOG_KEYS[entry.key]
+        if entry.section == log_section and entry.key in log_keys:
+            name, parser = log_keys[entry.key]
             parsed.log[name] = parser(entry)
             continue
         known = keys.get((entry.section, entry.key))
@@ -318,7 +323,7 @@ Config = TypeVar("Config", ServerConfig, ClientConfig)
 
 def parse_server(text: str, file: str, environ: Mapping[str, str] | None = None) -> ServerConfig:
     """Checks the text of a server.conf. Raises ConfigError with file and line."""
-    parsed = _parse(text, file, _SERVER_KEYS, "server-log")
+    parsed = _parse(text, file, _SERVER_KEYS, "server-log", _LOG_KEYS)
     config = ServerConfig(
         **parsed.values, log=LogConfig(**parsed.log), file=file, warnings=tuple(parsed.warnings)
     )
@@ -328,7 +333,7 @@ def parse_server(text: str, file: str, environ: Mapping[str, str] | None = None)
 
 def parse_client(text: str, file: str, environ: Mapping[str, str] | None = None) -> ClientConfig:
     """Checks the text of a client.conf. Raises ConfigError with file and line."""
-    parsed = _parse(text, file, _CLIENT_KEYS, "client-log")
+    parsed = _parse(text, file, _CLIENT_KEYS, "client-log", _CLIENT_LOG_KEYS)
     config = ClientConfig(**parsed.values, log=LogConfig(**parsed.log), warnings=tuple(parsed.warnings))
     return _with_environment(config, os.environ if environ is None else environ)
 

@@ -15,11 +15,12 @@ def payload(lib: Path) -> list[tuple[str, Path, str]]:
         ("libcuda.so.1", lib / "guest" / "libcuda.so.1", "0755"),
         ("libnvidia-ml.so.1", lib / "guest" / "libnvidia-ml.so.1", "0755"),
         ("orion-smi", lib / "guest" / "orion-smi", "0755"),
+        ("orion-probe", lib / "guest" / "orion-probe", "0755"),
+        ("orion-check", HERE / "orion-check", "0755"),
         ("demo/orion-demo", lib / "guest" / "orion-demo", "0755"),
         ("demo/kernels.ptx", HERE.parent / "demo" / "kernels.ptx", "0644"),
         ("nccl.conf", HERE / "nccl.conf", "0644"),
         ("/etc/udev/rules.d/60-orion-ivshmem.rules", HERE / "60-orion-ivshmem.rules", "0644"),
-        ("/usr/bin/orion-check", HERE / "orion-check", "0755"),
     ]
 
 
@@ -31,6 +32,8 @@ def build(lib: Path, output: Path) -> None:
         table.append(f"{name}:{len(blob)}:{len(data)}:{mode}")
         blob += data
     script = (HERE / "install-client.in").read_text().replace("@TABLE@", "\n".join(table))
+    for mark, name in (("@SETUP@", "setup.sh"), ("@CLIENT_CONF@", "client.conf")):
+        script = script.replace(mark, (HERE / name).read_text().rstrip("\n"))
     script = script.replace("@LINE@", str(script.count("\n") + 1))
     output.write_bytes(script.encode() + blob)
     output.chmod(0o755)

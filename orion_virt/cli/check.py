@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`orion-check`: is the server, is the controller in order? The text is fixed: scripts read it."""
+"""`orion-check`: is the server, is the controller in order? The text is fixed: scripts read it, its misspellings too."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import click
 
 from orion_virt import config as configs
 from orion_virt import paths
-from orion_virt.cli import checks
+from orion_virt.cli import checks, requirements
 from orion_virt.errors import OrionError
+
+ERROR = "[Error] "
 
 
 def _flag(label: str, value: bool) -> str:
@@ -24,41 +26,41 @@ def _binding(label: str, value: object) -> str:
     return f"{label:<40}{value}"
 
 
+def _can_not_reach(addr: str, what: str) -> str:
+    return (f"{ERROR}Can not reach {addr}. Please make sure {what} is launched at the address, "
+            "and the firewall is correctly set.")
+
+
 def _gpu_lines(found: dict[str, Any]) -> list[str]:
     gpus, lines = found["gpus"], []
     if found["error"]:
-        return [f"[Error] {found['error']}"]
-    if found["simulated"]:
-        verb = "is" if len(gpus) == 1 else "are"
-        lines.append(f"{len(gpus)} simulated GPU{'' if len(gpus) == 1 else 's'} {verb} found :")
-    else:
-        lines.append(f"CUDA driver {found['driver']}")
-        lines.append(f"{found['driver']} is installed.")
-        plural = "1 NVIDIA GPU is found :" if len(gpus) == 1 else f"{len(gpus)} NVIDIA GPUs are found :"
-        lines.append(plural)
+        return [f"{ERROR}{found['error']}"]
+    if not gpus:
+        return [f"{ERROR}No GPU is found. Please check nvidia-smi and [server] driver in the configuration file."]
+    if not found["simulated"]:
+        lines += ("CUDA driver " + "\n".join([found["driver"]] * len(gpus)) + " is installed.").splitlines()
+    kind = "simulated" if found["simulated"] else "NVIDIA"
+    lines.append(f"1 {kind} GPU is found :" if len(gpus) == 1 else f"{len(gpus)} {kind} GPUs are found :")
     return lines + [f"    {index} : {name}" for index, name in enumerate(gpus)]
 
 
 def _server_lines(found: dict[str, Any]) -> list[str]:
     lines = ["Checking Orion Server status ..."]
-    if found["user"] is None:
-        lines.append("[Error] Orion Server is not running. Please start it: systemctl start oriond")
+    if found["problem"]:
+        lines.append(f"{ERROR}{found['problem']}")
     else:
         lines.append(f"Orion Server is running with Linux user   : {found['user']}")
-        lines.append("Orion Server is running with command line : /usr/bin/oriond ")
+        lines.append(f"Orion Server is running with command line : {found['command_line']}")
     lines.append(_flag("Enable SHM", found["enable_shm"]))
     lines.append(_flag("Enable RDMA", found["enable_rdma"]))
     lines.append(_flag("Enable Local QEMU-KVM with SHM", found["enable_kvm"]))
     lines += [_binding("Binding IP Address :", ip) for ip in found["addresses"] or found["bind_addr"]]
     lines.append(_binding("Listening Port :", found["port"]))
     lines += ["", "Testing the Orion Server network ..."]
-    for addr, reached in found["reached"].items():
-        lines.append(
-            f"Orion Server can be reached through {addr}"
-            if reached
-            else f"[Error] Can not reach {addr}. Please make sure Orion Server is launched at the address, "
-            "and the firewall is correctly set."
-        )
+    lines += [f"Orion Server can be reached through {addr}" if reached else _can_not_reach(addr, "Orion Server")
+              for addr, reached in found["reached"].items()]
+    if not found["reached"]:
+        lines.append(f"{ERROR}No address to test: bind_addr is auto, and Orion Server does not tell which it has bound.")
     return lines
 
 
@@ -72,33 +74,54 @@ def _controller_lines(found: dict[str, Any]) -> list[str]:
         f"Orion Controller addrress is set as {addr} in {found['source']}. "
         "Using this address to diagnose Orion Controller",
     ]
-    if not found["reached"]:
-        return lines + [
-            f"[Error] Can not reach {addr}. Please make sure Orion Controller is launched at the address, "
-            "and the firewall is correctly set."
-        ]
-    return lines + [
+    if not found["connected"]:
+        return [*lines, _can_not_reach(addr, "Orion Controller")]
+    if found["problem"]:
+        return [*lines, f"{ERROR}Address {addr} is reached, but what answers there is no Orion Controller: "
+                        f"{found['problem']}. Please check controller_addr."]
+    lines += [
         f"Address {addr} is reached.",
         f"Orion Controller Version Infomation : {found['version']}",
         f"There are {found['total']} vGPU under managered by Orion Controller. {found['free']} vGPU are free now.",
     ]
+    if found["total"] == 0:
+        lines.append(f"{ERROR}No Orion Server is registered with the Orion Controller at {addr}. "
+                     "Please make sure Orion Server is launched and its controller_addr is that one.")
+    return lines
 
 
-def _server_text(found: dict[str, Any]) -> str:
+def server_text(found: dict[str, Any]) -> str:
+    """What `orion-check runtime server` prints of checks.server_side()."""
     lines = ["Searching NVIDIA GPU ...", *_gpu_lines(found["gpu"]), ""]
     lines += ["Checking NVIDIA MPS ...", f"NVIDIA CUDA MPS is {'on' if found['mps'] else 'off'}.", ""]
     lines += [*_server_lines(found["server"]), "", *_controller_lines(found["controller"])]
+    if found["server"]["registered"] is False and found["controller"]["total"]:
+        lines.append(f"{ERROR}Orion Server is not registered with the Orion Controller. "
+                     "Please look at its log: journalctl -u oriond")
     return "\n".join(lines)
 
 
-def _finish(found: dict[str, Any], text: str, as_json: bool, ok: bool) -> None:
-    click.echo(json.dumps(found | {"ok": ok}) if as_json else text)
-    sys.exit(0 if ok else 1)
+def client_text(found: dict[str, Any]) -> str:
+    """What `orion-check runtime client` prints."""
+    return "\n".join(_controller_lines(found["controller"]))
+
+
+def install_text(found: list[requirements.Requirement]) -> str:
+    """The remedies of what is missing, then the table."""
+    lines = [f"{ERROR}{one.label}: {one.remedy}" for one in found if not one.fulfilled]
+    lines += ["Installation summaries :"]
+    return "\n".join([*lines, *(f"{one.label:<40} [{'Yes' if one.fulfilled else 'No'}]" for one in found)])
+
+
+def _finish(found: dict[str, Any], text: str, as_json: bool) -> None:
+    errors = [line.removeprefix(ERROR) for line in text.splitlines() if line.startswith(ERROR)]
+    click.echo(json.dumps(found | {"ok": not errors, "errors": errors}) if as_json else text)
+    sys.exit(1 if errors else 0)
 
 
 @click.group()
 def main() -> None:
-    """Says whether this machine's part of Orion vGPU is in order."""
+    """Says whether this machine's part of Orion vGPU is in order: exit status 0 if it is, 1 if not."""
 
 
 @main.command()
@@ -111,14 +134,12 @@ def runtime(side: str, file: Path | None, as_json: bool) -> None:
         if side == "client":
             client = configs.load_client(file or paths.client_conf(), required=file is not None)
             found: dict[str, Any] = {"controller": checks.controller(client.controller_addr)}
-            text = "\n".join(_controller_lines(found["controller"]))
-            _finish(found, text, as_json, found["controller"]["reached"])
+            _finish(found, client_text(found), as_json)
         config = configs.load_server(file or paths.server_conf(), required=file is not None)
         found = checks.server_side(config)
-        ok = not found["gpu"]["error"] and found["server"]["user"] is not None and found["controller"]["reached"]
-        _finish(found, _server_text(found), as_json, ok and all(found["server"]["reached"].values()))
+        _finish(found, server_text(found), as_json)
     except OrionError as error:
-        click.echo(f"[Error] {error}", err=True)
+        click.echo(f"{ERROR}{error}", err=True)
         sys.exit(error.exit_code)
 
 
@@ -127,9 +148,8 @@ def runtime(side: str, file: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def install(part: str, as_json: bool) -> None:
     """Checks what is needed before running."""
-    found = checks.requirements(part)
-    lines = ["Installation summaries :", *(_flag(label, value) for label, value in found.items())]
-    _finish({"requirements": found}, "\n".join(lines), as_json, all(found.values()))
+    found = requirements.of(part)
+    _finish({"requirements": {one.label: one.fulfilled for one in found}}, install_text(found), as_json)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
-import json
 import os
 import pwd
 import socket
@@ -13,26 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from orion_virt import config as configs
-from orion_virt import paths
+from orion_virt.cli import control
 from orion_virt.config import ServerConfig, join_addr, split_addr
-from orion_virt.errors import OrionError
+from orion_virt.errors import Forbidden, OrionError
 from orion_virt.gpu import inventory
 
 _SECONDS = 3.0
+_MODULE = "orion_virt.cli.oriond"
 
 
-def control(cmd: str) -> dict[str, Any] | None:
-    """One command to the running oriond; None when there is none, or we may not ask it."""
+def ask() -> tuple[dict[str, Any] | None, str]:
+    """The status of the running oriond, or None and why there is none."""
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(_SECONDS)
-            sock.connect(str(paths.control_socket()))
-            sock.sendall(json.dumps({"cmd": cmd}).encode() + b"\n")
-            with sock.makefile() as lines:
-                answer = json.loads(lines.readline())
-    except (OSError, ValueError):
-        return None
-    return answer if isinstance(answer, dict) and answer.get("ok") else None
+        return control.ask("status", patience=_SECONDS), ""
+    except control.NotRunning:
+        return None, "Orion Server is not running. Please start it: systemctl start oriond"
+    except Forbidden as error:
+        return None, f"Orion Server can not be asked: {error}."
+    except OrionError as error:
+        return None, f"Orion Server is not in order: {error}."
 
 
 def _gpus(config: ServerConfig, status: dict[str, Any] | None) -> dict[str, Any]:
@@ -79,35 +76,60 @@ def _user_of(pid: int) -> str:
         return "unknown"
 
 
-def _server(config: ServerConfig, status: dict[str, Any] | None) -> dict[str, Any]:
+def command_line(pid: int) -> str:
+    """How the process was started; "unknown" when it is gone."""
+    try:
+        return shown_command(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return "unknown"
+
+
+def shown_command(cmdline: bytes) -> str:
+    """As the user gave it: without the interpreter in front; each word is followed by a blank."""
+    words = cmdline.decode("utf-8", "replace").rstrip("\0").split("\0")
+    if Path(words[0]).name.startswith("python"):
+        words = [word for word in words[1:] if word != "-I"]
+    if words[:2] == ["-m", _MODULE]:
+        words[:2] = ["oriond"]
+    return "".join(f"{word} " for word in words)
+
+
+def _server(config: ServerConfig, status: dict[str, Any] | None, problem: str) -> dict[str, Any]:
     addrs = status["server_addrs"] if status else [join_addr(ip, config.listen_port) for ip in config.bind_addr]
     pairs = [split_addr(addr, config.listen_port) for addr in addrs]
+    shown = status or {}
     return {
+        "problem": problem,
         "user": _user_of(status["pid"]) if status else None,
-        "enable_shm": config.enable_shm,
-        "enable_rdma": config.enable_rdma,
-        "enable_kvm": config.enable_kvm,
+        "command_line": command_line(status["pid"]) if status else None,
+        "registered": status["registered"] if status else None,
+        "enable_shm": shown.get("enable_shm", config.enable_shm),
+        "enable_rdma": shown.get("enable_rdma", config.enable_rdma),
+        "enable_kvm": shown.get("enable_kvm", config.enable_kvm),
         "bind_addr": list(config.bind_addr) or ["auto"],
         "addresses": [pair[0] for pair in pairs if pair is not None],
-        "port": config.listen_port,
+        "port": shown.get("port", config.listen_port),
         "reached": {addr: reaches(addr) for addr in addrs},
     }
 
 
 def controller(addr: str) -> dict[str, Any]:
-    """Version and counts of the controller at `addr`."""
+    """Version and counts of the controller at `addr` ("" where nothing is set)."""
     source = "environment variable" if os.environ.get("ORION_CONTROLLER") else "configuration file"
-    addr = addr or f"127.0.0.1:{configs.DEFAULT_CONTROLLER_PORT}"
-    found: dict[str, Any] = {"addr": addr, "source": source, "reached": False, "version": "", "total": 0, "free": 0}
+    if not addr:
+        addr, source = f"127.0.0.1:{configs.DEFAULT_CONTROLLER_PORT}", "default settings"
+    found: dict[str, Any] = {"addr": addr, "source": source, "connected": False, "problem": "", "version": "",
+                             "total": 0, "free": 0}
     pair = split_addr(addr, configs.DEFAULT_CONTROLLER_PORT)
     assert pair is not None, "config has checked it"
     try:
+        socket.create_connection(pair, timeout=_SECONDS).close()
+        found["connected"] = True
         found["version"] = _get(pair, "/info?data_version&api_version")
         found["total"] = int(_get(pair, "/devices?res=nvidia_cuda").rsplit("=", 1)[1])
         found["free"] = int(_get(pair, "/devices?res=nvidia_cuda&used=true").rsplit("=", 1)[1])
-        found["reached"] = True
-    except (OSError, http.client.HTTPException, ValueError, IndexError):
-        pass
+    except (OSError, http.client.HTTPException, ValueError, IndexError) as error:
+        found["problem"] = str(error).strip()[:200] or type(error).__name__
     return found
 
 
@@ -118,7 +140,7 @@ def _get(pair: tuple[str, int], path: str) -> str:
         answer = connection.getresponse()
         text = answer.read(4096).decode("utf-8", "replace")
         if answer.status != 200:
-            raise ValueError(text)
+            raise ValueError(f"HTTP {answer.status}")
         return text
     finally:
         connection.close()
@@ -126,34 +148,10 @@ def _get(pair: tuple[str, int], path: str) -> str:
 
 def server_side(config: ServerConfig) -> dict[str, Any]:
     """Everything that `orion-check runtime server` tells."""
-    status = control("status")
+    status, problem = ask()
     return {
         "gpu": _gpus(config, status),
         "mps": mps_is_on(),
-        "server": _server(config, status),
+        "server": _server(config, status, problem),
         "controller": controller(config.controller_addr),
     }
-
-
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def requirements(part: str) -> dict[str, bool]:
-    """Label -> fulfilled, for the table of `orion-check install`."""
-    server = {
-        "Executor library": (paths.lib() / "libexecutor.so").exists(),
-        "Simulated GPU library": paths.simulated_driver().exists(),
-        "NVIDIA driver or simulated GPU": inventory.nvidia_version() is not None or paths.simulated_driver().exists(),
-        "Python package libvirt": _has("libvirt"),
-        "Python package lxml": _has("lxml"),
-        "Python package posix_ipc": _has("posix_ipc"),
-        "Shared memory at /dev/shm": os.path.ismount("/dev/shm"),
-    }
-    tables = {
-        "server": server,
-        "client": {"Client library": (paths.lib() / "guest" / "libcuda.so.1").exists()},
-        "controller": {"Python package click": _has("click")},
-    }
-    chosen = tables.values() if part == "all" else [tables[part]]
-    return {label: value for table in chosen for label, value in table.items()}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,19 @@ from orion_virt.cli import control
 from orion_virt.errors import OrionError
 
 ANSWER_SECONDS = 1.0  # a shell that waits for Tab is worse than one that offers nothing
-SHELLS = ("bash", "zsh", "fish")
+# Shell -> where below /usr/share or /usr/local/share it looks.
+PLACES = {
+    "bash": "bash-completion/completions/orion-virt",
+    "zsh": "zsh/site-functions/_orion-virt",
+    "fish": "fish/vendor_completions.d/orion-virt.fish",
+}
+
+
+def script(shell: str) -> str:
+    """What makes `shell` ask us for the words that fit."""
+    found = get_completion_class(shell)
+    assert found is not None, "click knows these shells"
+    return found(click.Command("orion-virt"), {}, "orion-virt", "_ORION_VIRT_COMPLETE").source() + "\n"
 
 
 def domain_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -38,17 +49,13 @@ def domains_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
-    """Prints the completion script of SHELL.
+@click.argument("shell", type=click.Choice(list(PLACES)))
+def completion(shell: str) -> None:
+    """Prints the completion script of SHELL, which packages and install-server put in place.
 
     \b
     bash: orion-virt completion bash > /etc/bash_completion.d/orion-virt
     zsh:  orion-virt completion zsh > /usr/share/zsh/site-functions/_orion-virt
     fish: orion-virt completion fish > /usr/share/fish/vendor_completions.d/orion-virt.fish
     """
-    found = get_completion_class(shell)
-    assert found is not None, "click knows these shells"
-    root = ctx.find_root().command
-    sys.stdout.write(found(root, {}, "orion-virt", "_ORION_VIRT_COMPLETE").source() + "\n")
+    click.echo(script(shell), nl=False)

@@ -13,6 +13,10 @@ ANSWER_SECONDS = 30.0
 _LONGEST = 16 << 20
 
 
+class NotRunning(errors.Unavailable):
+    """Nobody listens at the control socket."""
+
+
 class Answer(dict[str, Any]):
     """An object of the daemon's; what it lacks, an oriond of another version did not say."""
 
@@ -24,7 +28,7 @@ class Answer(dict[str, Any]):
 def ask(command: str, patience: float | None = None, /, **fields: Any) -> dict[str, Any]:
     """The daemon's answer within `patience` seconds (default ANSWER_SECONDS).
 
-    Raises the OrionError that it names, Unavailable or Forbidden where it cannot be asked.
+    Raises the OrionError that it names, NotRunning, Unavailable or Forbidden where it cannot be asked.
     """
     path = paths.control_socket()
     patience = ANSWER_SECONDS if patience is None else patience
@@ -38,8 +42,8 @@ def ask(command: str, patience: float | None = None, /, **fields: Any) -> dict[s
         raise errors.Unavailable(f"oriond does not answer at {path} within {patience:g} s",
                                  hint="Look at its log: journalctl -u oriond") from None
     except OSError as error:
-        raise errors.Unavailable(f"oriond is not running ({path}: {error.strerror})",
-                                 hint="Start it: systemctl start oriond") from None
+        raise NotRunning(f"oriond is not running ({path}: {error.strerror})",
+                         hint="Start it: systemctl start oriond") from None
     return _checked(raw)
 
 

@@ -16,6 +16,7 @@ import orion_virt
 from orion_virt import config as configs
 from orion_virt import paths
 from orion_virt.cli.control import ask
+from orion_virt.config import ServerConfig
 from orion_virt.errors import Forbidden, NotFound, OrionError, Unavailable
 from orion_virt.hook import owner
 from orion_virt.server.libvirt_hook import ENV, HOOKS, NAME, script, settings
@@ -32,15 +33,50 @@ def source() -> Path:
     raise NotFound(f"the hook script {NAME} is not part of this installation", hint="install orion-virt again")
 
 
-def _reload() -> None:
+def reload_libvirt(quiet: bool = False) -> None:
     """libvirt learns of a first hook by SIGHUP; a restart is never needed."""
     for name in PID_FILES:
         with contextlib.suppress(OSError, ValueError):
             os.kill(int(Path(name).read_text()), signal.SIGHUP)
-            click.echo(f"{Path(name).stem} was told to look again.")
+            if not quiet:
+                click.echo(f"{Path(name).stem} was told to look again.")
 
 
-def _say_firewall() -> None:
+def put(directory: Path, config: ServerConfig | None = None) -> Path:
+    """Writes the hook and what it must know of server.conf (None: the file's); returns where. Raises Forbidden, ConfigError."""
+    lines = settings(config or configs.load_server(paths.server_conf()))
+    target = script(directory)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
+        fresh = target.with_suffix(".new")  # libvirt skips it, since it is not executable yet
+        shutil.copyfile(source(), fresh)
+        fresh.chmod(0o755)
+        fresh.replace(target)  # libvirt may be about to run it
+    except PermissionError as error:
+        raise Forbidden(f"{error.filename} cannot be written", hint="run it as root") from error
+    return target
+
+
+def take(directory: Path) -> bool:
+    """Removes both; False where there was none. Raises Forbidden."""
+    there = [path for path in (script(directory), directory / ENV) if path.exists()]
+    try:
+        for path in there:
+            path.unlink()
+    except PermissionError as error:
+        raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
+    return bool(there)
+
+
+def remove_from(directory: Path) -> bool:
+    """Takes the hook away and tells libvirt; False where there was none."""
+    if there := take(directory):
+        reload_libvirt()
+    return there
+
+
+def say_firewall() -> None:
     """What would keep guests from us, while somebody who can change it is there."""
     from orion_virt.cli.doctor import gather
     from orion_virt.doctor.firewall import firewall
@@ -69,29 +105,6 @@ def _take_doorbells_away() -> None:
         click.echo("oriond does not answer: a domain with doorbell='yes' in its metadata starts only after oriond has run again.")
 
 
-def _write(directory: Path, lines: dict[str, str]) -> None:
-    target = script(directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (directory / ENV).write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
-    fresh = target.with_suffix(".new")  # libvirt skips it, since it is not executable yet
-    shutil.copyfile(source(), fresh)
-    fresh.chmod(0o755)
-    fresh.replace(target)
-
-
-def remove_from(directory: Path) -> bool:
-    """Takes the hook away and tells libvirt; False where there was none."""
-    there = [path for path in (script(directory), directory / ENV) if path.exists()]
-    try:
-        for path in there:
-            path.unlink()
-    except PermissionError as error:
-        raise Forbidden(f"{error.filename} cannot be removed", hint="run it as root") from error
-    if there:
-        _reload()
-    return bool(there)
-
-
 @hook.command()
 @click.option("--directory", type=click.Path(path_type=Path), default=HOOKS, show_default=True, help="libvirt's hook directory")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="server.conf. Default: /etc/orion/server.conf.")
@@ -102,15 +115,11 @@ def install(directory: Path, file: Path | None) -> None:
         found = owner.find(config.shm_group_name)
     except owner.Unknown as error:
         raise Unavailable(str(error)) from error
-    try:
-        _write(directory, settings(config))
-    except PermissionError as error:
-        raise Forbidden(f"{error.filename} cannot be written", hint="run it as root") from error
-    click.echo(f"{script(directory)} is installed.")
+    click.echo(f"{put(directory, config)} is installed.")
     click.echo(f"Regions in {config.shm_path_base} will belong to root and group {found.group} ({found.how}).")
-    _reload()
+    reload_libvirt()
     _tell_oriond()
-    _say_firewall()
+    say_firewall()
 
 
 @hook.command()

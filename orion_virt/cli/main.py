@@ -11,10 +11,14 @@ import click
 from orion_virt import libvirt_uri
 from orion_virt.cli import several, status
 from orion_virt.cli.attach import attach
+from orion_virt.cli.build_client import build_client
 from orion_virt.cli.complete import completion
+from orion_virt.cli.config import config
 from orion_virt.cli.detach import detach
 from orion_virt.cli.doctor import doctor
 from orion_virt.cli.hook import hook
+from orion_virt.cli.install import install
+from orion_virt.cli.install_server import install_server
 from orion_virt.cli.list import list_domains
 from orion_virt.cli.logs import logs
 from orion_virt.cli.pool import allocations, reservations, reserve
@@ -25,6 +29,7 @@ from orion_virt.cli.top import top
 from orion_virt.cli.transfer import migrate, save
 from orion_virt.cli.uninstall import uninstall
 from orion_virt.errors import OrionError
+
 
 class _Group(click.Group):
     """Turns an OrionError into one line on stderr and its exit status."""
@@ -46,13 +51,8 @@ def main() -> None:
     """
 
 
-<<<<<<< HEAD
-for command in (allocations, attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, reservations,
-                reserve, save, set_domain, show, top):
-=======
-for command in (attach, completion, detach, doctor, hook, list_domains, logs, migrate, region, save, set_domain, show,
-                top, uninstall):
->>>>>>> life
+for command in (allocations, attach, build_client, completion, config, detach, doctor, hook, install, install_server, list_domains,
+                logs, migrate, region, reservations, reserve, save, set_domain, show, top, uninstall):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import logging
 import os
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from orion_virt import config as configs
 from orion_virt import paths
-from orion_virt.config import ServerConfig
+from orion_virt.config import LogConfig, ServerConfig
 from orion_virt.errors import OrionError
 from orion_virt.gpu import inventory
 from orion_virt.server import daemon, logs
@@ -28,12 +29,29 @@ def _check(config: ServerConfig) -> None:
         click.echo(f"[Warning] {warning}", err=True)
 
 
-async def _run(config: ServerConfig, controller: EmbeddedController | None) -> None:
+@dataclass(frozen=True)
+class Options:
+    """The command line's, which hold over a reload too."""
+
+    file: Path | None
+    foreground: bool
+    with_controller: bool
+
+    def load(self) -> ServerConfig:
+        """Raises ConfigError."""
+        return configs.load_server(self.file or paths.server_conf(), required=self.file is not None)
+
+    def log(self, config: LogConfig) -> None:
+        """Raises Unavailable."""
+        logs.setup(config, self.foreground)
+
+
+async def _run(config: ServerConfig, options: Options, controller: EmbeddedController | None) -> None:
     found = await asyncio.to_thread(inventory.take, config.driver)
-    await daemon.Daemon(config, found, daemon.load_secret(), controller).run()
+    await daemon.Daemon(config, found, daemon.load_secret(), controller).run(options.load, options.log)
 
 
-def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None:
+def serve(config: ServerConfig, options: Options) -> None:
     """Runs until SIGTERM. Raises OrionError when it cannot start."""
     lock = daemon.Lock()
     controller = None
@@ -41,12 +59,12 @@ def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None
     if soft < _DESCRIPTORS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _DESCRIPTORS), hard))
     try:
-        logs.setup(config.log, foreground)
+        options.log(config.log)
         for warning in config.warnings:
             logging.getLogger("orion.config").warning("%s", warning)
-        if with_controller:
+        if options.with_controller:
             controller = EmbeddedController(config.controller_addr)
-        asyncio.run(_run(config, controller))
+        asyncio.run(_run(config, options, controller))
     finally:
         if controller is not None:
             controller.stop()
@@ -61,11 +79,12 @@ def serve(config: ServerConfig, foreground: bool, with_controller: bool) -> None
 def main(file: Path | None, foreground: bool, with_controller: bool, check_config: bool) -> None:
     """Owns the host's GPUs and serves the guests."""
     try:
-        config = configs.load_server(file or paths.server_conf(), required=file is not None)
+        options = Options(file, foreground, with_controller)
+        config = options.load()
         if check_config or not foreground:
             _check(config)
         if not check_config:
-            serve(config, foreground, with_controller)
+            serve(config, options)
     except OrionError as error:
         click.echo(f"[Error] {error}", err=True)
         sys.exit(error.exit_code)

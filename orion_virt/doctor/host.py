@@ -96,7 +96,7 @@ def _hook_finds_package(facts: Facts, install: str) -> Iterator[Finding]:
         yield Finding(
             ERROR,
             f"the hook gives regions to group {group}, server.conf to {facts.settings.shm_group_name}",
-            f"set ORION_QEMU_GROUP={facts.settings.shm_group_name} in {HOOK_ENV}",
+            install,
         )
     else:
         yield Finding(OK, "the hook is installed and of this version")

@@ -92,9 +92,24 @@ class Connection:
             raise translate(error, f"libvirt ({uri}) cannot be reached") from error
         return cls(raw)
 
+    @classmethod
+    def plain(cls, uri: str) -> Connection:
+        """Connects for a few questions, without following events. Raises Unavailable or Forbidden."""
+        libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print each error that we translate
+        try:
+            return cls(libvirt.open(uri))
+        except libvirt.libvirtError as error:
+            raise translate(error, f"libvirt ({uri}) cannot be reached") from error
+
+    @_translated
+    def domain(self, uuid: str) -> libvirt.virDomain:
+        """libvirt's own object."""
+        return self._raw.lookupByUUIDString(uuid)
+
     def close(self) -> None:
         with contextlib.suppress(libvirt.libvirtError):
             self._raw.unregisterCloseCallback()
+        with contextlib.suppress(libvirt.libvirtError):
             self._raw.close()
 
     @_translated

@@ -82,6 +82,10 @@ class Regions:
         self._budget = config.shm_budget_bytes
         self._regions: dict[str, Region] = {}
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Takes another budget; regions that are there stay, also beyond it."""
+        self._budget = config.shm_budget_bytes
+
     # ---- life of a region ----
 
     def create(self, uuid: str, size_bytes: int) -> Region:

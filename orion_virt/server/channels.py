@@ -60,6 +60,10 @@ class Channels:
     def start(self) -> None:
         self._hangup.start()
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        """For clients that come from now on."""
+        self._config = config
+
     # ---- opening ----
 
     def region_of(self, hello: Hello | Asker) -> Region | None:

@@ -89,7 +89,8 @@ def _check(result: int, what: str) -> int:
 
 
 def _leave_the_network() -> None:
-    _check(_libc.unshare(0x40000000), "a network namespace")
+    """The systemd unit gives no right to namespaces: a drop-in does, see docs/reference.md. Raises OSError."""
+    _check(_libc.unshare(0x40000000), "a network namespace (under systemd: CAP_SYS_ADMIN and RestrictNamespaces=net)")
 
 
 def _close_files(libraries: Iterable[Path]) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from orion_virt.config import ServerConfig
 from orion_virt.errors import OrionError
 from orion_virt.server.ceilings import Ceilings
 
@@ -74,6 +75,10 @@ class DomainsPart(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+    async def reconfigure(self, config: ServerConfig) -> None:
+        """Decides anew about every domain, by other settings."""
+        ...
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         """A datagram of the hook: only a hint."""

@@ -11,13 +11,13 @@ import os
 import signal
 import socket
 import uuid as uuids
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from orion_virt import config as configs
 from orion_virt import credential, layout, libvirt_uri, paths
-from orion_virt.config import ServerConfig, join_addr, split_addr
+from orion_virt.config import LogConfig, ServerConfig, join_addr, split_addr
 from orion_virt.domain import host_network, metadata
 from orion_virt.domain.netlink import Watch
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
@@ -34,9 +34,11 @@ from orion_virt.server.errand import Errands
 from orion_virt.server.guests import Guests
 from orion_virt.server.listening import Listening, is_here
 from orion_virt.server.mailbox import Mailboxes
+from orion_virt.server.reload import merge
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server import usage
+from orion_virt.server.systemd import notify, reloading
 from orion_virt.server.usage import Usage
 from orion_virt.server.workers import Pool, user_ids
 from orion_virt.units import MIB
@@ -128,15 +130,23 @@ class Daemon:
 
     # ---- life ----
 
-    async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT."""
+    async def run(self, reread: Callable[[], ServerConfig], relog: Callable[[LogConfig], None]) -> None:
+        """Serves until SIGTERM or SIGINT. At SIGHUP asks `reread` for the configuration; both may raise OrionError."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        hangup = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
+        reloads = None
         try:
             await self.start()
+            reloads = asyncio.create_task(self._reload_at(hangup, reread, relog), name="reload")
+            notify("READY=1")
             await self._stop.wait()
         finally:
+            if reloads is not None:
+                reloads.cancel()
+                await asyncio.gather(reloads, return_exceptions=True)
             await self.stop()
 
     async def start(self) -> None:
@@ -164,6 +174,33 @@ class Daemon:
         _warn_of_pageable_access(self.inventory)
         _log.info("oriond is ready: %d %s, %d vGPU each", len(self.inventory.gpus), what, self.config.vgpu_count)
 
+    async def _reload_at(self, hangup: asyncio.Event, reread: Callable[[], ServerConfig],
+                         relog: Callable[[LogConfig], None]) -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            reloading()
+            try:
+                wanted = await asyncio.to_thread(reread)
+                user_ids(wanted.worker_user)
+                relog(wanted.log)
+                await self._reconfigure(wanted)
+            except OrionError as error:
+                _log.error("not reloaded, the former configuration goes on: %s", error)
+            notify("READY=1")
+
+    async def _reconfigure(self, wanted: ServerConfig) -> None:
+        self.config, at_once, later = merge(self.config, wanted)
+        self.regions.reconfigure(self.config)
+        self.channels_part.reconfigure(self.config)
+        for warning in wanted.warnings:
+            _log.warning("%s", warning)
+        _log.info("%s is reloaded: %s", wanted.file, ", ".join(at_once) or "nothing that takes effect at once has changed")
+        if later:
+            _log.warning("a restart of oriond, which ends its clients, is needed for %s", ", ".join(later))
+        if self.domains is not None:
+            await self.domains.reconfigure(self.config)
+
     async def _start_domains(self) -> None:
         from orion_virt.server.domains import Domains  # only here: libvirt need not be installed otherwise
 
@@ -174,6 +211,7 @@ class Daemon:
     async def stop(self) -> None:
         """Ends workers and takes the sockets away; regions stay, their domains may be running."""
         _log.info("stopping")
+        notify("STOPPING=1")
         await self.control.stop()
         self.hook.stop()
         self.network.stop()
@@ -295,6 +333,8 @@ class Daemon:
             "gpus": [{"name": gpu.name, "total_bytes": gpu.total_bytes} for gpu in self.inventory.gpus],
             "vgpu_count": self.config.vgpu_count,
             "server_addrs": self.server_addrs(),
+            "port": self.config.listen_port,
+            **{name: getattr(self.config, name) for name in ("enable_shm", "enable_rdma", "enable_kvm")},
             "controller_addr": self.config.controller_addr,
             "registered": self.accounts.is_registered,
             "channels": channels,

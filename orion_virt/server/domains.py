@@ -84,6 +84,12 @@ class Domains:
             self._conn = None
         self._equipper.watch.close()
 
+    async def reconfigure(self, config: ServerConfig) -> None:
+        self._config = config
+        self._equipper.reconfigure(config)
+        if self._conn is not None:
+            await self._look_at_all(self._conn)
+
     def hook(self, op: str, uuid: str, name: str) -> None:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
         self._look_at(uuid)
@@ -121,6 +127,13 @@ class Domains:
         self._equipper.rebooted(uuid)
         self._look_at(uuid)
 
+    async def _look_at_all(self, conn: Connection) -> int:
+        """Queues every domain that libvirt or we know; returns how many libvirt has. Raises OrionError."""
+        listed = await call(conn.uuids)
+        for uuid in {*listed, *self._equipper.memory.lives}:
+            self._look_at(uuid)
+        return len(listed)
+
     async def _follow(self) -> None:
         """Connects, looks at everything, waits until the connection is gone, and again."""
         loop = asyncio.get_running_loop()
@@ -141,6 +154,7 @@ class Domains:
                                         from_thread(self._lost.set))
                 files, listed = self._waiting.found(), await call(self._conn.uuids)
                 self._waiting.sweep(files, await call(self._conn.running), set(listed))
+                nr_listed = await self._look_at_all(self._conn)
             except OrionError as error:
                 self._disconnect(str(error))
                 if said != str(error):
@@ -149,9 +163,7 @@ class Domains:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             said = ""
-            _log.info("libvirt %s: %d domains", self._uri, len(listed))
-            for uuid in {*listed, *self._equipper.memory.lives}:
-                self._look_at(uuid)
+            _log.info("libvirt %s: %d domains", self._uri, nr_listed)
             await self._lost.wait()
             _log.warning("libvirt %s is gone; domains go on, we connect again when it is back", self._uri)
             self._disconnect("libvirt went away")

@@ -57,6 +57,9 @@ class Equipper:
         self.watch = Watch(self._qemu_ended)
         self._ending: set[asyncio.Task[None]] = set()
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        self._config = config
+
     # ---- decisions ----
 
     def decide(self, domain: etree._Element) -> definition.Decision:

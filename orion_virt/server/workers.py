@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orion_virt import layout
+from orion_virt import layout, paths
 from orion_virt.errors import ConfigError, Unavailable
 
 ARGV0 = "/usr/bin/oriond"  # as ps and nvidia-smi show daemon and workers
@@ -109,6 +109,13 @@ def spawn(driver_path: str, env: Sequence[tuple[str, str]], confined: bool = Fal
     return Worker(process, pidfd, ours)
 
 
+def _executor_identity() -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        info = (paths.lib() / "libexecutor.so").stat()
+        return info.st_ino, info.st_mtime_ns
+    return None
+
+
 class Pool:
     """One warm worker; a client with other driver variables gets a cold one."""
 
@@ -119,6 +126,15 @@ class Pool:
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
         self._said = ""
+        self._files = _executor_identity()
+
+    def _notice_an_upgrade(self) -> None:
+        """Workers start from the files of now, which may be newer than we are: once a line in the log."""
+        found = _executor_identity()
+        if found is not None and found != self._files:
+            self._files = found
+            _log.warning("orion-virt was upgraded since this oriond started: new programs get workers of the new version. "
+                         "`systemctl restart oriond` renews the rest, and ends the programs that run")
 
     @property
     def nr_warm(self) -> int:
@@ -129,6 +145,7 @@ class Pool:
         self._retry = None
         if self._warm is not None or self._stopped:
             return
+        self._notice_an_upgrade()
         try:
             self._warm = spawn(self._driver_path, (), self._confined)
         except Unavailable as error:

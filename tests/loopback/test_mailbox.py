@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -84,6 +85,14 @@ def test_through_the_region_alone(host: Host) -> None:
     assert "over shared memory alone" in host.output()
     status = host.status()["regions"][0]
     assert status["server_addrs"] == [] and status["controller_addr"] == ""
+
+
+def test_orion_check_knows_that_way(host: Host, tmp_path: Path) -> None:
+    """No controller at an address is no fault where oriond asks it for the guest."""
+    for source in (hosts.LIB / "guest" / "orion-probe", hosts.ROOT / "guest-agent" / "installer" / "orion-check"):
+        shutil.copy(source, tmp_path)
+    done = host.run(["sh", tmp_path / "orion-check", "runtime", "client"])
+    assert done.returncode == 0 and "Orion Server asks it, through the shared memory device." in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("program", ["life", "order", "output"])

@@ -124,3 +124,24 @@ def test_check_without_server_names_the_address(oriond_env):
     )
     conf.unlink()
     assert json.loads(check(oriond_env, "runtime", "server", "--json").stdout)["ok"]
+
+
+def log_line(env, text):
+    return host.wait_for(lambda: text in (env.dir / "log" / "server.log").read_text(), 20)
+
+
+def test_a_hangup_reloads_what_can_be_reloaded(oriond_env):
+    path = oriond_env.dir / "etc" / "server.conf"
+    before, pid = path.read_text(), oriond_env.command("ping")["pid"]
+    path.write_text(before + "[server-shm]\nshm_budget = 777\n[server-log]\nfile_log_level = DEBUG\n[server]\nvgpu_count = 9\n")
+    os.kill(pid, signal.SIGHUP)
+    assert log_line(oriond_env, "server.conf is reloaded: [server-shm] shm_budget, [server-log]"), oriond_env.output()
+    assert log_line(oriond_env, "a restart of oriond, which ends its clients, is needed for [server] vgpu_count")
+    assert (oriond_env.status()["shm_budget_mib"], oriond_env.status()["vgpu_count"]) == (777, 4)
+    path.write_text("[server]\nlisten_port = x\n")
+    os.kill(pid, signal.SIGHUP)
+    assert log_line(oriond_env, "not reloaded, the former configuration goes on: "), oriond_env.output()
+    path.unlink()
+    os.kill(pid, signal.SIGHUP)
+    assert log_line(oriond_env, "server.conf does not exist"), oriond_env.output()
+    assert oriond_env.command("ping")["pid"] == pid and "Traceback" not in oriond_env.output()

@@ -180,7 +180,7 @@ def test_libvirt(facts: Facts) -> None:
 def test_hook(facts: Facts) -> None:
     machine = machine_of(facts)
     machine.write(host.HOOK_ENV, "ORION_PYTHONPATH=/opt\nORION_QEMU_GROUP=qemu\n")
-    one(host.hook(facts), "error", "group qemu", "ORION_QEMU_GROUP=kvm")
+    one(host.hook(facts), "error", "group qemu", "orion-virt hook install")
     machine.write(host.HOOK_ENV, "ORION_PYTHONPATH=/gone\n")
     one(host.hook(facts), "error", "/gone", "hook install")
     machine.path(host.HOOK_ENV).unlink()

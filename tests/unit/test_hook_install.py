@@ -20,7 +20,7 @@ from orion_virt.server import libvirt_hook
 def no_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     """No libvirtd of this machine is signalled."""
     monkeypatch.setattr(module, "PID_FILES", ())
-    monkeypatch.setattr(module, "_say_firewall", lambda: None)
+    monkeypatch.setattr(module, "say_firewall", lambda: None)
 
 
 def test_installed_hook_runs_and_lets_an_unknown_operation_pass(tmp_path: Path) -> None:

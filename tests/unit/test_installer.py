@@ -12,6 +12,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+
+from orion_virt import paths
+from orion_virt.cli.main import main
+from orion_virt.config import load_client
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
@@ -25,6 +30,7 @@ def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (lib / "guest" / "libcuda.so.1").write_bytes(bytes(range(256)) * 500 + b"no newline at the end")
     (lib / "guest" / "libnvidia-ml.so.1").write_bytes(b"\xff\0nvml" * 999)
     (lib / "guest" / "orion-smi").write_bytes(b"smi")
+    (lib / "guest" / "orion-probe").write_bytes(b"probe")
     (lib / "guest" / "orion-demo").write_bytes(b"\n\n\0\n")
     build = runpy.run_path(str(ROOT / "guest-agent" / "installer" / "build.py"))["build"]
     build(lib, lib / "install-client")
@@ -54,7 +60,9 @@ def test_installs_every_byte(shell: list[str], installer: Path, tmp_path: Path) 
     assert (lib / "libcuda.so").readlink() == Path("libcuda.so.1")
     assert (lib / "libnvidia-ml.so").read_bytes() == (installer.parent / "guest" / "libnvidia-ml.so.1").read_bytes()
     assert (lib / "orion-smi").read_bytes() == b"smi"
-    assert (tmp_path / "usr/bin/orion-smi").readlink() == Path("/usr/lib/orion/orion-smi")
+    assert (lib / "orion-probe").read_bytes() == b"probe"
+    for name in ("orion-smi", "orion-check"):
+        assert (tmp_path / "usr/bin" / name).readlink() == Path("/usr/lib/orion") / name
     assert (tmp_path / "etc/ld.so.conf.d/orion.conf").read_text() == "/usr/lib/orion\n"
 
 
@@ -144,3 +152,86 @@ def test_bad_arguments_are_named(installer: Path, tmp_path: Path, args: tuple[st
     done = install(SHELLS[0], installer, tmp_path, *args)
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_the_programs_of_a_host_stay(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/orion-check").write_text("#!/usr/bin/python3\n")
+    done = install(SHELLS[0], installer, tmp_path, "-q")
+    assert done.returncode == 0 and "/usr/bin/orion-check is the host's and stays" in done.stderr
+    install(SHELLS[0], installer, tmp_path, "--uninstall")
+    assert (tmp_path / "usr/bin/orion-check").read_text() == "#!/usr/bin/python3\n"
+
+
+def test_an_upgrade_takes_the_place_of_what_an_older_client_had(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/orion-check").write_text("#!/bin/sh\n# as a file\n")
+    lib = tmp_path / "usr/lib/orion"
+    lib.mkdir(parents=True)
+    (lib / "libcuda.so.1").write_bytes(b"old")
+    with (lib / "libcuda.so.1").open("rb") as running:  # a program that has it mapped goes on with it
+        assert install(SHELLS[0], installer, tmp_path, "-q").returncode == 0
+        assert running.read() == b"old"
+    assert (tmp_path / "usr/bin/orion-check").readlink() == Path("/usr/lib/orion/orion-check")
+    assert (lib / "libcuda.so.1").read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("args", [("-q",), ("-q", "--uninstall")])
+def test_a_packages_files_are_the_package_managers(installer: Path, tmp_path: Path, args: tuple[str, ...]) -> None:
+    info = tmp_path / "var/lib/dpkg/info"
+    info.mkdir(parents=True)
+    (info / "orion-client.list").touch()
+    done = install(SHELLS[0], installer, tmp_path, *args)
+    assert done.returncode == 1 and "as the package orion-client; use apt-get install or remove" in done.stderr
+    assert install(SHELLS[0], installer, tmp_path, "-q", "-d", "/opt/orion").returncode == 0
+
+
+# ---- orion-virt build-client ----
+
+def build_client(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["build-client", *arguments])
+
+
+@pytest.fixture
+def built(installer: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "lib", lambda: installer.parent)
+    return installer
+
+
+def test_build_client(built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "client.sh"
+    assert build_client("-o", str(out)).output == f"{out} is written. In the guest, as root: sh client.sh\n"
+    assert out.read_bytes() == built.read_bytes() and out.stat().st_mode & 0o777 == 0o755
+    assert [p.name for p in tmp_path.iterdir()] == ["client.sh"]
+
+
+def test_build_client_with_a_controller(built: Path, tmp_path: Path) -> None:
+    out, root = tmp_path / "client.sh", tmp_path / "root"
+    root.mkdir()
+    assert build_client("-o", str(out), "--controller", "10.0.0.1").exit_code == 0
+    assert install(SHELLS[0], out, root, "-q").returncode == 0
+    assert load_client(root / "etc/orion/client.conf").controller_addr == "10.0.0.1:9123"
+    assert (root / "usr/lib/orion/libcuda.so.1").read_bytes() == (built.parent / "guest" / "libcuda.so.1").read_bytes()
+
+
+@pytest.mark.parametrize(("args", "status", "said"), [
+    (("--controller", "$(reboot)"), 2, "Accepted: address:port"), (("--controller", ":"), 2, "Accepted: address:port"),
+    (("-o", "/nonexistent/x"), 7, "Name another with -o")])
+def test_build_client_errors(built: Path, args: tuple[str, ...], status: int, said: str) -> None:
+    done = build_client(*args)
+    assert done.exit_code == status and said in done.output
+
+
+def test_build_client_before_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "lib", lambda: tmp_path)
+    done = build_client("-o", str(tmp_path / "x"))
+    assert done.exit_code == 3 and "make build" in done.output
+
+
+def test_a_closed_umask_keeps_nobody_out(installer: Path, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    script = f"umask 077; exec {' '.join(SHELLS[0])} {installer} -q"
+    subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"], "ORION_ROOT": str(tmp_path)}, check=True, timeout=60)
+    for name, mode in (("usr/lib/orion", 0o755), ("usr/lib/orion/demo", 0o755), ("usr/lib/orion/nccl.conf", 0o644), ("etc/nccl.conf", 0o644),
+                       ("etc/orion/client.conf", 0o644), ("etc/ld.so.conf.d/orion.conf", 0o644), ("usr/bin", 0o755)):
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode, name

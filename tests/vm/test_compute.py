@@ -113,11 +113,13 @@ def installed(guest: Guest) -> Guest:
     return guest
 
 
-def test_install_and_health(installed: Guest) -> None:
+def test_install_and_health(setup: Setup, installed: Guest) -> None:
     assert "/usr/lib/orion/libcuda.so.1" in must(installed.run("/usr/sbin/ldconfig -p"))
     must(installed.run("test -e /dev/nvidiactl"))  # without it JAX takes the CPU
     assert re.search(r"Access to the device +\[Yes\]", must(installed.run("orion-check install client")))
-    assert "Orion Simulated GPU" in must(installed.run("orion-check runtime client"))
+    said = must(installed.run("orion-check runtime client"))
+    assert f"is set as {setup.libvirt.gateway}:9123 in shared memory device. Using" in said
+    assert said.endswith(" vGPU are free now.\n") and "[Error]" not in said
 
 
 def test_the_demo_program(setup: Setup, installed: Guest) -> None:
@@ -179,7 +181,7 @@ def test_a_user_outside_the_group(setup: Setup, installed: Guest) -> None:
     assert done.output.count("is not in group orion") == 1, done.output
     assert "over TCP" in setup.oriond.output()[before:]
     check = installed.run("orion-check install client", user="other")
-    assert check.status == 1 and "other may not use the device" in check.output
+    assert check.status == 1 and "other may not use it. As root: usermod -aG orion other" in check.output
 
 
 def test_uninstall(installed: Guest) -> None:

@@ -18,22 +18,29 @@ NEEDED_MIB = 600
 
 def guest_root(cache: Path, say: Callable[[str], None] = lambda line: None) -> Path:
     """The root directory; `say` gets debootstrap's lines. Unavailable with the remedy when it cannot be made."""
-    root = cache / "root"
+    return _made(cache, cache / "root", _release(), say)
+
+
+def release_root(cache: Path, release: str, say: Callable[[str], None] = lambda line: None) -> Path:
+    """The same of another release of Debian."""
+    return _made(cache, cache / "roots" / release, release, say)
+
+
+def _made(cache: Path, root: Path, release: str, say: Callable[[str], None]) -> Path:
     with filling(cache):
         if not (root / "done").exists():
             shutil.rmtree(root, ignore_errors=True)
-            root.mkdir()
-            _bootstrap(root / "fs", say)
+            root.mkdir(parents=True)
+            _bootstrap(root / "fs", release, say)
             (root / "done").touch()
     return root / "fs"
 
 
-def _bootstrap(target: Path, say: Callable[[str], None]) -> None:
+def _bootstrap(target: Path, release: str, say: Callable[[str], None]) -> None:
     if not shutil.which("debootstrap"):
         raise NotFound("debootstrap is not installed", hint="apt-get install debootstrap")
     if shutil.disk_usage(target.parent).free < NEEDED_MIB << 20:
         raise Unavailable(f"{NEEDED_MIB} MiB of disk are needed in {target.parent}", hint="Free some, or set ORION_CACHE")
-    release = _release()
     # In namespaces of its own what debootstrap mounts and starts is gone with it, however we end.
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
             "debootstrap", "--variant=minbase", release, str(target), *_mirror(release)]
@@ -65,5 +72,8 @@ def _mirror(release: str) -> list[str]:
     """The archive that apt itself uses for this release; debootstrap's default where it cannot be told."""
     listed = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)"], capture_output=True, text=True,
                             check=False, timeout=60)
-    sites = [line.split()[0] for line in listed.stdout.splitlines() if line.split()[1:] == [release]]
+    lines = [line.split() for line in listed.stdout.splitlines() if len(line.split()) == 2]
+    sites = [site for site, found in lines if found == release]
+    if not sites and "debian" in Path("/etc/os-release").read_text():  # another release of the same archive
+        sites = [site for site, found in lines if found == _release()]
     return sites[:1]

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`orion-virt install-server`: from installed files to a running service, again after an upgrade, and back."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from orion_virt import config as configs
+from orion_virt import paths
+from orion_virt.cli import complete, control, hook, requirements, services
+from orion_virt.errors import Conflict, Forbidden, NotFound, OrionError, Unavailable
+
+PROGRAMS = ("oriond", "orion-controller", "orion-virt", "orion-check", "orion-doorbell")
+_DEFAULT_CONF = Path(services.__file__).resolve().parent.parent / "systemd" / "server.conf"
+_SHARE = Path("/usr/local/share")
+_PACKAGED = Path("/usr/bin")  # where a distribution's package has the programs, and brings the rest itself
+
+
+def programs_directory() -> Path:
+    """Where this installation's programs lie. Raises NotFound for a checkout that is not installed."""
+    for directory in (Path(sys.argv[0]).resolve().parent, Path(sysconfig.get_path("scripts"))):
+        if (directory / "oriond").exists():
+            return directory
+    raise NotFound("there is no program oriond beside this one", hint="Install first: a package, or pip install .")
+
+
+@dataclass
+class Setup:
+    """What is written where; `root` is / unless an image is prepared."""
+
+    root: Path
+    programs: Path
+    quiet: bool
+
+    def say(self, text: str = "") -> None:
+        if not self.quiet:
+            click.echo(text)
+
+    def at(self, path: str | Path) -> Path:
+        return self.root / str(path).lstrip("/")
+
+    @property
+    def is_live(self) -> bool:
+        return self.root == Path("/") and services.is_booted()
+
+    # ---- files ----
+
+    def _files(self) -> dict[Path, str]:
+        """Units and what belongs to them, and completion, unless a package brought them."""
+        if self.programs == _PACKAGED:
+            return {}
+        units = {self.at("/etc/systemd/system") / name: services.text(name, self.programs) for name in services.NAMES}
+        words = {self.at(_SHARE / place): complete.script(shell) for shell, place in complete.PLACES.items()}
+        return units | words | {self.at("/etc/tmpfiles.d/orion.conf"): services.text(services.TMPFILES, self.programs)}
+
+    def _links(self) -> dict[Path, Path]:
+        """Programs and man pages, where they do not lie on their search paths already."""
+        if self.programs in (_PACKAGED, Path("/usr/local/bin")):
+            return {}
+        pages = sorted((paths.lib() / "man").glob("*.[18]"))
+        manual = {self.at(_SHARE / f"man/man{page.suffix[1:]}" / page.name): page for page in pages}
+        return manual | {self.at("/usr/local/bin") / name: self.programs / name for name in PROGRAMS}
+
+    def write_configuration(self) -> None:
+        """An existing server.conf stays; what is new in ours is beside it then."""
+        path, text = self.at(paths.server_conf()), _DEFAULT_CONF.read_text()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.read_text() != text:
+            path = path.with_name(path.name + ".new")
+        path.write_text(text)
+        self.say(f"Configuration file is generated to {paths.server_conf().parent / path.name}")
+
+    def write(self) -> None:
+        """Idempotent. Raises Forbidden, Conflict."""
+        try:
+            self.write_configuration()
+            for path, text in self._files().items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            for link, target in self._links().items():
+                if link.exists() and not link.is_symlink():
+                    raise Conflict(f"{link} is there and not ours", hint="Remove it, or what installed it")
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+        except PermissionError as error:
+            raise Forbidden(f"{error.filename} cannot be written", hint="Run it as root") from error
+        hook.put(self.at(hook.HOOKS))
+
+    def remove(self) -> None:
+        """Everything but configuration, state and logs."""
+        hook.take(self.at(hook.HOOKS))
+        for path in self._files():
+            path.unlink(missing_ok=True)
+        for link, target in self._links().items():
+            if link.is_symlink() and link.readlink() == target:
+                link.unlink()
+        new = self.at(paths.server_conf()).with_name("server.conf.new")
+        if new.exists() and new.read_text() == _DEFAULT_CONF.read_text():
+            new.unlink()
+
+    # ---- services ----
+
+    def start(self, restart: bool) -> None:
+        """Enables and starts. An oriond that runs is restarted only where that ends no program. Raises Unavailable."""
+        from orion_virt.server.embedded import is_loopback  # only here: each Tab of a shell imports this module
+
+        config = configs.load_server(paths.server_conf())
+        pair = configs.split_addr(config.controller_addr, configs.DEFAULT_CONTROLLER_PORT)
+        own = pair is not None and (is_loopback(pair[0]) or pair[0] in ("0.0.0.0", "::"))
+        services.systemctl("daemon-reload")
+        nr_clients = _nr_clients(restart)
+        if own:
+            services.systemctl("enable", services.CONTROLLER)
+            _start_or(services.CONTROLLER, nr_clients == 0 or restart)
+        services.systemctl("enable", services.SERVER)
+        if _start_or(services.SERVER, nr_clients == 0 or restart):
+            self.say("oriond runs: `orion-check runtime server` shows how.")
+        else:
+            click.echo(f"oriond goes on in its former version, since {nr_clients} CUDA programs of guests use it. "
+                       "`systemctl restart oriond` changes that, and ends them with error 46.", err=True)
+
+
+def _start_or(unit: str, may_restart: bool) -> bool:
+    """False when it runs already and has to stay as it is."""
+    running = services.is_active(unit)
+    if running and not may_restart:
+        return False
+    services.systemctl("restart" if running else "start", unit)
+    return True
+
+
+def _nr_clients(may_end_them: bool) -> int:
+    """CUDA programs that the running oriond serves. Raises OrionError where it does not tell, unless that is no matter."""
+    try:
+        return len(control.ask("status")["channels"])
+    except control.NotRunning:
+        return 0
+    except OrionError:
+        if may_end_them:
+            return 0
+        raise
+
+
+def _domains_with_device() -> list[str]:
+    try:
+        return [d["name"] for d in control.ask("domains")["domains"] if d["device"] != "none"]
+    except OrionError:
+        return []
+
+
+def _check_requirements(force: bool) -> None:
+    missing = [one for one in requirements.before_setup() if not one.fulfilled]
+    if missing and not force:
+        raise Unavailable("; ".join(f"{one.label} is missing ({one.remedy})" for one in missing),
+                          hint="Install that first, or use --force")
+
+
+def _ask(setup: Setup) -> None:
+    click.echo(f"Orion server will be set up on this host, with the programs of {setup.programs}")
+    click.echo("Do you want to continue [n/y] ?", nl=False)
+    answer = sys.stdin.readline()
+    if answer.strip() not in ("y", "Y", "yes"):
+        click.echo()
+        raise OrionError("nothing was set up", hint="Use -q to set up without a question")
+    click.echo()
+
+
+def _uninstall(setup: Setup, force: bool) -> None:
+    nr_clients = _nr_clients(force) if setup.is_live else 0
+    if nr_clients and not force:
+        raise Conflict(f"{nr_clients} CUDA programs of guests use oriond", hint="End them first, or use --force, which ends them")
+    named = _domains_with_device() if setup.is_live else []
+    if setup.is_live:
+        for unit in reversed(services.NAMES):
+            if services.is_active(unit):
+                services.systemctl("stop", unit)
+            services.systemctl("disable", unit)
+    setup.remove()
+    if setup.is_live:
+        services.systemctl("daemon-reload")
+        hook.reload_libvirt(quiet=True)
+    setup.say("Orion server has been removed from this host's services; configuration (/etc/orion), state (/var/lib/orion) and logs are kept.")
+    if named:
+        setup.say(f"These domains keep the device in their definition, which does no harm: {', '.join(named)}. "
+                  "`virsh edit` and the removal of <shmem name='orion-...'> take it out.")
+
+
+@click.command(name="install-server")
+@click.option("-q", "--quiet", is_flag=True, help="Do not ask, print nothing but errors.")
+@click.option("--uninstall", is_flag=True, help="Stop and remove the services and the hook; files of a package stay.")
+@click.option("--restart", is_flag=True, help="After an upgrade restart oriond although programs use it, which ends them.")
+@click.option("--force", is_flag=True, help="Go on although something is missing, or programs run.")
+@click.option("--root", type=click.Path(path_type=Path), default=Path("/"), help="Prepare an image below this directory; nothing is started.")
+def install_server(quiet: bool, uninstall: bool, restart: bool, force: bool, root: Path) -> None:
+    """Makes this host a server: configuration, libvirt hook, systemd units; again after an upgrade.
+
+    Guests go on over an upgrade: an oriond that serves programs is not restarted, unless --restart says so.
+    """
+    if os.geteuid() != 0:
+        raise Forbidden("root is needed to set up the server", hint="Run it with sudo")
+    os.umask(0o022)
+    setup = Setup(root, programs_directory(), quiet)
+    if uninstall:
+        _uninstall(setup, force)
+        return
+    if root == Path("/"):
+        _check_requirements(force)
+    if not quiet:
+        _ask(setup)
+    setup.write()
+    if setup.is_live:
+        hook.reload_libvirt(quiet)
+        setup.start(restart)
+        if not quiet:
+            hook.say_firewall()
+    elif root == Path("/"):
+        setup.say("systemd does not run here. Start it by hand: oriond --with-controller")
+    setup.say("Orion server has been set up. To put the client into a guest: orion-virt install DOMAIN")
