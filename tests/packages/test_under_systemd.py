@@ -93,6 +93,19 @@ def test_a_worker_has_its_layout_and_the_units_limits(machine: Root) -> None:
     assert "layout is refused" not in logs
 
 
+def test_confined_workers_with_the_drop_in_that_the_reference_names(machine: Root) -> None:
+    drop_in = machine.path / "etc/systemd/system/oriond.service.d/override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nCapabilityBoundingSet=CAP_SYS_ADMIN\nRestrictNamespaces=net\n")
+    (machine.path / "etc/orion/server.conf").write_text(CONF.replace("driver", "confine = true\ndriver"))
+    machine.must("sh", "-c", "systemctl daemon-reload && systemctl restart oriond")
+    start_program(machine)
+    machine.must("sh", "-c", "test -n \"$(find /var/log/orion/session -name '*.log')\"")
+    drop_in.unlink()
+    machine.must("sh", "-c", "systemctl stop program; systemctl daemon-reload && systemctl restart oriond")
+    wait(lambda: "under systemd: CAP_SYS_ADMIN and RestrictNamespaces=net" in journal(machine), machine)
+
+
 def test_reload(machine: Root) -> None:
     pid = value(machine, "MainPID")
     (machine.path / "etc/orion/server.conf").write_text(CONF.replace("driver", "vgpu_count = 7\ndriver") + "[server-shm]\nshm_budget = 99\n")
