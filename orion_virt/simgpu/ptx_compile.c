@@ -110,18 +110,31 @@ static int run_compiler(const char *source, const char *made, _Atomic int *child
                      "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fwrapv", "-fno-stack-protector", "-o", (char *)made,
                      (char *)source, (char *)march, NULL };
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
     pid_t pid;
-    int status = -1;
+    int status = -1, failed;
 
     if (posix_spawn_file_actions_init(&actions))
         return -1;
+    posix_spawnattr_init(&attributes);
+    sigemptyset(&none);
+    sigfillset(&all);
+    /* a group of its own, to be killed as one; none of this process's files and signal settings */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-    if (posix_spawnp(&pid, "cc", &actions, NULL, argv, environ)) {
-        posix_spawn_file_actions_destroy(&actions);
+#if __GLIBC_PREREQ(2, 34)
+    posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+#endif
+    failed = posix_spawnp(&pid, "cc", &actions, &attributes, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    if (failed)
         return -1;
-    }
     *child = pid;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR) { /* the process does not keep its children's ends: what was made tells */
@@ -129,7 +142,6 @@ static int run_compiler(const char *source, const char *made, _Atomic int *child
             break;
         }
     *child = 0;
-    posix_spawn_file_actions_destroy(&actions);
     return status;
 }
 
@@ -178,7 +190,7 @@ __attribute__((destructor)) static void stop_making(void)
             continue;
         int child = *making[k].child;
         if (child > 0)
-            kill(child, SIGKILL);
+            kill(-child, SIGKILL);
         unlink(making[k].source);
         unlink(making[k].made);
         *strrchr(making[k].source, '/') = 0;

@@ -130,7 +130,7 @@ void ptx_native_end(struct ptx_kernel *k)
         return;
     if (t->started) {
         if (t->child > 0)
-            kill(t->child, SIGKILL);
+            kill(-t->child, SIGKILL);
         pthread_join(t->thread, NULL);
     }
     if (t->done)

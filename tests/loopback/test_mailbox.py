@@ -132,6 +132,24 @@ def test_what_is_asked_for_is_given(host: Host) -> None:
         assert found and [d["memory_bytes"] >> 20 for d in found["devices"]] == [100, 100]  # type: ignore[attr-defined]
 
 
+def test_processes_of_a_group_share_an_allocation(host: Host) -> None:
+    with client(host, ORION_GROUP="job", ORION_GMEM="1000") as one, client(host, ORION_GROUP="job", ORION_GMEM="1000") as other:
+        first, second = channel_of(host, one), channel_of(host, other)
+        assert first and second and first["allocation"] == second["allocation"]
+        assert (go_on(one), go_on(other)) == ("True", "True")
+
+
+def test_waiting_for_a_vgpu(host: Host) -> None:
+    """oriond lets itself be made to wait for the guest."""
+    with client(host, ORION_GMEM="7500") as first:
+        waits = subprocess.Popen([sys.executable, HERE / "client.py", "once"], env=host.env | {"ORION_GMEM": "7500", "ORION_WAIT": "60"},
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert waits.stderr and any("(ORION_WAIT)" in line for line in waits.stderr)
+        first.kill()
+        out, err = waits.communicate(timeout=60)
+    assert (waits.returncode, out) == (0, "READY True\nDONE\n"), err
+
+
 def test_nvml(host: Host) -> None:
     with client(host) as process:
         done = host.run([hosts.LIB / "guest" / "orion-smi", "--json"])
