@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from orion_virt import units
@@ -286,8 +287,8 @@ def _strip_comment(raw: str) -> str:
     return line.strip()
 
 
-def _parse(text: str, file: str, keys: Mapping[tuple[str, str], tuple[str, _Parser]], log_section: str,
-           log_keys: Mapping[str, tuple[str, _Parser]]) -> _Parsed:
+def _parse(text: str, file: str, keys: Mapping[tuple[str, str], tuple[str, _Parser]], log_section: str = "",
+           log_keys: Mapping[str, tuple[str, _Parser]] = MappingProxyType({})) -> _Parsed:
     parsed = _Parsed()
     for entry in read_entries(text, file):
         if entry.section == log_section and entry.key in log_keys:

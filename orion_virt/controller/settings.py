@@ -79,7 +79,7 @@ KEYS: dict[tuple[str, str], tuple[str, config._Parser]] = {
 
 def load(path: Path, listen: str = "", required: bool = False) -> Settings:
     """``listen`` (of the command line) wins over the file's. Raises ConfigError with file and line."""
-    parsed = config._parse(config._read(path, required), str(path), KEYS, "")
+    parsed = config._parse(config._read(path, required), str(path), KEYS)
     settings = Settings(**parsed.values, warnings=tuple(parsed.warnings))
     if listen:
         found = addresses(listen)
