@@ -19,7 +19,7 @@ OPTIONS = {
     "vgpus": ("N", "vGPUs of each process: its default, and at most."),
     "memory": ("MIB", "Memory of each vGPU: its default, and at most."),
     "total": ("N", "vGPUs of all processes of the domain together, at most."),
-    "compute": ("PERCENT", "Share of a card's computing time; kept, not enforced yet."),
+    "compute": ("PERCENT", "Percent of a card's time for each vGPU, where the server limits compute: its default, and at most."),
     "region": ("MIB", "Size of its shared memory; from the next start on."),
     "doorbell": ("yes|no", "yes: the guest rings its device instead of sending a packet; from the next start on."),
     "gateway": ("IP", "Address of this host where the guest reaches oriond."),

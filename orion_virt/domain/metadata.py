@@ -64,7 +64,7 @@ def values_of(domain: etree._Element) -> dict[str, str]:
 
 def ceiling(settings: Settings) -> Ceiling:
     """What the processes may have at most."""
-    return Ceiling(settings.vgpus, settings.memory, settings.total)
+    return Ceiling(settings.vgpus, settings.memory, settings.total, settings.compute)
 
 
 def defaults(settings: Settings) -> tuple[int, int]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Ceiling:
     """None: no ceiling. A vGPU belongs to a process, so do ``vgpus`` and ``memory_mib`` (of each vGPU); ``total`` is
-    the number of vGPUs that all processes of the domain have at a time."""
+    the number of vGPUs that all processes of the domain have at a time. ``compute``: percent of a card's time for each vGPU."""
 
     vgpus: int | None = None
     memory_mib: int | None = None
     total: int | None = None
+    compute: int | None = None
 
 
 @dataclass(frozen=True)

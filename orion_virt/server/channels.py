@@ -103,7 +103,8 @@ class Channels:
                 await memory.take_block(channel_id)
                 bell = await self._bells.take(region) if hello.rings else None
             await self._permit(owner, allocation)  # the last that waits: two at once must not both find the last vGPU
-            self._turns.check(hello.ratio, allocation["vgpus"])
+            ratio = self._ratio(owner, hello.ratio)
+            self._turns.check(ratio, allocation["vgpus"])
             worker = self._pool.take(hello.env, lambda: self._ended(channel_id))
         except BaseException:
             if bell is not None:
@@ -115,8 +116,18 @@ class Channels:
         channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
                           self._turns, self._gone, bell=bell, owner=owner, seat=seat)
         self._live[channel_id] = channel
-        self._turns.join(channel, hello.ratio)
+        self._turns.join(channel, ratio)
         return channel
+
+    def _ratio(self, owner: str, asked: int) -> int:
+        """Percent of a card's time for each vGPU; 0: the server's default. Raises QuotaExceeded over the domain's ceiling."""
+        most = self._ceilings.of(owner).compute
+        if most is None or not self._turns.are_on:
+            return asked
+        if asked > most:
+            raise QuotaExceeded(f"{asked} % of a card's time asked for, this domain's vGPUs may have {most} % each",
+                                hint=f"Set ORION_RATIO={most} or less; on the host: orion-virt set DOMAIN --compute PERCENT")
+        return asked or most
 
     async def _permit(self, owner: str, allocation: dict[str, Any]) -> None:
         """Raises QuotaExceeded where the domain's ceilings forbid this allocation, Conflict while it is held."""

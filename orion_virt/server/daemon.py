@@ -377,7 +377,7 @@ class Daemon:
 
     def _limit(self, uuid: str, request: dict[str, Any]) -> tuple[int, int]:
         """Ceilings of a region that is no domain's, checked as a domain's are; returns its defaults."""
-        values = {name: str(request[name]) for name in ("vgpus", "memory", "total") if request.get(name) is not None}
+        values = {name: str(request[name]) for name in ("vgpus", "memory", "total", "compute") if request.get(name) is not None}
         metadata.check(values)
         settings = metadata.parse(metadata.element(values))
         self.ceilings.put(uuid, metadata.ceiling(settings), [])

@@ -17,7 +17,7 @@ from orion_virt.units import MIB
 NOW = "now"
 FROM_NOW = "processes that start from now on"
 NEXT_START = "at the next start"
-NOT_ENFORCED = "kept, not enforced yet"
+WHERE_LIMITED = "processes that start from now on, where [server] compute_limits is on"
 
 
 def changes(request: Mapping[str, Any]) -> dict[str, str | None]:
@@ -86,10 +86,10 @@ def effects(view: View, change: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _effect(view: View, name: str, value: str | None) -> str:
-    if name == "compute":
-        return NOT_ENFORCED
     if view.live is None or metadata.values_of(view.live).get(name) != value:
         return NEXT_START
+    if name == "compute":
+        return WHERE_LIMITED
     if name == "required":
         return NEXT_START
     if name == "enabled":

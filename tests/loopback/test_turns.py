@@ -105,6 +105,17 @@ def test_a_ratio_that_nobody_keeps_is_refused(make_oriond, load: str) -> None:
     assert "this server does not limit compute" in done.stderr and "compute_limits = on" in done.stderr
 
 
+def test_the_domains_own_share_is_default_and_ceiling(tmp_path: Path, load: str) -> None:
+    with hosts.running(tmp_path, config=LIMITED, compute=30) as host:
+        refused = host.run([load, "1", "200"], ORION_RATIO=31)
+        assert refused.returncode != 0 and "this domain's vGPUs may have 30 % each" in refused.stderr
+        silent = started(host, load, 1, 200)
+        last = host.run([load, "1", "200"], ORION_RATIO=30, ORION_VGPU=3)
+        silent.kill()
+        silent.communicate()
+    assert "GPU 0 has 70 % of its time left, 90 % are asked" in last.stderr
+
+
 @pytest.mark.parametrize("ratio", ["0", "101", "half"])
 def test_a_bad_ratio_is_named(limited: hosts.Host, load: str, ratio: str) -> None:
     done = limited.run([load, "1", "200"], ORION_RATIO=ratio)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np  # noqa: E402
 from device import Device, DeviceError  # noqa: E402
 from instructions import Instruction, instructions, results  # noqa: E402
-from programs import nvcc, result, runs  # noqa: E402
+from corpus import nvcc, result, runs  # noqa: E402
 
 FOLDER = Path(__file__).parent / "reference"
 BLOCK = 64    # results of an instruction that share a checksum

@@ -103,7 +103,7 @@ def test_one_of_them_alone(kit: Kit) -> None:
     assert kit.set(live=True, vgpus="2")["effects"] == {"vgpus": settings.FROM_NOW}
     assert kit.both() == ({"vgpus": "2"}, {})
     answer = kit.set(config=True, vgpus="3", compute="50")
-    assert answer["effects"] == {"vgpus": settings.NEXT_START, "compute": settings.NOT_ENFORCED}
+    assert answer["effects"] == {"vgpus": settings.NEXT_START, "compute": settings.NEXT_START}
     assert kit.both() == ({"vgpus": "2"}, {"vgpus": "3", "compute": "50"})
     assert kit.host.ceilings.of(kit.raw.UUIDString()).vgpus == 2
     with_both = kit.set(live=True, config=True, memory="9")
