@@ -78,7 +78,7 @@ def bell(setup: Setup, program: Path) -> Iterator[Guest]:
 def boot(setup: Setup, guest: Guest) -> None:
     guest.start()
     assert guest.run(PERMIT, user="root").output.split() == ["resource1"]
-    eventually(lambda: (h := read_header(setup, guest)) is not None and h.features == layout.FEATURE_DOORBELL, "not offered")
+    eventually(lambda: (h := read_header(setup, guest)) is not None and h.features == layout.FEATURE_DOORBELL | layout.FEATURE_MAILBOX, "not offered")
 
 
 def sockets(setup: Setup) -> list[str]:
@@ -217,7 +217,7 @@ def test_the_server_survives_oriond(setup: Setup, bell: Guest, number: int) -> N
     setup.oriond.stop(number)
     assert state(setup, bell) == before
     setup.oriond.start()
-    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == layout.FEATURE_DOORBELL, "not offered again")
+    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == layout.FEATURE_DOORBELL | layout.FEATURE_MAILBOX, "not offered again")
     assert state(setup, bell) == before
     lost.end()
     running = Running(setup, bell)
@@ -259,7 +259,7 @@ def test_the_metadata_takes_it_away_at_the_next_start(setup: Setup, bell: Guest)
     bell.destroy(undefine=False)
     eventually(lambda: setup.host.run(["kill", "-0", str(pid)]).returncode != 0, "the server outlives its domain")
     bell.start()
-    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == 0, "no header")
+    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == layout.FEATURE_MAILBOX, "no header")
 
 
 def test_detached_and_attached_while_it_runs(setup: Setup, bell: Guest) -> None:
@@ -275,7 +275,7 @@ def test_detached_and_attached_while_it_runs(setup: Setup, bell: Guest) -> None:
     assert done.returncode == 0 and "attached, 64 MiB" in done.stdout, done.stdout + done.stderr
     live, config = live_device(setup, "bell"), config_device(setup, "bell")
     assert live is not None and config is not None and (live.server, bool(config.server)) == ("", True)
-    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == 0, "no header")
+    eventually(lambda: (h := read_header(setup, bell)) is not None and h.features == layout.FEATURE_MAILBOX, "no header")
     assert "next power cycle" in problems(setup)
 
 
@@ -305,7 +305,7 @@ def test_switched_on_while_it_runs(setup: Setup, guests: Callable[..., Guest]) -
     assert "next power cycle" in " ".join(setup.oriond.domain("later")["problems"])
     guest.destroy(undefine=False)
     guest.start()
-    eventually(lambda: (h := read_header(setup, guest)) is not None and h.features == layout.FEATURE_DOORBELL, "not offered")
+    eventually(lambda: (h := read_header(setup, guest)) is not None and h.features == layout.FEATURE_DOORBELL | layout.FEATURE_MAILBOX, "not offered")
 
 
 def test_a_server_that_cannot_start_is_said_at_start(setup: Setup, bell: Guest) -> None:
