@@ -95,15 +95,18 @@ def test_program_is_as_on_a_card(device, run):
 
 def test_instructions_are_as_on_a_card(device):
     known, wrong = recorded("instructions"), []
+    unlike = set((REFERENCE / "unlike.txt").read_text().split())
     chosen = [i for i in instructions(90) if i.name not in NOT_RECORDED]
     assert set(known) == {i.name for i in chosen}, "record again: the list of instructions has changed"
     for i, values in zip(chosen, instruction_results(device, chosen)):
         if i.relative or i.absolute:
             continue  # test_instructions.py holds these to what the manual promises
         blocks = [k for k, (a, b) in enumerate(zip(summary(i, values).split(), known[i.name].split())) if a != b]
-        if blocks:
+        if blocks and i.name not in unlike:
             wrong.append(f"{i.name}: results {', '.join(f'{k * BLOCK}..{k * BLOCK + BLOCK - 1}' for k in blocks[:4])}")
-    assert not wrong, f"{len(wrong)} instructions:\n" + "\n".join(wrong[:40])
+        elif not blocks and i.name in unlike:
+            wrong.append(f"{i.name} is as on the card now: take it out of unlike.txt")
+    assert not wrong, f"{len(wrong)} instructions:\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("run", [r for r in RUNS if "functions" not in r.kernel], ids=lambda r: r.name)
