@@ -139,7 +139,7 @@ static uint64_t extend(uint64_t v, unsigned type)
     }
 }
 
-/* Division by zero gives all ones, as the hardware does; INT_MIN / -1 wraps. */
+/* Of division by zero PTX says nothing: quotient and remainder are all ones, as on the card; INT_MIN / -1 wraps. */
 static void divide(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, bool remainder)
 {
     OPERANDS;
@@ -149,7 +149,7 @@ static void divide(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, boo
     EACH {
         uint64_t x = extend(a[l], i->type), y = extend(b[l], i->type), q;
         if (!y)
-            q = remainder ? x : ~0ull;
+            q = ~0ull;
         else if (sign && y == ~0ull)
             q = remainder ? 0 : 0 - x;
         else if (sign)

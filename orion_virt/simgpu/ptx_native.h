@@ -63,9 +63,10 @@ IN n_u64 mulhis64(n_s64 a, n_s64 b) { return (n_u64)((__int128)a * b >> 64); }
 /* Of a double that holds a whole number. */
 IN n_s32 to_s32(double v) { return v != v ? 0 : v >= 2147483647.0 ? 2147483647 : v <= -2147483648.0 ? -2147483647 - 1 : (n_s32)v; }
 IN n_u32 to_u32(double v) { return !(v > 0) ? 0 : v >= 4294967295.0 ? 4294967295u : (n_u32)(n_s64)v; }
+/* By zero: all ones, as the interpreter has it. */
 #define DIVIDE(name, T, least) \
     IN T div_##name(T a, T b) { return b == 0 ? (T)~(T)0 : (least) && b == (T)-1 ? (T)(0 - (n_u64)a) : (T)(a / b); } \
-    IN T rem_##name(T a, T b) { return b == 0 ? a : (least) && b == (T)-1 ? 0 : (T)(a % b); }
+    IN T rem_##name(T a, T b) { return b == 0 ? (T)~(T)0 : (least) && b == (T)-1 ? 0 : (T)(a % b); }
 IN n_u64 low_bits(n_u32 n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 IN n_u64 bfi(n_u64 a, n_u64 b, n_u32 at, n_u32 n, n_u32 width)
 {

@@ -260,9 +260,10 @@ def _integer_result(i: Instruction, v: list[int]) -> int | None:
         "shl": lambda: x[0] << x[1], "shr": lambda: x[0] >> x[1], "brev": lambda: int(f"{x[0]:0{bits}b}"[::-1], 2),
         "div": lambda: abs(x[0]) // abs(x[1]) * (1 if x[0] * x[1] >= 0 else -1),
         "rem": lambda: abs(x[0]) % abs(x[1]) * (1 if x[0] >= 0 else -1)}
-    if words[0] not in simple or (words[0] in ("div", "rem") and not x[1]) or kind.endswith("x2"):
+    if words[0] not in simple or kind.endswith("x2"):
         return _bit_result(i, v)
-    r = simple[words[0]]()
+    # of division by zero the manual says nothing: a card gives all ones
+    r = -1 if words[0] in ("div", "rem") and not x[1] else simple[words[0]]()
     if "sat" in words:
         r = min(max(r, -(1 << 31)), (1 << 31) - 1)
     return r & ((1 << bits_of(i.to)) - 1)
