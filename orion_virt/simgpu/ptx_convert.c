@@ -204,14 +204,14 @@ static double round_to_integer(double v, unsigned round)
     }
 }
 
-/* Out of range clamps, NaN is 0 for 32 bits and the top bit for 64, as the hardware does. */
-static uint64_t float_to_int(double v, unsigned type)
+/* Out of range clamps; NaN is 0, but the top bit where source or destination has 64 bits. */
+static uint64_t float_to_int(double v, unsigned source, unsigned type)
 {
     unsigned bits = ptx_bytes(type) * 8;
     double top = ldexp(1, (int)bits - (is_signed(type) ? 1 : 0)), bottom = is_signed(type) ? -top : 0;
 
     if (isnan(v))
-        return bits == 64 ? 1ull << 63 : 0;
+        return source == T_F64 || bits == 64 ? 1ull << (bits - 1) : 0;
     if (v >= top)
         return low(is_signed(type) ? (1ull << (bits - 1)) - 1 : ~0ull, bits);
     if (v <= bottom)
@@ -311,10 +311,12 @@ static uint64_t convert(const struct ptx_insn *i, uint64_t a)
         return (uint64_t)widen((uint64_t)n, i->type);
     }
     v = number(a, i->type2, i->flags);
+    if (isnan(v) && i->type == T_TF32 && i->round == R_RNA)
+        return (uint32_t)a & 0xffffe000u; /* only cut off, as on the card: infinity where the low bits alone made it NaN */
     if (i->flags & F_ABS)
         v = fabs(v);
     if (!to)
-        return (uint64_t)widen(float_to_int(round_to_integer(v, i->round), i->type), i->type);
+        return (uint64_t)widen(float_to_int(round_to_integer(v, i->round), i->type2, i->type), i->type);
     if (i->round >= R_RNI && i->round <= R_RPI)
         v = round_to_integer(v, i->round);
     else if (i->type == i->type2 && i->round != R_NONE)

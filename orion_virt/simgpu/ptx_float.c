@@ -167,7 +167,7 @@ void ptx_testp(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
         case M_INFINITE: d[l] = kind == FP_INFINITE; break;
         case M_NUMBER: d[l] = kind != FP_NAN; break;
         case M_NOTANUMBER: d[l] = kind == FP_NAN; break;
-        case M_NORMAL: d[l] = kind == FP_NORMAL; break;
+        case M_NORMAL: d[l] = kind == FP_NORMAL || kind == FP_ZERO; break; /* PTX takes zeros for normal */
         default: d[l] = kind == FP_SUBNORMAL;
         }
     }

@@ -237,7 +237,7 @@ def _conversion(i: Instruction, v: list[int]) -> int | None:
     top, bottom = (1 << (bits - sign)) - 1, -(1 << (bits - 1)) if sign else 0
     if source in FORMATS:
         if is_nan(x):
-            return -2
+            return 1 << (bits - 1) if source == "f64" or bits == 64 else 0
         n = (top if x > 0 else bottom) if math.isinf(x) else whole(Fraction(x), mode[:2])
         n = min(max(n, bottom), top)
     else:

@@ -81,7 +81,7 @@ def _property(i: Instruction, v: list[int]) -> int:
     e, f = v[0] >> fraction & ((1 << exponent) - 1), v[0] & ((1 << fraction) - 1)
     top = (1 << exponent) - 1
     return int({"finite": e < top, "infinite": e == top and not f, "number": e < top or not f,
-                "notanumber": e == top and f > 0, "normal": 0 < e < top, "subnormal": e == 0 and f > 0}[name])
+                "notanumber": e == top and f > 0, "normal": 0 < e < top or e == f == 0, "subnormal": e == 0 and f > 0}[name])
 
 
 def _select(i: Instruction, v: list[int]) -> int:
