@@ -301,6 +301,13 @@ void ptx_brev(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
+/* A position or length of a field. PTX says nothing of those over 255: the card looks at the low eight bits of them for 32-bit
+ * fields, and at all for 64-bit ones, which it shifts. */
+static unsigned extent(uint64_t v, unsigned bits)
+{
+    return bits == 64 ? (uint32_t)v : v & 255;
+}
+
 void ptx_bfe(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     OPERANDS;
@@ -308,13 +315,17 @@ void ptx_bfe(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     bool sign = i->type == T_S32 || i->type == T_S64;
 
     EACH {
-        uint64_t v = bits == 64 ? a[l] : (uint32_t)a[l], r = 0;
-        unsigned pos = b[l] & 255, len = c[l] & 255;
-        unsigned top = pos + len > bits ? bits - 1 : pos + len - 1;
-        uint64_t fill = sign && len ? v >> (top > bits - 1 ? bits - 1 : top) & 1 : 0;
-        for (unsigned k = 0; k < bits; k++)
-            r |= (k < len && pos + k < bits ? v >> (pos + k) & 1 : fill) << k;
-        d[l] = r;
+        uint64_t v = extend(a[l], i->type);
+        unsigned pos = extent(b[l], bits), len = extent(c[l], bits);
+        if (sign)
+            v = (uint64_t)((int64_t)v >> (pos < 64 ? pos : 63));
+        else
+            v = pos < 64 ? v >> pos : 0;
+        if (len < 64) {
+            uint64_t mask = (1ull << len) - 1;
+            v = sign && len && v >> (len - 1) & 1 ? v | ~mask : v & mask;
+        }
+        d[l] = bits == 64 ? v : (uint32_t)v;
     }
 }
 
@@ -326,8 +337,8 @@ void ptx_bfi(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 
     EACH {
         uint64_t r = bits == 64 ? b[l] : (uint32_t)b[l];
-        unsigned pos = c[l] & 255, len = e[l] & 255;
-        for (unsigned k = 0; k < len && pos + k < bits; k++)
+        unsigned pos = extent(c[l], bits), len = extent(e[l], bits);
+        for (unsigned k = 0; pos < bits && k < len && k < bits - pos; k++)
             r = (r & ~(1ull << (pos + k))) | (a[l] >> k & 1) << (pos + k);
         d[l] = r;
     }

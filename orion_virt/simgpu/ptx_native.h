@@ -68,14 +68,16 @@ IN n_u32 to_u32(double v) { return !(v > 0) ? 0 : v >= 4294967295.0 ? 4294967295
     IN T div_##name(T a, T b) { return b == 0 ? (T)~(T)0 : (least) && b == (T)-1 ? (T)(0 - (n_u64)a) : (T)(a / b); } \
     IN T rem_##name(T a, T b) { return b == 0 ? (T)~(T)0 : (least) && b == (T)-1 ? 0 : (T)(a % b); }
 IN n_u64 low_bits(n_u32 n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
+/* Positions and lengths of fields, as the interpreter has them. */
+IN n_u32 extent(n_u32 v, n_u32 width) { return width == 64 ? v : v & 255; }
 IN n_u64 bfi(n_u64 a, n_u64 b, n_u32 at, n_u32 n, n_u32 width)
 {
-    n_u64 mask = (at & 255) >= width ? 0 : low_bits(n & 255) << (at & 255 & (width - 1));
+    n_u64 mask = extent(at, width) >= width ? 0 : low_bits(extent(n, width)) << (at & (width - 1));
     return (b & ~mask) | (a << (at & (width - 1)) & mask);
 }
 IN n_u64 bfe(n_u64 v, n_u32 at, n_u32 n, n_u32 width)
 {
-    return (at & 255) >= width ? 0 : v >> (at & (width - 1)) & low_bits(n & 255);
+    return extent(at, width) >= width ? 0 : v >> (at & (width - 1)) & low_bits(extent(n, width));
 }
 DIVIDE(u32, n_u32, 0) DIVIDE(s32, n_s32, 1) DIVIDE(u64, n_u64, 0) DIVIDE(s64, n_s64, 1)
 

@@ -269,6 +269,11 @@ def _integer_result(i: Instruction, v: list[int]) -> int | None:
     return r & ((1 << bits_of(i.to)) - 1)
 
 
+def field_extent(v: int, kind: str) -> int:
+    """A position or length of a field. The manual ends at 255; a card takes the low eight bits, of 64-bit fields' all 32."""
+    return v if bits_of(kind) == 64 else v & 255
+
+
 def _bit_result(i: Instruction, v: list[int]) -> int | None:
     words, kind = i.text.split("."), i.sources[0]
     bits = bits_of(kind)
@@ -287,8 +292,9 @@ def _bit_result(i: Instruction, v: list[int]) -> int | None:
         a, b = ((signed(x, 24) if kind == "s32" else x & 0xffffff) for x in v[:2])
         return ((a * b >> (16 if "hi" in words else 0)) + (v[2] if len(v) > 2 else 0)) & 0xffffffff
     if words[0] == "bfi":
-        mask = ((1 << (v[3] & 255)) - 1) << (v[2] & 255)
-        return (v[1] & ~mask | v[0] << (v[2] & 255) & mask) & ((1 << bits) - 1)
+        at, n = (field_extent(x, kind) for x in v[2:])
+        mask = ((1 << n) - 1) << at
+        return (v[1] & ~mask | v[0] << at & mask) & ((1 << bits) - 1)
     if words[0] == "dp4a":
         a, b = ([signed(x >> k, 8) if t == "s32" else x >> k & 255 for k in (0, 8, 16, 24)] for x, t in zip(v, words[1:]))
         return (sum(p * q for p, q in zip(a, b)) + v[2]) & 0xffffffff

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from exact import FORMATS, decode, is_nan, signed
+from exact import FORMATS, decode, field_extent, is_nan, signed
 from instructions import Instruction
 
 MASK = 0xffffffff
@@ -23,7 +23,7 @@ def _permute(i: Instruction, v: list[int]) -> int:
 
 def _extract(i: Instruction, v: list[int]) -> int:
     kind = i.sources[0]
-    bits, at, n = int(kind[1:]), v[1] & 255, v[2] & 255
+    bits, at, n = int(kind[1:]), field_extent(v[1], kind), field_extent(v[2], kind)
     x = signed(v[0], bits) if kind[0] == "s" else v[0]
     if not n:
         return 0
