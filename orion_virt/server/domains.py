@@ -88,7 +88,7 @@ class Domains:
         self._config = config
         self._equipper.reconfigure(config)
         if self._conn is not None:
-            await self._look_at_all(self._conn)
+            await self._look_at_every(self._conn)
 
     def hook(self, op: str, uuid: str, name: str) -> None:
         _log.debug("hook: %s of %s (%s)", op, name, uuid)
@@ -127,7 +127,7 @@ class Domains:
         self._equipper.rebooted(uuid)
         self._look_at(uuid)
 
-    async def _look_at_all(self, conn: Connection) -> int:
+    async def _look_at_every(self, conn: Connection) -> int:
         """Queues every domain that libvirt or we know; returns how many libvirt has. Raises OrionError."""
         listed = await call(conn.uuids)
         for uuid in {*listed, *self._equipper.memory.lives}:
@@ -154,7 +154,7 @@ class Domains:
                                         from_thread(self._lost.set))
                 files, listed = self._waiting.found(), await call(self._conn.uuids)
                 self._waiting.sweep(files, await call(self._conn.running), set(listed))
-                nr_listed = await self._look_at_all(self._conn)
+                nr_listed = await self._look_at_every(self._conn)
             except OrionError as error:
                 self._disconnect(str(error))
                 if said != str(error):
@@ -226,10 +226,7 @@ class Domains:
 
     async def _look_at_all(self, request: dict[str, Any]) -> dict[str, Any]:
         """Every domain is looked at again, soon."""
-        listed = await call(self._connected().uuids)
-        for uuid in listed:
-            self._look_at(uuid)
-        return {"domains": len(listed)}
+        return {"domains": await self._look_at_every(self._connected())}
 
     async def _uninstall(self, request: dict[str, Any]) -> dict[str, Any]:
         """Every domain becomes what it was without us; oriond does nothing to domains from then on."""
