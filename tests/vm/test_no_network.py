@@ -104,7 +104,7 @@ def test_what_it_asked_for_and_a_refusal(guest: Guest) -> None:
 
 def test_health_and_orion_smi(guest: Guest) -> None:
     assert re.search(r"Access to the device +\[Yes\]", must(guest.run("orion-check install client")))
-    assert "Orion Simulated GPU" in must(guest.run("orion-check runtime client"))
+    assert "Orion Server asks it, through the shared memory device" in must(guest.run("orion-check runtime client"))
     look = """orion-smi --json | grep -q "\\"pid\\": $demo,.*\\"used_bytes\\": [1-9]" && break"""
     watch = f"for i in $(seq 100); do {look}; sleep 0.1; done; orion-smi --json; echo $demo"
     *_, told, pid = must(guest.run(f"{DEMO} {PTX} 512 >/dev/null 2>&1 & demo=$!; {watch}; kill $demo", timeout=120)).splitlines()

@@ -98,10 +98,6 @@ class Guest:
             self._receive(deadline, "did not reach user space")
         self._buffer = self._buffer.split(b"READY\n", 1)[1]
 
-    def reconnect(self, timeout: float = BOOT_SECONDS) -> None:
-        """After a restore: its init is where it was, and takes commands as before."""
-        self._connect(time.monotonic() + timeout)
-
     def _connect(self, deadline: float) -> None:
         if len(str(self._port)) > SOCKET_LIMIT:
             raise Unavailable(f"{self._port} is too long for a socket", hint="Use a shorter domain name")
