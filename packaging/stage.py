@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 REPO = Path(__file__).resolve().parent.parent
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 SITE = "usr/lib/orion/python"
@@ -86,6 +88,11 @@ def _copy_package(site: Path) -> None:
     _put(site, str(hook), (REPO / hook).read_bytes(), 0o755)
 
 
+def _applies(requirement: str) -> bool:
+    """Whether this Python needs it; extras are nobody's here."""
+    return Requirement(requirement).marker is None or Requirement(requirement).marker.evaluate({"extra": ""})
+
+
 def _requirements() -> list[importlib.metadata.Distribution]:
     """setup.cfg's, and theirs."""
     text = (REPO / "setup.cfg").read_text()
@@ -95,7 +102,7 @@ def _requirements() -> list[importlib.metadata.Distribution]:
         name = re.split(r"[\s;<>=~!\[(]", queue.pop(), maxsplit=1)[0].lower()
         if name not in found and name not in UNUSED:
             found[name] = importlib.metadata.distribution(name)
-            queue += [line for line in found[name].requires or [] if ";" not in line]
+            queue += [line for line in found[name].requires or [] if _applies(line)]
     return [found[name] for name in sorted(found)]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import grp
 import importlib.util
 import os
 import shutil
@@ -15,6 +14,7 @@ from orion_virt import paths
 from orion_virt.cli import hook, services
 from orion_virt.errors import OrionError
 from orion_virt.gpu import inventory
+from orion_virt.hook import owner
 
 _MODULES = {"libvirt": "libvirt-python", "lxml": "lxml", "posix_ipc": "posix_ipc", "pynvml": "nvidia-ml-py",
             "cuda.bindings": "cuda-python", "click": "click"}
@@ -61,10 +61,10 @@ def _configuration() -> tuple[Requirement, configs.ServerConfig]:
 
 def _group(name: str) -> Requirement:
     try:
-        grp.getgrnam(name)
-    except KeyError:
-        return Requirement(f"Group {name}", False, f"install libvirt and QEMU, or set shm_group_name in {paths.server_conf()}")
-    return Requirement(f"Group {name}", True, "")
+        found = owner.find(name)
+    except owner.Unknown as error:
+        return Requirement(f"Group {name}", False, str(error))
+    return Requirement(f"Group {found.group}", True, "")
 
 
 def _service(unit: str) -> list[Requirement]:
