@@ -326,8 +326,6 @@ void oh_turn_context_ends(CUcontext context)
         }
         turn->first = kept;
         turn->end = kept ? end : &turn->first;
-        for (unsigned n = turn->nr_flights = 0; kept; kept = kept->next)
-            turn->nr_flights = ++n;
     }
     pthread_mutex_unlock(&lock);
 }

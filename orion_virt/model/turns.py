@@ -126,11 +126,6 @@ class Turns:
         """The deadline has come."""
         return self._go_on(now)
 
-    def used_seconds(self, process: Hashable) -> float:
-        """Of the group that a process belongs to."""
-        group = self._group(process)
-        return 0.0 if group is None else group.used * group.share
-
     # ---- decisions ----
 
     def _group(self, process: Hashable) -> _Group | None:

@@ -114,10 +114,6 @@ class CardTurns:
     def _tick(self, card: int) -> None:
         self._obey(card, self._cards[card].tick(_now()))
 
-    def seconds(self, channel_id: int) -> dict[int, float]:
-        """Time of each card that a channel's turns took, by card; with those that it shares memory with."""
-        return {card: self._cards[card].used_seconds(channel_id) for card in self._shares.get(channel_id, {})}
-
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
