@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "limit.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -143,6 +144,8 @@ static int start(void)
         err = catch_faults();
     if (!err && oh_config.turns)
         err = oh_turns_start();
+    if (!err && oh_config.kernel_seconds)
+        err = oh_limit_start();
     if (!err)
         err = oh_watch_open();
     if (!err)

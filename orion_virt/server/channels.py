@@ -198,6 +198,7 @@ class Channels:
             "gid": gid,
             "env": dict(channel.hello.env),
             "turns": int(self._turns.are_on),
+            "kernel_seconds": self._config.longest_kernel,
         }
 
     def _session_log(self, channel: Channel) -> IO[bytes] | None:

@@ -42,8 +42,11 @@ static void end(int status)
 /* An answer that ends the process: its number is what the soak expects, or not. */
 static void need(const char *what, CUresult r)
 {
+    static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
+
     if (r == CUDA_SUCCESS)
         return;
+    pthread_mutex_lock(&first); /* for good: one thread says it */
     printf("%s %d\n", what, (int)r);
     end(1);
 }
@@ -195,13 +198,14 @@ static void trapped(const char *unused)
 /* A kernel that never ends. "exit" leaves it behind, "wait" waits for it, "more" keeps bringing work behind it. */
 static void infinite(const char *how)
 {
-    int *flag, v = 1;
-    CUdeviceptr p = 0;
+    int v = 1;
+    CUdeviceptr p = 0, flag = 0;
     CUstream stream = NULL;
     void *wait_for[] = { &flag }, *store[] = { &p, &v };
 
     begin();
-    flag = pinned(4096);
+    NEED(cuMemAlloc_v2(&flag, 4096));
+    NEED(cuMemsetD8_v2(flag, 0, 4096));
     NEED(cuMemAlloc_v2(&p, 4096));
     NEED(cuStreamCreate(&stream, 1));
     ready();
@@ -210,10 +214,64 @@ static void infinite(const char *how)
     fflush(stdout);
     if (!strcmp(how, "exit"))
         exit(0);
+    if (!strcmp(how, "reset")) {
+        printf("reset %d\n", (int)cuDevicePrimaryCtxReset_v2(0));
+        begin();
+        for (int i = 0; i < 15; i++, usleep(100000))
+            must_compute();
+        end(0);
+    }
     for (int i = 0; !strcmp(how, "more") && i < 3000; i++)
         need("launch", launch("store", 1, 1, stream, store));
     printf("fault %d\n", (int)cuCtxSynchronize());
     printf("then %d\n", (int)cuMemAlloc_v2(&p, 4096));
+    end(0);
+}
+
+static void sleeper(void *unused)
+{
+    (void)unused;
+    usleep(1500000);
+}
+
+/* Nothing here runs for longer than 0.4 s, though all of it together does, and some waits for longer. */
+static void patient(const char *unused)
+{
+    CUdeviceptr flags = 0, p = 0;
+    CUstream queue = NULL, other = NULL, waits = NULL;
+    CUevent event = NULL;
+    int v = 1;
+    void *store[] = { &p, &v };
+
+    (void)unused;
+    begin();
+    NEED(cuMemAlloc_v2(&p, 4096));
+    NEED(cuMemAlloc_v2(&flags, 4096));
+    NEED(cuMemsetD8_v2(flags, 0, 4096));
+    NEED(cuStreamCreate(&queue, 1));
+    NEED(cuStreamCreate(&other, 1));
+    NEED(cuStreamCreate(&waits, 1));
+    NEED(cuEventCreate(&event, 0));
+    ready();
+    NEED(cuLaunchHostFunc(waits, sleeper, NULL));
+    need("launch", launch("store", 1, 1, waits, store));
+    for (int i = 0; i < 5; i++) {
+        CUdeviceptr flag = flags + 4 * (unsigned)i;
+        void *wait_for[] = { &flag };
+
+        need("launch", launch("await", 1, 1, queue, wait_for));
+    }
+    NEED(cuEventRecord(event, queue));
+    NEED(cuStreamWaitEvent(waits, event, 0));
+    need("launch", launch("store", 1, 1, waits, store));
+    for (unsigned i = 0; i < 5; i++) {
+        usleep(400000);
+        NEED(cuMemsetD8Async(flags + 4 * i, 1, 4, other));
+        NEED(cuStreamSynchronize(other));
+    }
+    NEED(cuCtxSynchronize());
+    must_compute();
+    puts("computed");
     end(0);
 }
 
@@ -385,7 +443,7 @@ int main(int argc, char **argv)
     static const struct { const char *name; void (*run)(const char *); } modes[] = {
         { "neighbour", neighbour }, { "illegal", illegal }, { "assertion", assertion }, { "trapped", trapped },
         { "infinite", infinite }, { "free-twice", free_twice }, { "leak", leak }, { "brief", brief },
-        { "busy", busy }, { "threads", threads }, { "forks", forks },
+        { "busy", busy }, { "patient", patient }, { "threads", threads }, { "forks", forks },
     };
 
     if (argc < 3)

@@ -167,7 +167,8 @@ class World:
             "extents": {name: next((r["extents_used"] for r in status["regions"] if r["uuid"] == uid), None)
                         for name, uid in self.domains.items()},
             "files of shared memory": sorted(p.name for p in self.shm.iterdir()),
-            "processes": sorted(_kind(pid) for pid in session if pid != controller),
+            "daemon and workers": sorted(kind for pid in session if (kind := _kind(pid))),
+            "passing processes": [_command(pid) for pid in session if pid != controller and not _kind(pid)],
             "of earlier daemons": [_command(p) for s in self.sessions[:-1] for p in hosts.processes_of_session(s)],
             "warm workers": status["warm_workers"],
             "registered": status["registered"],
@@ -210,7 +211,7 @@ def _command(pid: int) -> str:
 
 def _kind(pid: int) -> str:
     command = _command(pid)
-    return next((kind for kind in ("server.worker", "cli.oriond") if kind in command), command)
+    return next((kind for kind in ("server.worker", "cli.oriond") if kind in command), "")
 
 
 def _fds(pid: int) -> int:
