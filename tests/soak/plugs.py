@@ -38,8 +38,6 @@ def _oriond(world: World, event: Event, figures: Figures) -> list[str]:
         wrong += _neighbours_lost(world)
     elif controller and not until(lambda: not alive(controller), GONE_SECONDS):
         wrong.append("the controller outlives its oriond")
-    for case in event.cases:
-        case.join()  # they end by it, or go on by it
     world.start_oriond()
     figures.add("oriond is back after its death", time.monotonic() - killed)
     for neighbour in [] if CLIENTS_OUTLIVE_ORIOND else world.neighbours:

@@ -46,7 +46,7 @@ def options(seed: int, driver: str) -> Options:
         compute_limits=("off", "on", "strict")[seed % 3],
         worker_user=rng.choice(("", "nobody")) if driver == "simulated" else "",
         confine=rng.choice((False, True)) if driver == "simulated" else False,
-        kernel_seconds=0,
+        kernel_seconds=2,
         third=("tcp", "mailbox")[seed // 2 % 2],
         driver=driver,
     )
