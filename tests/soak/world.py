@@ -181,9 +181,13 @@ class World:
     def card_mib(self) -> int:
         if self.options.driver == "simulated":
             return 0  # a worker's simulated memory is its own and ends with it
-        asked = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"],
-                               capture_output=True, text=True, check=True)
-        return int(asked.stdout)
+        import pynvml  # only here: without a card there is no NVML
+
+        pynvml.nvmlInit()
+        try:
+            return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used) >> 20
+        finally:
+            pynvml.nvmlShutdown()
 
     def excess(self, before: dict[str, Any]) -> dict[str, Any]:
         """What is not as `before`: name -> (then, now). Empty: everything is back."""
