@@ -31,8 +31,10 @@ class Kind:
     mode: str
     argument: str = ""
     kill: str = ""       # "app", "worker", "frozen worker", "frozen app"
-    says: str = ""       # the end of its output, as a regular expression
+    says: str = ""       # all of its output, as a regular expression
     status: int = 0
+    env: tuple[tuple[str, str], ...] = ()
+    ways: tuple[str, ...] = ("F", "F", "V", "V", "tcp", "M")  # how it may reach the host
 
 
 def _sticky(code: int) -> str:
@@ -56,6 +58,10 @@ KINDS = {
     "infinite kernel, left to the host": Kind("infinite", "wait", says=rf"running\nfault {TIMEOUT}\nthen {TIMEOUT}\n"),
     "killed at work": Kind("busy", kill="app", status=-signal.SIGKILL),
     "killed at work of many threads": Kind("threads", kill="app", status=-signal.SIGKILL),
+    "killed with two vGPUs": Kind("threads", kill="app", status=-signal.SIGKILL, env=(("ORION_VGPU", "2"),)),
+    "killed in a group": Kind("busy", kill="app", status=-signal.SIGKILL, env=(("ORION_GROUP", "soak"),), ways=("F",)),
+    "worker killed in a group": Kind("busy", kill="worker", says=rf"\w.* {LOST}\n", status=1, env=(("ORION_GROUP", "soak"),), ways=("F",)),
+    "owner of shared memory killed": Kind("widow", says=r"closed\n", ways=("F", "V")),
     "killed while stopped": Kind("busy", kill="frozen app", status=-signal.SIGKILL),
     "worker killed": Kind("busy", kill="worker", says=rf"\w.* {LOST}\n", status=1),
     "worker of many threads killed": Kind("threads", kill="worker", says=rf"\w.* {LOST}\n", status=1),
@@ -124,7 +130,8 @@ class Case:
         kind = KINDS[self.kind]
         time.sleep(self.start)
         with open(err, "wb") as file:
-            self._process = subprocess.Popen([world.program, kind.mode, KERNELS, kind.argument], env=world.env(self.way),
+            self._process = subprocess.Popen([world.program, kind.mode, KERNELS, kind.argument],
+                                             env=world.env(self.way) | dict(kind.env),
                                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True)
         assert self._process.stdin and self._process.stdout
         line = self._process.stdout.readline()
@@ -176,7 +183,8 @@ class Case:
         if self._worker:
             if not until(lambda: not alive(self._worker), GONE_SECONDS):
                 raise Failed(f"its worker {self._worker} is there {GONE_SECONDS} s after its end")
-            figures.add("a dead client's worker is gone", time.monotonic() - self.died)
+            how = "killed" if process.returncode < 0 else "ended"
+            figures.add(f"a client was {how}, its worker is gone", time.monotonic() - self.died)
         self._out += process.stdout.read()
 
     # ---- what it must have seen ----

@@ -438,12 +438,62 @@ static void forks(const char *unused)
     end(bad ? 3 : 0);
 }
 
+/* The owner of shared memory, until it is killed. */
+static void share_and_wait(int to)
+{
+    CUipcMemHandle handle;
+    CUdeviceptr p = 0;
+
+    begin();
+    NEED(cuMemAlloc_v2(&p, sizeof(words)));
+    NEED(cuMemsetD8_v2(p, 0x5a, sizeof(words)));
+    NEED(cuCtxSynchronize());
+    NEED(cuIpcGetMemHandle(&handle, p));
+    if (write(to, &handle, sizeof(handle)) != (ssize_t)sizeof(handle))
+        end(2);
+    for (;;)
+        if (!round_of(p + 0, NULL, launched + 1))
+            end(3);
+}
+
+/* The owner of memory that this process has opened is killed: it stays until this one closes it too. */
+static void widow(const char *unused)
+{
+    CUipcMemHandle handle;
+    CUdeviceptr p = 0;
+    int pipe_fds[2], status;
+    pid_t owner;
+
+    (void)unused;
+    if (pipe(pipe_fds))
+        end(2);
+    owner = fork();
+    if (!owner) {
+        close(pipe_fds[0]);
+        share_and_wait(pipe_fds[1]);
+    }
+    close(pipe_fds[1]);
+    begin();
+    if (read(pipe_fds[0], &handle, sizeof(handle)) != (ssize_t)sizeof(handle))
+        end(1); /* it has said why */
+    NEED(cuIpcOpenMemHandle_v2(&p, handle, 1));
+    ready();
+    kill(owner, SIGKILL);
+    waitpid(owner, &status, 0);
+    for (int i = 0; i < 20; i++, usleep(20000))
+        if (!round_of(p, NULL, 1000 + (unsigned)i))
+            end(3);
+    NEED(cuIpcCloseMemHandle(p));
+    puts("closed");
+    end(0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct { const char *name; void (*run)(const char *); } modes[] = {
         { "neighbour", neighbour }, { "illegal", illegal }, { "assertion", assertion }, { "trapped", trapped },
         { "infinite", infinite }, { "free-twice", free_twice }, { "leak", leak }, { "brief", brief },
-        { "busy", busy }, { "patient", patient }, { "threads", threads }, { "forks", forks },
+        { "busy", busy }, { "patient", patient }, { "widow", widow }, { "threads", threads }, { "forks", forks },
     };
 
     if (argc < 3)

@@ -129,7 +129,22 @@ def _rude(world: World, event: Event, figures: Figures) -> list[str]:
     return []
 
 
+def _stopped(world: World, event: Event, figures: Figures) -> list[str]:
+    """Running programs do not need it, unless it gives turns; what begins meanwhile waits."""
+    pid = world.host.process.pid
+    need_no_turns = world.options.compute_limits == "off"
+    rounds = [n.progress.rounds for n in world.neighbours]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(0.5)
+        wrong = [f"neighbour {n.name} stands still with oriond" for n, before in zip(world.neighbours, rounds)
+                 if need_no_turns and not until(lambda: n.progress.rounds > before, 10)]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    return wrong
+
+
 PULL: dict[str, Callable[[World, Event, Figures], list[str]]] = {
     "oriond killed": _oriond, "controller killed": _controller, "domain ended": _domain,
-    "domain ended with its guest": _domain_with_guest, "crowd": _crowd, "rude connections": _rude,
+    "domain ended with its guest": _domain_with_guest, "crowd": _crowd, "rude connections": _rude, "oriond stopped for a while": _stopped,
 }

@@ -11,8 +11,7 @@ from cases import KINDS, Case
 from world import Options
 
 # What happens to the host's side. Beside each of them two clients go wrong.
-PLUGS = ("oriond killed", "controller killed", "domain ended", "domain ended with its guest", "crowd", "rude connections")
-_WAYS = ("F", "F", "V", "V", "tcp", "M")
+PLUGS = ("oriond killed", "controller killed", "domain ended", "domain ended with its guest", "crowd", "rude connections", "oriond stopped for a while")
 
 
 @dataclass
@@ -58,7 +57,7 @@ def events(seed: int, limited: bool) -> Iterator[Event]:
     kinds = _Deck(rng, [kind for kind in KINDS if limited or "left to the host" not in kind])
     plugs = _Deck(rng, PLUGS)
     for at in range(1 << 62):
-        plug = plugs.draw() if at % 3 == 2 else ""
-        cases = [Case(kinds.draw(), rng.choice(_WAYS), rng.uniform(0, 0.3), rng.uniform(0, 0.3), rng.uniform(0, 0.4))
-                 for _ in range(rng.choice((1, 2, 3)) if not plug else 2)]
+        plug = plugs.draw() if at % 2 else ""
+        cases = [Case(kind := kinds.draw(), rng.choice(KINDS[kind].ways), rng.uniform(0, 0.3), rng.uniform(0, 0.3),
+                      rng.uniform(0, 0.4)) for _ in range(rng.choice((1, 2, 3)) if not plug else 2)]
         yield Event(cases, plug, rng.uniform(0, 0.9), rng.randrange(16, 24))

@@ -24,7 +24,7 @@ from world import CLIENTS_OUTLIVE_ORIOND, Failed, World, running, until  # noqa:
 
 BACK_SECONDS = 30     # for everything to be back; 10 are promised on a machine with nothing else to do
 RESUME_SECONDS = 20   # for a neighbour to make progress again; 1 is promised
-QUIET_SECONDS = 0.8   # after an event, in which the neighbours' throughput is looked at
+QUIET_SECONDS = 0.6   # after an event, in which the neighbours' throughput is looked at
 
 # Lines of level ERROR that a fault explains.
 EXPLAINED = (
