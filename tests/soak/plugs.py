@@ -49,7 +49,7 @@ def _oriond(world: World, event: Event, figures: Figures) -> list[str]:
 def _neighbours_lost(world: World) -> list[str]:
     wrong = []
     for neighbour in world.neighbours:
-        if not until(lambda: neighbour.process.poll() is not None, END_SECONDS):
+        if not neighbour.ends(END_SECONDS):
             wrong.append(f"neighbour {neighbour.name} hangs after oriond's death")
             neighbour.end()
             continue
@@ -138,7 +138,7 @@ def _stopped(world: World, event: Event, figures: Figures) -> list[str]:
     try:
         time.sleep(0.5)
         wrong = [f"neighbour {n.name} stands still with oriond" for n, before in zip(world.neighbours, rounds)
-                 if need_no_turns and not until(lambda: n.progress.rounds > before, 10)]
+                 if need_no_turns and not n.goes_on(before, 10)]
     finally:
         os.kill(pid, signal.SIGCONT)
     return wrong

@@ -92,7 +92,7 @@ class Soak:
         time.sleep(QUIET_SECONDS)
         for neighbour, so_far in zip(self.world.neighbours, rounds):
             neighbour.check()
-            if not until(lambda: neighbour.progress.rounds > so_far, RESUME_SECONDS):
+            if not neighbour.goes_on(so_far, RESUME_SECONDS):
                 raise Failed(f"neighbour {neighbour.name} makes no progress after {event}")
             if event.plug == "oriond killed" and not CLIENTS_OUTLIVE_ORIOND:
                 continue  # it is another process: there is nothing to compare with

@@ -92,6 +92,14 @@ class Neighbour:
         if self.process.poll() is not None or self.progress.wrong:
             raise Failed(f"neighbour {self.name} ended with {self.process.poll()}: {self.said()}")
 
+    def ends(self, seconds: float) -> bool:
+        """Whether it ends within so long."""
+        return bool(until(lambda: self.process.poll() is not None, seconds))
+
+    def goes_on(self, rounds: int, seconds: float) -> bool:
+        """Whether it has done more than `rounds` within so long."""
+        return bool(until(lambda: self.progress.rounds > rounds, seconds))
+
     def said(self) -> str:
         assert self.process.stdout
         return self.process.stdout.read() + self.err.read_text()
