@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -134,7 +135,7 @@ class Case:
                                              env=world.env(self.way) | dict(kind.env),
                                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True)
         assert self._process.stdin and self._process.stdout
-        line = self._process.stdout.readline()
+        line = self._line()
         if line == "ready\n":
             self._misbehave(world, kind)
         self._ended(figures)
@@ -147,13 +148,13 @@ class Case:
 
     def _misbehave(self, world: World, kind: Kind) -> None:
         process = self._process
-        assert process is not None and process.stdin and process.stdout
+        assert process is not None and process.stdin
         self._worker = self._find_worker(world)
         time.sleep(self.go)
         with contextlib.suppress(BrokenPipeError):
             print("go", file=process.stdin, flush=True)
         if kind.mode == "infinite":
-            self._out = process.stdout.readline()
+            self._out = self._line()
         if not kind.kill:
             return
         time.sleep(self.kill)
@@ -161,6 +162,13 @@ class Case:
             _signal(self._worker if kind.kill == "frozen worker" else process.pid, signal.SIGSTOP)
             time.sleep(0.2)
         _signal(self._worker if kind.kill == "worker" else process.pid, signal.SIGKILL)
+
+    def _line(self) -> str:
+        """The next of its output, which it flushes; "" at the end. Raises Failed."""
+        assert self._process is not None and self._process.stdout
+        if not select.select([self._process.stdout], [], [], END_SECONDS)[0]:
+            raise Failed(f"it says nothing for {END_SECONDS} s; its worker is {self._worker}")
+        return self._process.stdout.readline()
 
     def _find_worker(self, world: World) -> int:
         assert self._process is not None
@@ -194,7 +202,7 @@ class Case:
         assert self._process is not None
         if self.murdered and self._process.returncode == -signal.SIGKILL:
             return
-        words = re.fullmatch(rf"\w.* ({LOST}|{_NO_DEVICE})\n", self._out)
+        words = re.fullmatch(rf"(\w.* ({LOST}|{_NO_DEVICE})\n)+", self._out)  # of the processes that it has
         if not self.disturbed or self._process.returncode != 1 or not words:
             raise Failed(f"it did not start: status {self._process.returncode}, {self._out}{said}")
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -470,6 +471,7 @@ static void widow(const char *unused)
     owner = fork();
     if (!owner) {
         close(pipe_fds[0]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         share_and_wait(pipe_fds[1]);
     }
     close(pipe_fds[1]);
