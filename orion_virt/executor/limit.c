@@ -174,10 +174,19 @@ void oh_limit_enter(struct oh_twin *t)
     hand.nr = 0;
 }
 
+static void spare(struct lane *l, struct span *s)
+{
+    s->next = l->spare;
+    l->spare = s;
+}
+
+/* A record may block, on a queue that is full of launches behind one that never ends: never under the lock, which the
+ * thread that looks needs. */
 void oh_limit_stream(void *stream)
 {
     struct lane *l;
     struct span *s = NULL;
+    bool recorded;
 
     if (!hand.twin || hand.nr == STREAMS_IN_HAND || captures(stream))
         return;
@@ -186,40 +195,48 @@ void oh_limit_stream(void *stream)
     if (l) {
         collect_locked(l);
         s = span_locked(l);
+        l->users += s != NULL;
     }
-    if (s && oh_drv.cuEventRecord(s->begin, stream) == CUDA_SUCCESS) {
-        l->users++;
+    pthread_mutex_unlock(&lock);
+    if (!s)
+        return;
+    recorded = oh_drv.cuEventRecord(s->begin, stream) == CUDA_SUCCESS;
+    pthread_mutex_lock(&lock);
+    if (recorded) {
         hand.lane[hand.nr] = l;
         hand.span[hand.nr++] = s;
-    } else if (s) {
-        s->next = l->spare;
-        l->spare = s;
+    } else {
+        l->users--;
+        spare(l, s);
     }
     pthread_mutex_unlock(&lock);
 }
 
-static void leave_locked(struct lane *l, struct span *s)
+static void leave(struct lane *l, struct span *s)
 {
+    bool recorded;
+
+    pthread_mutex_lock(&lock);
+    recorded = !l->ends; /* else its context has ended meanwhile */
+    pthread_mutex_unlock(&lock);
+    recorded = recorded && oh_drv.cuEventRecord(s->end, l->stream) == CUDA_SUCCESS;
+    pthread_mutex_lock(&lock);
     l->users--;
     l->used_ns = oh_now_ns();
-    if (l->ends) { /* its context has ended meanwhile */
-        free(s);
-    } else if (oh_drv.cuEventRecord(s->end, l->stream) == CUDA_SUCCESS) {
+    if (recorded) {
         s->next = NULL;
         *l->last = s;
         l->last = &s->next;
     } else {
-        s->next = l->spare;
-        l->spare = s;
+        spare(l, s);
     }
+    pthread_mutex_unlock(&lock);
 }
 
 void oh_limit_leave(void)
 {
-    pthread_mutex_lock(&lock);
     for (unsigned i = 0; i < hand.nr; i++)
-        leave_locked(hand.lane[i], hand.span[i]);
-    pthread_mutex_unlock(&lock);
+        leave(hand.lane[i], hand.span[i]);
     hand.twin = NULL;
 }
 

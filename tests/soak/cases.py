@@ -57,6 +57,8 @@ KINDS = {
     "infinite kernel with work behind it, killed": Kind("infinite", "more", kill="app", says=r"running\n", status=-signal.SIGKILL),
     "infinite kernel, worker killed": Kind("infinite", "wait", kill="worker", says=rf"running\nfault {LOST}\nthen {LOST}\n"),
     "infinite kernel, left to the host": Kind("infinite", "wait", says=rf"running\nfault {TIMEOUT}\nthen {TIMEOUT}\n"),
+    "infinite kernel with work behind it, left to the host":
+        Kind("infinite", "more", says=rf"running\nfault {TIMEOUT}\nthen {TIMEOUT}\n"),
     "killed at work": Kind("busy", kill="app", status=-signal.SIGKILL),
     "killed at work of many threads": Kind("threads", kill="app", status=-signal.SIGKILL),
     "killed with two vGPUs": Kind("threads", kill="app", status=-signal.SIGKILL, env=(("ORION_VGPU", "2"),)),

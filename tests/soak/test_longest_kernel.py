@@ -30,9 +30,10 @@ def ran(host: hosts.Host, client: Path, mode: str, argument: str = "", env: dict
                           timeout=60)
 
 
-@pytest.mark.parametrize("way", ["shared memory", "tcp"])
-def test_an_infinite_kernel_ends_as_cuda_says(limited: hosts.Host, client: Path, way: str) -> None:
-    done = ran(limited, client, "infinite", "wait", limited.tcp_env if way == "tcp" else limited.env)
+@pytest.mark.parametrize(("way", "how"), [("shared memory", "wait"), ("shared memory", "more"), ("tcp", "wait")])
+def test_an_infinite_kernel_ends_as_cuda_says(limited: hosts.Host, client: Path, way: str, how: str) -> None:
+    """Also one with so much work behind it that its queue is full."""
+    done = ran(limited, client, "infinite", how, limited.tcp_env if way == "tcp" else limited.env)
     assert done.stdout == "ready\nrunning\nfault 702\nthen 702\n", done.stderr
     assert SAID in done.stderr
     assert ran(limited, client, "brief").stdout == "done\n"
