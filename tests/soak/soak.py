@@ -48,7 +48,7 @@ class Soak:
             crowd(self.world, 2, "F")
         time.sleep(2)
         self.before = self._settled()
-        for event in events(self.seed, self.world.options.kernel_seconds > 0):
+        for event in events(self.seed, self.world.options):
             if time.monotonic() - started > seconds:
                 break
             self.history.append(f"{time.monotonic() - started:7.1f} {event}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cases import KINDS
-from sequence import PLUGS, events
+from sequence import PLUGS, events, options
 from soak import soak
 
 SECONDS = 58
@@ -22,6 +22,6 @@ def test_faults_stay_put(tmp_path: Path, seed: int) -> None:
 
 def test_every_fault_is_drawn() -> None:
     """In the events of a minute, whatever the seed, each kind and each plug comes at least once."""
-    drawn = list(islice(events(99, True), 20))
+    drawn = list(islice(events(99, options(99, "simulated")), 20))
     assert {case.kind for event in drawn for case in event.cases} == set(KINDS)
     assert {event.plug for event in drawn} >= set(PLUGS)
