@@ -24,6 +24,7 @@ from world import CLIENTS_OUTLIVE_ORIOND, Failed, World, running, until  # noqa:
 
 BACK_SECONDS = 30     # for everything to be back; 10 are promised on a machine with nothing else to do
 RESUME_SECONDS = 20   # for a neighbour to make progress again; 1 is promised
+GROWTH_MIB = 32       # of a daemon, in a soak of any length
 QUIET_SECONDS = 0.6   # after an event, in which the neighbours' throughput is looked at
 
 # Lines of level ERROR that a fault explains.
@@ -47,7 +48,7 @@ class Soak:
         for _ in range(3):  # what is made at a first use is there from now on
             crowd(self.world, 2, "F")
         time.sleep(2)
-        self.before = self._settled()
+        self.before, self.daemons = self._settled(), self.world.daemons_mib()
         for event in events(self.seed, self.world.options):
             if time.monotonic() - started > seconds:
                 break
@@ -104,7 +105,16 @@ class Soak:
     def _end(self) -> None:
         for neighbour in self.world.neighbours:
             neighbour.check()
+        self._check_memory()
         self._check_logs()
+
+    def _check_memory(self) -> None:
+        """Of daemons, which may have been started anew meanwhile, and serve the same neighbours as at the begin."""
+        now = self.world.daemons_mib()
+        print(", ".join(f"{name} had {was:.0f} MiB, has {now[name]:.0f}" for name, was in self.daemons.items()), flush=True)
+        grown = {name: (was, now[name]) for name, was in self.daemons.items() if now[name] > was + GROWTH_MIB}
+        if grown:
+            raise Failed(f"daemons have grown (MiB then, now): {grown}")
 
     def _check_logs(self) -> None:
         logs = self.world.host.dir / "log"

@@ -197,6 +197,10 @@ class World:
         finally:
             pynvml.nvmlShutdown()
 
+    def daemons_mib(self) -> dict[str, float]:
+        """Memory of oriond and of the controller."""
+        return {"oriond": _mib(self.host.process.pid), "controller": _mib(self.controller_pid())}
+
     def excess(self, before: dict[str, Any]) -> dict[str, Any]:
         """What is not as `before`: name -> (then, now). Empty: everything is back."""
         try:
@@ -230,6 +234,14 @@ def _fds(pid: int) -> int:
     with contextlib.suppress(OSError):
         return len(os.listdir(f"/proc/{pid}/fd"))
     return 0
+
+
+def _mib(pid: int) -> float:
+    """That a process has for itself."""
+    with contextlib.suppress(OSError):
+        return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+                    if line.startswith("RssAnon:")) / 1024
+    return 0.0
 
 
 @contextlib.contextmanager
