@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figures
-from world import KERNELS, Failed, World, alive, until
+from world import CLIENTS_OUTLIVE_ORIOND, KERNELS, STEP, Failed, World, alive, until
 
 LOST = "(46|CUDA_ERROR_DEVICE_UNAVAILABLE)"
 ILLEGAL_ADDRESS, TIMEOUT, ASSERT, LAUNCH_FAILED = 700, 702, 710, 719
@@ -88,6 +88,7 @@ class Case:
     _thread: threading.Thread = field(init=False)
     _process: subprocess.Popen[str] | None = None
     _worker: int = 0
+    _ready: bool = False
     _out: str = ""
 
     def __str__(self) -> str:
@@ -105,7 +106,12 @@ class Case:
         self._thread.join()
 
     def disturb(self) -> None:
+        """The host's side is about to be hit, so that it may end by that."""
         self.disturbed = True
+
+    def disturb_start(self) -> None:
+        """The same for one that only has to be served yet."""
+        self.disturbed = self.disturbed or not self._ready
 
     def kill_now(self) -> None:
         """Its guest is no more."""
@@ -151,6 +157,7 @@ class Case:
     def _misbehave(self, world: World, kind: Kind) -> None:
         process = self._process
         assert process is not None and process.stdin
+        self._ready = True
         self._worker = self._find_worker(world)
         time.sleep(self.go)
         with contextlib.suppress(BrokenPipeError):
@@ -173,16 +180,17 @@ class Case:
         return self._process.stdout.readline()
 
     def _find_worker(self, world: World) -> int:
-        assert self._process is not None
-        try:
-            channels = world.host.status()["channels"]
-        except (OSError, ValueError):
+        """0 where the host's side has been hit and nobody can tell."""
+        process = self._process
+        assert process is not None
+        seconds = END_SECONDS if CLIENTS_OUTLIVE_ORIOND else STEP  # an oriond that is away comes back
+        until(lambda: _worker_of(world, process.pid) or process.poll() is not None, seconds)
+        found = _worker_of(world, process.pid)
+        if found is None:
             self.disturbed = True
-            return 0
-        found = [c["worker"] for c in channels if c["pid"] == self._process.pid]
-        if not found and not self.disturbed:
-            raise Failed(f"it is ready and has no channel: {channels}")
-        return found[0] if found else 0
+        elif not found and not self.disturbed:
+            raise Failed("it is ready and has no channel")
+        return found or 0
 
     def _ended(self, figures: Figures) -> None:
         process = self._process
@@ -219,6 +227,13 @@ class Case:
         by_us = self.murdered and status == -signal.SIGKILL
         if not self.disturbed or not (by_the_host or by_us or status == kind.status):
             raise Failed(f"status {status}, not {kind.status}; it said {self._out!r}, not {kind.says!r}; {said}")
+
+
+def _worker_of(world: World, pid: int) -> int | None:
+    """0: it has no channel. None: oriond does not answer."""
+    with contextlib.suppress(OSError, ValueError):
+        return next((int(c["worker"]) for c in world.host.status()["channels"] if c["pid"] == pid), 0)
+    return None
 
 
 def _signal(pid: int, number: int) -> None:

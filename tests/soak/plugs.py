@@ -24,7 +24,7 @@ ENDED_DOMAIN = "V"  # has no neighbour in it
 def _oriond(world: World, event: Event, figures: Figures) -> list[str]:
     """Killed; started again as systemd would."""
     for case in event.cases:
-        case.disturb()
+        (case.disturb_start if CLIENTS_OUTLIVE_ORIOND else case.disturb)()
     old = world.host.process
     controller = world.controller_pid() if world.options.own_controller else 0
     os.kill(old.pid, signal.SIGKILL)
@@ -65,7 +65,7 @@ def _controller(world: World, event: Event, figures: Figures) -> list[str]:
     if not pid:
         return ["there is no controller to kill"]
     for case in event.cases:
-        case.disturb()
+        case.disturb_start()
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     if world.controller is not None:
@@ -110,7 +110,7 @@ def _domain_with_guest(world: World, event: Event, figures: Figures) -> list[str
 
 def _crowd(world: World, event: Event, figures: Figures) -> list[str]:
     for case in event.cases:
-        case.disturb()  # all vGPUs may be taken
+        case.disturb_start()  # all vGPUs may be taken
     return crowd(world, event.number, "F")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,13 +143,20 @@ class World:
             self.controller = subprocess.Popen(argv, env=self.host.server_env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def start_oriond(self) -> None:
-        self.host.start(with_controller=self.options.own_controller)
-        self.sessions.append(self.host.process.pid)
+        try:
+            self.host.start(with_controller=self.options.own_controller)
+        finally:
+            if self.host.process is not None:
+                self.sessions.append(self.host.process.pid)
 
     def add_domain(self, name: str) -> None:
         made = self.host.command("region-create", uuid=self.domains[name], size_mib=REGION_MIB, network=name != "M")
         if not made["ok"]:
             raise Failed(f"no region for {name}: {made}")
+
+    def processes(self) -> list[int]:
+        """Of this oriond and of those before it."""
+        return [pid for session in self.sessions for pid in hosts.processes_of_session(session)]
 
     def controller_pid(self) -> int:
         if self.controller is not None:
@@ -166,7 +174,7 @@ class World:
         """Everything that must be back after a fault. Raises OSError while a daemon is away."""
         status = self.host.status()
         ours = {n.process.pid for n in self.neighbours if n.process.poll() is None}
-        session = hosts.processes_of_session(self.host.process.pid)
+        session = self.processes()
         controller = self.controller_pid()
         return {
             "others' channels": [c["comm"] for c in status["channels"] if c["pid"] not in ours],
@@ -177,7 +185,6 @@ class World:
             "files of shared memory": sorted(p.name for p in self.shm.iterdir()),
             "daemon and workers": sorted(kind for pid in session if (kind := _kind(pid))),
             "passing processes": [_command(pid) for pid in session if pid != controller and not _kind(pid)],
-            "of earlier daemons": [_command(p) for s in self.sessions[:-1] for p in hosts.processes_of_session(s)],
             "warm workers": status["warm_workers"],
             "registered": status["registered"],
             "oriond's descriptors": status["fds"],
@@ -261,8 +268,11 @@ def running(directory: Path, options: Options) -> Iterator[World]:
         for neighbour in world.neighbours:
             if hasattr(neighbour, "process"):
                 neighbour.end()
+        for pid in world.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if world.host.process is not None:
-            world.host.kill()
+            world.host.process.wait()
         if world.controller is not None:
             world.controller.kill()
             world.controller.wait()
