@@ -128,7 +128,7 @@ static void neighbour(const char *path)
         end(2);
     begin();
     NEED(cuMemAlloc_v2(&p, sizeof(words)));
-    NEED(cuStreamCreate(&stream, 1));
+    NEED(cuStreamCreate(&stream, 0)); /* behind the copies, which may still be on their way when they return */
     told->start_ns = now_ns();
     ready();
     for (unsigned seed = 1;; seed++) {
@@ -207,6 +207,7 @@ static void infinite(const char *how)
     begin();
     NEED(cuMemAlloc_v2(&flag, 4096));
     NEED(cuMemsetD8_v2(flag, 0, 4096));
+    NEED(cuCtxSynchronize());
     NEED(cuMemAlloc_v2(&p, 4096));
     NEED(cuStreamCreate(&stream, 1));
     ready();
@@ -250,6 +251,7 @@ static void patient(const char *unused)
     NEED(cuMemAlloc_v2(&p, 4096));
     NEED(cuMemAlloc_v2(&flags, 4096));
     NEED(cuMemsetD8_v2(flags, 0, 4096));
+    NEED(cuCtxSynchronize());
     NEED(cuStreamCreate(&queue, 1));
     NEED(cuStreamCreate(&other, 1));
     NEED(cuStreamCreate(&waits, 1));

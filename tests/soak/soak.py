@@ -61,8 +61,10 @@ class Soak:
         """What is held when nothing has happened yet."""
         held = until(lambda: (h := self.world.held())["registered"] and h["warm workers"] == 1 and not h["passing processes"]
                      and h, BACK_SECONDS)
+        for neighbour in self.world.neighbours:
+            neighbour.check()
         if not held:
-            raise Failed("the host does not come to rest")
+            raise Failed(f"the host does not come to rest: {self.world.held()}")
         return held
 
     def _one(self, event: Event) -> None:
