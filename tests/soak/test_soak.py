@@ -11,7 +11,7 @@ from cases import KINDS
 from sequence import PLUGS, events, options
 from soak import soak
 
-SECONDS = 58
+SECONDS = 55
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
