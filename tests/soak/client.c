@@ -442,13 +442,15 @@ static void forks(const char *unused)
     end(bad ? 3 : 0);
 }
 
-/* The owner of shared memory, until it is killed. */
+/* The owner of shared memory, until it is killed. It works in other memory: what it has sent is done after its death too,
+ * before its worker ends. */
 static void share_and_wait(int to)
 {
     CUipcMemHandle handle;
-    CUdeviceptr p = 0;
+    CUdeviceptr p = 0, own = 0;
 
     begin();
+    NEED(cuMemAlloc_v2(&own, sizeof(words)));
     NEED(cuMemAlloc_v2(&p, sizeof(words)));
     NEED(cuMemsetD8_v2(p, 0x5a, sizeof(words)));
     NEED(cuCtxSynchronize());
@@ -456,7 +458,7 @@ static void share_and_wait(int to)
     if (write(to, &handle, sizeof(handle)) != (ssize_t)sizeof(handle))
         end(2);
     for (;;)
-        if (!round_of(p + 0, NULL, launched + 1))
+        if (!round_of(own, NULL, launched + 1))
             end(3);
 }
 
@@ -485,6 +487,10 @@ static void widow(const char *unused)
     ready();
     kill(owner, SIGKILL);
     waitpid(owner, &status, 0);
+    NEED(cuMemcpyDtoH_v2(back, p, sizeof(back)));
+    for (int i = 0; i < WORDS; i++)
+        if (back[i] != 0x5a5a5a5a)
+            end(3);
     for (int i = 0; i < 20; i++, usleep(20000))
         if (!round_of(p, NULL, 1000 + (unsigned)i))
             end(3);
