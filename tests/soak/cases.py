@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figures
-from world import CLIENTS_OUTLIVE_ORIOND, KERNELS, STEP, Failed, World, alive, until
+from world import CLIENTS_OUTLIVE_ORIOND, KERNELS, STEP, Failed, World, alive, rest, until
 
 LOST = "(46|CUDA_ERROR_DEVICE_UNAVAILABLE)"
 ILLEGAL_ADDRESS, TIMEOUT, ASSERT, LAUNCH_FAILED = 700, 702, 710, 719
@@ -128,9 +128,10 @@ class Case:
         except (Failed, OSError, ValueError, subprocess.SubprocessError) as error:
             self.failure = f"{self}: {type(error).__name__}: {error}"
         finally:
-            if self._process is not None and self._process.poll() is None:
+            if self._process is not None:
                 self._process.kill()
-                self._process.communicate()
+                self._process.wait()
+                rest(self._process)
             self.died = self.died or time.monotonic()
             if not self.failure:
                 err.unlink(missing_ok=True)
@@ -203,7 +204,7 @@ class Case:
                 raise Failed(f"its worker {self._worker} is there {GONE_SECONDS} s after its end")
             how = "killed" if process.returncode < 0 else "ended"
             figures.add(f"a client was {how}, its worker is gone", time.monotonic() - self.died)
-        self._out += process.stdout.read()
+        self._out += rest(process)
 
     # ---- what it must have seen ----
 

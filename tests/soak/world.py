@@ -102,12 +102,13 @@ class Neighbour:
         return bool(until(lambda: self.progress.rounds > rounds, seconds))
 
     def said(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.read() + self.err.read_text()
+        """Of one that has ended; once."""
+        return rest(self.process) + self.err.read_text()
 
     def end(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        rest(self.process)
 
 
 class World:
@@ -279,6 +280,16 @@ def running(directory: Path, options: Options) -> Iterator[World]:
         for path in world.shm.iterdir():
             path.unlink()
         world.shm.rmdir()
+
+
+def rest(process: subprocess.Popen[str]) -> str:
+    """What an ended process had still to say; "" the second time."""
+    assert process.stdin and process.stdout
+    said = "" if process.stdout.closed else process.stdout.read()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.stdout.close()
+    return said
 
 
 def alive(pid: int) -> bool:
