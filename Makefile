@@ -102,6 +102,11 @@ packages: build
 $(LIB)/man/orion-virt.1: $(wildcard orion_virt/cli/*.py) orion_virt/errors.py
 	$(PY) -m orion_virt.cli.man $(@D)
 
+# The documentation's site, from docs/ and from what the code says of itself; needs no network. A warning is an error.
+SITE    ?= build/site
+docs:
+	$(PY) -m sphinx -q -W --keep-going -E -d $(SITE).doctrees docs $(SITE)
+
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
 demo-ptx:
 	.venv/bin/python guest-agent/demo/compile.py guest-agent/demo/kernels.cu > guest-agent/demo/kernels.ptx
@@ -109,4 +114,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages
+.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages docs
