@@ -92,7 +92,7 @@ def _split(text: str) -> tuple[str, str]:
 
 _C_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 # Why a channel was closed: the words that the guest's library chooses from, and the remedy that is the same for all.
-_CLOSED = re.compile(r'static const char (again)\[\] = ("[^;]*");\s*static const char \*const reasons\[\] = \{(.*?)\};', re.S)
+_CLOSED = re.compile(r'static const char (again)\[\] = ("[^"]*");\s*static const char \*const reasons\[\] = \{(.*?)\};', re.S)
 _C_VALUE = re.compile(r"%[-+#0 ]*[\d.*]*(?:hh|ll|[hlz])?[sduxXcpi]")
 
 
@@ -120,7 +120,7 @@ def _c_texts(argument: str) -> list[str]:
 
 def _c_text(argument: str) -> str:
     text = "".join(_C_TEXT.findall(re.sub(r"\bPRI\w+", '"…"', argument)))
-    return _C_VALUE.sub("…", text).replace('\\"', '"').replace("%%", "%").replace("\\n", " ")
+    return re.sub("…+", "…", _C_VALUE.sub("…", text)).replace('\\"', '"').replace("%%", "%").replace("\\n", " ")
 
 
 @cache

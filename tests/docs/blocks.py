@@ -38,6 +38,7 @@ class Block:
     kind: str = ""
     words: tuple[str, ...] = ()
     reason: str = ""
+    toctree: bool = False  # a table of contents for Sphinx, which is no example
 
     @property
     def where(self) -> str:
@@ -57,6 +58,8 @@ def of_text(path: Path, text: str) -> list[Block]:
 
 def _block(path: Path, token: Token, before: Token | None) -> Block:
     line = (token.map or [0])[0] + 1
+    if token.info == "{toctree}":
+        return Block(path, line, token.content, toctree=True)
     mark = MARK.fullmatch(before.content) if before is not None and before.type == "html_block" else None
     if mark is None or token.type == "code_block":
         return Block(path, line, token.content)

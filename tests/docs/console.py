@@ -48,10 +48,11 @@ def matches(shown: list[str], output: str) -> bool:
     return re.fullmatch("".join(lines), said) is not None
 
 
-def run(text: str, env: Mapping[str, str], cwd: Path, translate: Callable[[str], str] = str) -> list[str]:
-    """What is wrong: a command that fails, or another output than is shown. `translate`: of outputs, before they are compared."""
+def run(text: str, env: Mapping[str, str], cwd: Path, real: Callable[[str], str] = str, told: Callable[[str], str] = str) -> list[str]:
+    """What is wrong: a command that fails, or another output than is shown. `real`: what to run for a command that the page
+    shows; `told`: what the page would show of an output."""
     wanted = steps(text)
-    script = "".join(f"{step.command}\nprintf '{_END}%d{_END}' $?\n" for step in wanted)
+    script = "".join(f"{real(step.command)}\nprintf '{_END}%d{_END}' $?\n" for step in wanted)
     done = subprocess.run(["bash", "-c", script], env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=SECONDS, check=False)  # fmt: skip
     parts = done.stdout.decode(errors="replace").split(_END)
@@ -59,7 +60,7 @@ def run(text: str, env: Mapping[str, str], cwd: Path, translate: Callable[[str],
     for number, step in enumerate(wanted):
         if 2 * number + 1 >= len(parts):
             return [*wrong, f"$ {step.command}\nwas not reached: {parts[-1]}"]
-        output, status = translate(parts[2 * number]), parts[2 * number + 1]
+        output, status = told(parts[2 * number]), parts[2 * number + 1]
         if status != "0":
             wrong.append(f"$ {step.command}\nended with {status}:\n{output}")
         elif step.shown and not matches(step.shown, output):

@@ -43,7 +43,7 @@ class Stage:
 
     def _real(self, text: str) -> str:
         """The page's addresses as they are here."""
-        return text.replace("127.0.0.1:9123", self.host.controller).replace("127.0.0.1:9960", self.host.server)
+        return text.replace("127.0.0.1:9123", self.host.controller).replace("127.0.0.1/9960", f"127.0.0.1/{self.host.port}")
 
     def _told(self, text: str) -> str:
         """The opposite, of an output."""
@@ -56,10 +56,10 @@ class Stage:
         """What is wrong with a block of commands."""
         if kind == "guest":
             env = self.host.env | {"PATH": console.path_before(self._guest), "LD_LIBRARY_PATH": str(self._guest)}
-            return console.run(self._real(text), env, self.work, self._told)
+            return console.run(text, env, self.work, self._real, self._told)
         env = self.host.server_env | {"PATH": console.path_before(self._host_bin)}
         with self.holder() if kind == "busy" else contextlib.nullcontext():
-            return console.run(self._real(text), env, self.work, self._told)
+            return console.run(text, env, self.work, self._real, self._told)
 
     @contextlib.contextmanager
     def holder(self) -> Iterator[None]:
