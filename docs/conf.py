@@ -15,6 +15,7 @@ extensions = ["myst_parser", "generated"]
 exclude_patterns = ["_ext"]
 nitpicky = True
 highlight_language = "text"
+smartquotes = False  # what programs say is shown as they say it
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -13,6 +13,7 @@ from orion_virt.spec import nvml
 from orion_virt.spec.nvml import schema
 from orion_virt.spec.schema import ASYNC, LOCAL, Call
 
+WAYS = ("round trip", "one way", "by the guest's library")
 GENERATED, BY_HAND = "generated", "by hand"
 NVML_KINDS = {
     schema.Figure: "a number of the card, asked of the host's NVML",
@@ -25,10 +26,8 @@ NVML_KINDS = {
 
 
 def way(call: Call) -> str:
-    """How a call travels."""
-    if call.order is LOCAL:
-        return "by the guest's library"
-    return "one way" if call.order is ASYNC else "round trip"
+    """How a call travels: one of WAYS."""
+    return WAYS[2 if call.order is LOCAL else 1 if call.order is ASYNC else 0]
 
 
 def bodies(call: Call) -> str:
@@ -43,7 +42,7 @@ def text() -> str:
     spec = load.load()
     public = [call for call in spec.calls if not call.internal]
     counts = Counter(way(call) for call in public)
-    rows = [(name, str(number)) for name, number in sorted(counts.items())]
+    rows = [(name, str(counts[name])) for name in WAYS]
     rows += [("not supported", str(len(spec.unsupported))), ("all", str(len(public) + len(spec.unsupported)))]
     parts = [markdown.table(("driver API", "functions"), rows)]
     for family in spec.families:
@@ -67,10 +66,14 @@ def nvml_text() -> str:
     parts = [markdown.table(("NVML", "functions"), rows), "### carried"]
     parts.append(markdown.table(("function", "answer"), sorted(_nvml_rows(lines))))
     absent = [line for line in lines if isinstance(line, schema.Absent)]
-    for reason in sorted({line.reason for line in absent}):
-        names = sorted(markdown.code(line.name) for line in absent if line.reason == reason)
-        parts += [f"### not supported: {markdown.plain(reason)}", ", ".join(names)]
+    reasons = sorted({line.reason for line in absent})
+    parts.append("### not supported")
+    parts.append(markdown.table(("because", "functions"), ((markdown.plain(reason), _of(absent, reason)) for reason in reasons)))
     return "\n\n".join(parts)
+
+
+def _of(absent: list[schema.Absent], reason: str) -> str:
+    return ", ".join(sorted(markdown.code(line.name) for line in absent if line.reason == reason))
 
 
 def _nvml_rows(lines: list[schema.Line]) -> Iterator[tuple[str, str]]:
