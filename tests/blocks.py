@@ -22,6 +22,7 @@ KINDS = {
     "config": "test_blocks.py: server.conf, client.conf or controller.conf",
     "metadata": "test_blocks.py: a domain's settings, by the RELAX NG schema",
     "shmem": "test_blocks.py: the device in a definition, as the code reads it",
+    "spec": "test_blocks.py: lines of orion_virt/spec/calls",
     "domain": "tests/vm/test_docs_domain.py: commands on a host with libvirt and a domain",
     "compat": "tests/compat/test_docs_examples.py: a program with another framework",
     "gpu": "tests/gpu/test_docs_on_nvidia.py: a program that needs machine code",

@@ -85,6 +85,12 @@ def test_device(block: blocks.Block) -> None:
     assert etree.tostring(found, encoding="unicode") == shmem.device_xml(uuid, size * MIB)
 
 
+@each("spec")
+def test_spec_line(block: blocks.Block) -> None:
+    spec = (blocks.ROOT / "orion_virt" / "spec" / "calls" / f"{block.words[0]}.py").read_text()
+    assert " ".join(block.text.split()) in " ".join(spec.split())
+
+
 def test_a_block_without_a_mark_is_seen() -> None:
     page = blocks.ROOT / "docs" / "x.md"
     text = ("```console\n$ a\n```\n\n<!-- run: host -->\n```console\n$ b\n```\n\n<!-- norun: no reason -->\n* x\n\n  "
