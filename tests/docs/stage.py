@@ -28,9 +28,10 @@ class Stage:
 
     def __init__(self, host: hosts.Host, work: Path) -> None:
         self.host, self.work = host, work
-        self._host_bin, self._guest = work / ".host", work / ".guest"
+        self._host_bin, self._guest, self._root = work / ".host", work / ".guest", work / ".root"
         self._host_bin.mkdir(parents=True)
         self._guest.mkdir()
+        (self._root / "etc").mkdir(parents=True)
         for name, module in PROGRAMS.items():
             main = f"import sys; from orion_virt.cli.{module} import main; sys.argv[0] = {name!r}; main()"
             console.program(self._host_bin / name, sys.executable, "-c", main)
@@ -55,7 +56,8 @@ class Stage:
     def run(self, kind: str, text: str) -> list[str]:
         """What is wrong with a block of commands."""
         if kind == "guest":
-            env = self.host.env | {"PATH": console.path_before(self._guest), "LD_LIBRARY_PATH": str(self._guest)}
+            env = self.host.env | {"PATH": console.path_before(self._guest), "LD_LIBRARY_PATH": str(self._guest),
+                                   "ORION_ROOT": str(self._root)}  # for install-client alone: this machine is no guest
             return console.run(text, env, self.work, self._real, self._told)
         env = self.host.server_env | {"PATH": console.path_before(self._host_bin)}
         with self.holder() if kind == "busy" else contextlib.nullcontext():
