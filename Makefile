@@ -104,6 +104,7 @@ $(LIB)/man/orion-virt.1: $(wildcard orion_virt/cli/*.py) orion_virt/errors.py
 
 # The documentation's site, from docs/ and from what the code says of itself; needs no network. A warning is an error.
 SITE    ?= build/site
+.PHONY: docs
 docs: PY := $(or $(wildcard $(VENV)),$(PY))
 docs:
 	@$(PY) -c 'import furo, myst_parser, sphinx' || { echo "docs: run .ci/setup, or pip install '.[docs]'" >&2; exit 1; }
@@ -116,4 +117,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages docs
+.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages
