@@ -50,6 +50,8 @@ async def _body(request: web.Request) -> bytes:
         return await asyncio.wait_for(request.read(), _BODY_SECONDS)
     except asyncio.TimeoutError:
         raise ProtocolError(f"the body did not come within {_BODY_SECONDS} s") from None
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise ProtocolError(f"the body cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _translated(request: web.Request, error: web.HTTPException) -> OrionError:
@@ -81,9 +83,8 @@ class _Refusals(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, http_exceptions.HttpProcessingError):
-            why = " ".join(error.message.split())
-            record.msg, record.args = "refused a request of %s: %.200s", (*(record.args or ("?",)), why)
+        if isinstance(error, (http_exceptions.HttpProcessingError, web.RequestPayloadError, ConnectionError)):
+            record.msg, record.args = "a request is no HTTP: %.200s", (" ".join(str(error).split()),)
             record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
         return True
 

@@ -21,7 +21,7 @@ from world import CLIENTS_OUTLIVE_ORIOND, KERNELS, STEP, Failed, World, alive, r
 LOST = "(46|CUDA_ERROR_DEVICE_UNAVAILABLE)"
 ILLEGAL_ADDRESS, TIMEOUT, ASSERT, LAUNCH_FAILED = 700, 702, 710, 719
 END_SECONDS = 60      # for a client to end, on a machine with much else to do
-GONE_SECONDS = 10     # for its worker; 1 is promised on one that has not
+GONE_SECONDS = 30     # for its worker; 1 is promised on one that has not
 _NO_DEVICE = "(100|CUDA_ERROR_NO_DEVICE)"
 
 

@@ -138,7 +138,7 @@ def _stopped(world: World, event: Event, figures: Figures) -> list[str]:
     try:
         time.sleep(0.5)
         wrong = [f"neighbour {n.name} stands still with oriond" for n, before in zip(world.neighbours, rounds)
-                 if need_no_turns and not n.goes_on(before, 10)]
+                 if need_no_turns and not n.goes_on(before, END_SECONDS)]
     finally:
         os.kill(pid, signal.SIGCONT)
     return wrong
