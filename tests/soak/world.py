@@ -19,10 +19,11 @@ import host as hosts
 from controllers import Client
 from figures import Progress
 
+from orion_virt.config import ServerConfig
 from orion_virt.errors import OrionError
 
 # What oriond's clients see of its death: False, they end with error 46; True, they go on with the next one.
-CLIENTS_OUTLIVE_ORIOND = False
+CLIENTS_OUTLIVE_ORIOND = hasattr(ServerConfig, "keep_workers")
 
 FOLDER = Path(__file__).parent
 KERNELS = hosts.ROOT / "tests" / "gpu" / "programs" / "kernels.ptx"
