@@ -72,7 +72,9 @@ async def _run(settings: Settings, also_at_stdin: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     secret = credential.load(paths.credential())
-    controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings))
+    watch_token = credential.load(paths.monitor_token())
+    controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings),
+                            watch_token)
     await controller.start()
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:

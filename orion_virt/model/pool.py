@@ -103,9 +103,10 @@ class State:
 
     def taken_by(self, domain: str) -> int:
         """vGPUs that a domain has."""
-        return sum(len(a.vgpus) for a in self.live() if domain and self._domain_of_allocation(a) == domain)
+        return sum(len(a.vgpus) for a in self.live() if domain and self.domain_of_allocation(a) == domain)
 
-    def _domain_of_allocation(self, allocation: Allocation) -> str:
+    def domain_of_allocation(self, allocation: Allocation) -> str:
+        """Empty where nothing proved one."""
         return allocation.domain or self.domain_of(allocation.client)[0]
 
     def reserved_for(self, domain: str) -> int:
