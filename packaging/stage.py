@@ -134,6 +134,8 @@ def server(root: Path) -> None:
 
     for shell, place in complete.PLACES.items():
         _put(root, f"usr/share/{place}", complete.script(shell))
+    for file in (REPO / "monitoring").iterdir():
+        _put(root, f"usr/share/orion-virt/monitoring/{file.name}", file.read_bytes())
     for doc in (REPO / "docs").glob("*.md"):
         _put(root, f"usr/share/doc/orion-virt/{doc.name}", doc.read_bytes())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -80,7 +81,7 @@ class Monitoring:
         self._runner, self.problem = runner, ""
         _log.info("metrics are served at http%s://%s/metrics", "s" if context else "", self._config.metrics_addr)
 
-    def _handler(self, token: str) -> object:
+    def _handler(self, token: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def metrics(request: web.Request) -> web.Response:
             if not credential.matches(credential.bearer(request.headers), token):
                 return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"},

@@ -9,7 +9,7 @@ import math
 import threading
 
 import pytest
-from controllers import GPU, MIB, ON, Client, serving
+from controllers import GPU, MIB, Client, serving
 from host import wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
