@@ -48,6 +48,7 @@ class Accounts:
         self._registered = self._stale = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._again, self._known = asyncio.Event(), asyncio.Event()
 
     @property
@@ -72,6 +73,9 @@ class Accounts:
         self._again.set()
 
     async def stop(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -93,7 +97,7 @@ class Accounts:
         try:
             if self._registered:
                 await self._heartbeat("continue")
-                await self._tell_usage()
+                self._begin_to_tell()
             else:
                 self._stale = False
                 await self._heartbeat("on")
@@ -115,12 +119,15 @@ class Accounts:
         self._opening -= {allocation["uuid"] for allocation in body["allocations"]}
         await self._call(path, body | {"opening": sorted(self._opening)})
 
-    async def _tell_usage(self) -> None:
+    def _begin_to_tell(self) -> None:
+        """Beside the heartbeat, which must not wait for cards that answer slowly."""
+        if self._report is not None and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._tell_usage(self._report), name="usage")
+
+    async def _tell_usage(self, report: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         """Nothing depends on it: a controller that does not take it shows allocations alone."""
-        if self._report is None:
-            return
         try:
-            await self._call(f"/usage/{quote(self.name, safe='')}", await self._report())
+            await self._call(f"/usage/{quote(self.name, safe='')}", await report())
         except OrionError as error:
             _log.debug("the controller did not take what we use: %s", error)
 

@@ -233,8 +233,8 @@ class Daemon:
         await self.channels_part.stop("oriond is stopping")
         await self.mailboxes.stop()
         await self.pool.stop()
-        await self.usage.stop()
         await self.accounts.stop()
+        await self.usage.stop()  # now nobody looks any more
         if self._beat is not None:
             self._beat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
