@@ -67,7 +67,7 @@ class Tally:
 
     def refused(self, kind: type[errors.OrionError]) -> None:
         """A handshake that led to no channel."""
-        self.refusals[REFUSALS.get(kind, "other")] += 1
+        self.refusals[next((REFUSALS[base] for base in kind.__mro__ if base in REFUSALS), "other")] += 1
 
     def ended(self, channel: Channel) -> None:
         self.ends[ENDS.get(channel.closed, "worker")] += 1
