@@ -9,7 +9,7 @@ import math
 import threading
 
 import pytest
-from controllers import GPU, MIB, Client, serving
+from controllers import GPU, MIB, Client, Process, serving
 from host import wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -89,6 +89,21 @@ def test_without_a_token_nobody_but_servers(tmp_path):
     with serving(lambda: SqliteStore(tmp_path / "c.db")) as port:
         assert Client(port, "")("/metrics")[0] == 403 and Client(port, "", token="")("/v1/overview")[0] == 403
         assert Client(port)("/metrics")[0] == 200
+
+
+def test_a_token_that_others_can_read_lets_nobody_watch_and_keeps_nobody_from_being_served(tmp_path):
+    token = tmp_path / "state" / "monitor.token"
+    token.parent.mkdir()
+    token.write_text(TOKEN)
+    token.chmod(0o644)
+    started = Process(tmp_path)
+    try:
+        client = started.client()
+        assert client("/devices")[0] == 200 and Client(started.port, "", token=TOKEN)("/metrics")[0] == 403
+    finally:
+        started.process.terminate()
+        assert started.ended() == 0
+    assert "nobody can see the web page and the metrics" in started.log and "is not a private file" in started.log
 
 
 def test_the_overview_has_no_id_that_could_be_shown(call):
