@@ -75,7 +75,7 @@ def test_deb_and_rpm_have_the_same_files(packages: Packages) -> None:
         deb = subprocess.run(["dpkg-deb", "-c", str(packages[f"{name} 1.0 deb"])], capture_output=True, text=True, check=True).stdout
         in_deb = {line.split()[5].lstrip(".") for line in deb.splitlines() if not line.startswith("d")}
         in_rpm = set(rpm("-qpl", "--noartifact", str(packages[f"{name} 1.0 rpm"])).splitlines())
-        assert in_deb <= in_rpm and all(extra.startswith(("/usr/lib/orion", "/etc/orion", "/usr/share/doc/orion", "/etc/ld.so", "/usr/lib/systemd",
+        assert in_deb <= in_rpm and all(extra.startswith(("/usr/lib/orion", "/etc/orion", "/usr/share/doc/orion", "/usr/share/orion-virt", "/etc/ld.so", "/usr/lib/systemd",
                                                           "/usr/lib/tmpfiles")) for extra in in_rpm - in_deb)
 
 
