@@ -60,7 +60,7 @@ def _channels(parts: Parts, tally: Tally, live: list[Channel]) -> Iterator[Metri
     yield gauge("orion_workers_warm", "Workers that wait for the next process", (), [((), parts.pool.nr_warm)])
     yield counter("orion_channels_opened", "Guest processes that were served, by the way their commands travel", ("transport",),
                   (((way,), n) for way, n in tally.ways.items()))
-    yield counter("orion_channels_ended", "Channels that ended: by the guest, malformed commands, the worker, the server",
+    yield counter("orion_channels_ended", "Channels that ended: by the guest, malformed commands, the worker, the server, a kernel without end",
                   ("reason",), (((why,), n) for why, n in tally.ends.items()))
     yield counter("orion_handshakes_refused", "Connections of guests that led to no channel", ("reason",),
                   (((why,), n) for why, n in tally.refusals.items()))

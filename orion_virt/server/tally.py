@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NOBODY = "none"  # in place of a domain's UUID: clients over TCP of which nothing is known
 MAX_DOMAINS = 1024  # beyond that the sums of those that were silent for longest are forgotten: their series end
 ENDS = {layout.CLOSED_BY_GUEST: "guest", layout.CLOSED_PROTOCOL: "malformed", layout.CLOSED_WORKER: "worker",
-        layout.CLOSED_SERVER: "server"}
+        layout.CLOSED_SERVER: "server", layout.CLOSED_LIMIT: "kernel"}
 REFUSALS: dict[type[errors.OrionError], str] = {
     errors.Conflict: "state", errors.QuotaExceeded: "limit", errors.NotFound: "not_found", errors.Forbidden: "forbidden",
     errors.ProtocolError: "malformed", errors.Unavailable: "unavailable", errors.ConfigError: "configuration",
