@@ -60,9 +60,9 @@ class ServerConfig:
     enable_kvm: bool = True
     vgpu_count: int = 4
     driver: str = "auto"
-    worker_user: str = ""  # empty: the daemon's own user
+    worker_user: str = "auto"  # a user of its own for each domain
     compute_limits: str = "off"
-    confine: bool = False
+    confine: bool = True
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"

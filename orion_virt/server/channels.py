@@ -20,6 +20,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
+from orion_virt.server import identity
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
@@ -31,7 +32,7 @@ from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
 from orion_virt.server.shares import Shares
 from orion_virt.server.turns import CardTurns
-from orion_virt.server.workers import Pool, user_ids
+from orion_virt.server.workers import Pool
 
 RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPUs, whose release is on its way
 
@@ -181,7 +182,7 @@ class Channels:
         )
 
     def _start_message(self, channel: Channel) -> dict[str, Any]:
-        uid, gid = user_ids(self._config.worker_user)
+        uid, gid = identity.of(self._config.worker_user, channel.proven_domain or channel.allocation["uuid"])
         memory = channel.memory
         group = {} if channel.seat is None else {"group_row": channel.seat.row}
         return group | {
@@ -212,7 +213,6 @@ class Channels:
         except OSError as error:
             _log.warning("channel %d: no log at %s: %s", channel.id, path, error.strerror)
             return None
-        os.fchown(log.fileno(), *user_ids(self._config.worker_user))
         return log
 
     # ---- ending ----
