@@ -26,6 +26,7 @@ _SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _ALL_OF_VERSION_1 = (1 << 13) - 1
+_REMOVE_FILE, _MAKE_FILE = 1 << 5, 1 << 8
 _READ = _EXECUTE | _READ_FILE | _READ_DIR  # EXECUTE also stands for what is mapped executable
 _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE
 
@@ -34,6 +35,8 @@ _READABLE = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/nvidia"
              "/proc/devices", "/proc/modules", "/proc/meminfo", "/proc/cpuinfo", "/proc/filesystems", "/proc/sys", "/proc/stat",
              "/proc/version", "/run/nvidia-persistenced")  # fmt: skip
 _WRITABLE = ("/proc/self/task",)  # names of its threads
+#: Where the driver keeps what two processes share of an event. Its files there are those of its user; regions are root's.
+_SHARED = "/dev/shm"
 _DEVICES = ("nvidia*", "nvidia-caps/*", "null", "zero", "full", "urandom", "random")
 
 # ---- system calls: x86-64, linux/seccomp.h, linux/bpf_common.h ----
@@ -78,10 +81,11 @@ _FILES, _THREADS = 16384, 8192  # threads: of all workers of a domain together, 
 _LEAST_DATA = 8 << 30
 
 
-def enter(libraries: Iterable[Path] = ()) -> list[str]:
+def enter(libraries: Iterable[Path] = (), shares: bool = False) -> list[str]:
     """Puts the calling process behind the walls; call it as root, with one thread, before it becomes another user.
 
-    ``libraries``: directories that it reads besides the system's. Returns what this kernel lacks, in words for the log; a
+    ``libraries``: directories that it reads besides the system's. ``shares``: it may make files in memory, for the driver: not for a user
+    to whom those of others are open. Returns what this kernel lacks, in words for the log; a
     wall that is there and cannot be put up is an OSError.
     """
     if len(os.listdir("/proc/self/task")) != 1:
@@ -89,7 +93,7 @@ def enter(libraries: Iterable[Path] = ()) -> list[str]:
     _leave_the_network()
     _limit()
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    if not _close_files(libraries):
+    if not _close_files(libraries, shares):
         return ["it keeps the files that its user may open: this kernel has no Landlock"]
     return []
 
@@ -133,7 +137,7 @@ def _limit() -> None:
         resource.setrlimit(what, (value, value))
 
 
-def _close_files(libraries: Iterable[Path]) -> bool:
+def _close_files(libraries: Iterable[Path], shares: bool) -> bool:
     attributes = ctypes.c_uint64(_ALL_OF_VERSION_1)
     ruleset = _libc.syscall(_SYS_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(8), 0)
     if ruleset < 0:
@@ -143,6 +147,8 @@ def _close_files(libraries: Iterable[Path]) -> bool:
             _allow(ruleset, path, _READ)
         for path in [*map(Path, _WRITABLE), *(path for pattern in _DEVICES for path in Path("/dev").glob(pattern))]:
             _allow(ruleset, path, _READ | _WRITE_FILE)
+        if shares:
+            _allow(ruleset, Path(_SHARED), _READ_FILE | _WRITE_FILE | _MAKE_FILE | _REMOVE_FILE)
         _check(_libc.syscall(_SYS_RESTRICT_SELF, ruleset, 0), "landlock")
     finally:
         os.close(ruleset)

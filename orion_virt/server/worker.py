@@ -104,9 +104,11 @@ def _folder_of(driver: str) -> list[Path]:
 def _confine(driver: str) -> None:
     """Raises OSError: a worker that should be confined and is not serves nobody."""
     package = Path(__file__).resolve().parents[2]
-    for lacking in confine.enter([package, paths.lib(), *_folder_of(driver)]):
+    group = identity.group_for(identity.STARTING, identity.STARTING)
+    drops = os.geteuid() == 0 and not identity.closed_nodes(identity.STARTING, group)
+    for lacking in confine.enter([package, paths.lib(), *_folder_of(driver)], shares=drops):
         print(f"oriond: worker {os.getpid()}: {lacking}", file=sys.stderr, flush=True)
-    if os.geteuid() == 0 and not identity.closed_nodes(identity.STARTING, group := identity.group_for(identity.STARTING, identity.STARTING)):
+    if drops:
         identity.become(identity.STARTING, group, again=True)
         _own_proc()
     confine.refuse_calls()
@@ -116,6 +118,9 @@ def _drop(uid: int, gid: int) -> None:
     """Becomes `uid` for good; stays root, and says so, where that user could not use the cards."""
     if os.geteuid() == uid:
         return
+    if uid == 0:
+        print("worker_user = root is for workers with confine = false; this one is nobody's", file=sys.stderr, flush=True)
+        uid = gid = identity.STARTING
     gid = identity.group_for(uid, gid)
     closed = identity.closed_nodes(uid, gid)
     if closed:
