@@ -62,7 +62,7 @@ class ServerConfig:
     driver: str = "auto"
     worker_user: str = "auto"  # a user of its own for each domain
     compute_limits: str = "off"
-    confine: bool = True
+    confine: bool | None = None  # as the driver is: an NVIDIA one's workers are
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"
@@ -100,6 +100,15 @@ def parse_bool(entry: Entry) -> bool:
     if word in ("false", "no", "off", "0"):
         return False
     raise entry.bad("true or false (also yes/no, on/off, 1/0), quoted or bare")
+
+
+def _bool_or_auto(entry: Entry) -> bool | None:
+    if entry.value.lower() == "auto":
+        return None
+    try:
+        return parse_bool(entry)
+    except ConfigError:
+        raise entry.bad("auto, true or false (also yes/no, on/off, 1/0), quoted or bare") from None
 
 
 def _integer(low: int, high: int) -> Callable[[Entry], int]:
@@ -227,7 +236,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "vgpu_count"): ("vgpu_count", _integer(1, 100)),
     ("server", "driver"): ("driver", _choice("auto", "nvidia", "simulated")),
     ("server", "worker_user"): ("worker_user", _word),
-    ("server", "confine"): ("confine", parse_bool),
+    ("server", "confine"): ("confine", _bool_or_auto),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server-shm", "shm_path_base"): ("shm_path_base", _directory),
     ("server-shm", "shm_group_name"): ("shm_group_name", _word),

@@ -182,7 +182,7 @@ class Channels:
         )
 
     def _start_message(self, channel: Channel) -> dict[str, Any]:
-        uid, gid = identity.of(self._config.worker_user, channel.proven_domain or channel.allocation["uuid"])
+        uid, gid = identity.of(self._config.worker_user, channel.proven_domain or channel.allocation["uuid"], self._pool.confined)
         memory = channel.memory
         group = {} if channel.seat is None else {"group_row": channel.seat.row}
         return group | {

@@ -97,7 +97,7 @@ class Daemon:
         snap = snapshot.build(inventory, config.vgpu_count)
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
         self.accounts = Accounts(config.controller_addr, secret, self._registration, config.controller_tls_ca)
-        self.pool = Pool(inventory.driver_path, config.confine)
+        self.pool = Pool(inventory.driver_path, not inventory.simulated if config.confine is None else config.confine)
         self.ceilings = Ceilings(paths.state() / "ceilings.json")
         sessions = paths.log() / "session"
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, sessions, self.ceilings)

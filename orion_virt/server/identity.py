@@ -33,12 +33,13 @@ def check(worker_user: str) -> None:
         _account(worker_user)
 
 
-def of(worker_user: str, tenant: str) -> tuple[int, int]:
-    """uid and gid of the workers of a domain, or of whoever else shares nothing with others; our own where we may not choose."""
-    if os.geteuid() != 0:
-        return os.geteuid(), os.getegid()
-    if worker_user not in ("", AUTO):
+def of(worker_user: str, tenant: str, confined: bool) -> tuple[int, int]:
+    """uid and gid of the workers of a domain, or of whoever else shares nothing with others; our own where we may not choose, and where
+    nobody is named and workers are not confined."""
+    if os.geteuid() == 0 and worker_user not in ("", AUTO):
         return _account(worker_user)
+    if os.geteuid() != 0 or not confined:
+        return os.geteuid(), os.getegid()
     number = STARTING + 1 + int.from_bytes(hashlib.sha256(tenant.encode()).digest()[:8], "little") % _NUMBERS
     return number, number
 

@@ -108,7 +108,7 @@ class Pool:
 
     def __init__(self, driver_path: str, confined: bool = False) -> None:
         self._driver_path = driver_path
-        self._confined = confined
+        self.confined = confined
         self._warm: Worker | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -134,7 +134,7 @@ class Pool:
             return
         self._notice_an_upgrade()
         try:
-            self._warm = spawn(self._driver_path, (), self._confined)
+            self._warm = spawn(self._driver_path, (), self.confined)
         except Unavailable as error:
             _log.error("%s", error)
             self._later()
@@ -162,7 +162,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         worker = None if env else self._warm
         if worker is None:
-            worker = spawn(self._driver_path, env, self._confined)
+            worker = spawn(self._driver_path, env, self.confined)
         else:
             self._warm = None
             loop.remove_reader(worker.pidfd)
