@@ -460,7 +460,7 @@ void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg)
     ptx_next(&p->lex);
     if (ptx_accept(p, ",") && ptx_is(&p->lex, "("))
         nr_args = arguments(p, args, 64);
-    while (!p->failed && !ptx_is(&p->lex, ";")) /* the prototype or list of targets of a pointer */
+    while (!p->failed && p->lex.kind != K_END && !ptx_is(&p->lex, ";")) /* the prototype or list of targets of a pointer */
         ptx_next(&p->lex);
     ptx_expect(p, ";");
     if (!p->failed)

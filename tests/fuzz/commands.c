@@ -64,6 +64,12 @@ void oh_watch_lead(void) {}
 int oh_watch_open(void) { return 0; }
 void oh_watch_run(void) {}
 int oh_control_read(void) { return 1; }
+void oh_spin_setup(void) {}
+void oh_spin_woke(void) {}
+void oh_spin_slept(struct oh_spin *s, uint64_t ns) { (void)s, (void)ns; }
+bool oh_spin(struct oh_spin *s, bool (*ready)(void *), void *arg) { return (void)s, ready(arg); }
+bool oh_watch(uint32_t ns, bool (*ready)(void *), void *arg) { return (void)ns, ready(arg); }
+uint64_t oh_now_ns(void) { return 1; }
 void oh_control_usage(void) {}
 
 /* ---- commands ---- */
@@ -180,7 +186,7 @@ static void give_back(void)
         }
         run();
     }
-    for (uint64_t image = 0; image < 256; image++)
+    for (uint64_t image = 0; image < 16; image++)
         post(OW_OP_orion_image_drop, &image, 8);
     post(OW_OP_orion_thread_exit, payload, 0);
     run();

@@ -66,7 +66,7 @@ static void join(const uint8_t *data, size_t bytes)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     unsigned how = size ? data[0] : 0;
-    uint8_t *image = size > 4 ? malloc(size - 1) : NULL; /* of its own, so that a byte behind it is noticed */
+    uint8_t *image = size > 4 ? malloc(size) : NULL; /* of its own, so that a byte behind it is noticed; it ends with a zero, as in image.c */
     struct {
         uint32_t magic, version;
         const void *data, *none;
@@ -75,6 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!image)
         return 0;
     memcpy(image, data + 1, size - 1);
+    image[size - 1] = 0;
     if (how & WRAPPED ? oh_image_wrapped_ok(image, size - 1) : oh_image_piece_ok(image, size - 1)) {
         if (how & LINKED)
             join(image, size - 1);

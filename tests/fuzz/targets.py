@@ -20,7 +20,7 @@ FLAGS = ["-std=gnu11", "-O1", "-g", "-fPIC", "-pthread", "-fno-omit-frame-pointe
          "-fno-sanitize=nonnull-attribute", "-fno-sanitize-recover=undefined", "-w", f"-I{ROOT}/ivshmem/include", f"-I{ROOT}/ivshmem/gen"]  # fmt: skip
 EXECUTOR, SIMULATED = ROOT / "orion_virt" / "executor", ROOT / "orion_virt" / "simgpu"
 #: The executor's parts that the targets play themselves, or include.
-PLAYED = {"commands": {"control", "watch", "twin"}}
+PLAYED = {"commands": {"control", "spin", "watch", "twin"}}
 #: Operations whose purpose is to wait for what nobody does here, or that take memory from under work that still uses it (the worker then
 #: ends with a word, run.c).
 LEFT_OUT = {"cuStreamWaitValue32_v2", "cuStreamWaitValue64_v2", "cuStreamBatchMemOp_v2", "orion_host_func", "orion_release"}
