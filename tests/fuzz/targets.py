@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -65,13 +66,13 @@ def _objects(cc: str, folder: Path, sources: Iterable[Path], *include: Path) -> 
     """Compiles what is older than its source or any header."""
     folder.mkdir(parents=True, exist_ok=True)
     headers = [p.stat().st_mtime for d in (ROOT / "ivshmem", *include) for p in d.rglob("*.h")]
-    made = []
-    for source in sources:
-        target = folder / f"{source.parent.name}-{source.stem}.o"
-        if not target.exists() or target.stat().st_mtime < max(source.stat().st_mtime, *headers):
-            _run([cc, *FLAGS, *(f"-I{p}" for p in include), "-c", str(source), "-o", str(target)])
-        made.append(target)
-    return made
+    made = {source: folder / f"{source.parent.name}-{source.stem}.o" for source in sources}
+    old = [(source, target) for source, target in made.items()
+           if not target.exists() or target.stat().st_mtime < max(source.stat().st_mtime, *headers)]  # fmt: skip
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        commands = [[cc, *FLAGS, *(f"-I{p}" for p in include), "-c", str(source), "-o", str(target)] for source, target in old]
+        list(pool.map(_run, commands))
+    return list(made.values())
 
 
 def _run(command: list[str]) -> None:

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.skipif(CLANG is None, reason="clang with libFuzzer is n
 
 
 @pytest.fixture(scope="session")
-def programs() -> dict[str, Path]:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     assert CLANG
-    return targets.build(CLANG, ROOT / "build" / "fuzz")
+    return targets.build(CLANG, tmp_path_factory.mktemp("fuzz"))
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
@@ -30,5 +30,5 @@ def test_nothing_breaks(programs: dict[str, Path], name: str, tmp_path: Path) ->
     kept = list((targets.CORPUS / name).iterdir())
     done = targets.fuzz(programs, name, SECONDS, tmp_path)
     left = [str(path) for path in tmp_path.iterdir() if path.is_file()]
-    assert done.returncode == 0, f"{left}: replay with `build/fuzz/fuzz-{name} FILE`, then keep it in tests/fuzz/corpus/{name}\n{done.stderr[-6000:]}"
+    assert done.returncode == 0, f"{left}: replay with `build/fuzz/fuzz-{name} FILE` (`make fuzz`), then keep it in tests/fuzz/corpus/{name}\n{done.stderr[-6000:]}"
     assert targets.executed(done) >= len(kept)
