@@ -63,7 +63,7 @@ class ServerConfig:
     worker_user: str = "auto"  # a user of its own for each domain
     compute_limits: str = "off"
     longest_kernel: int = 0  # seconds, 0: as long as it likes
-    confine: bool | None = None  # as the driver is: an NVIDIA one's workers are
+    confine: bool | None = False  # None: where the driver is NVIDIA's
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"

@@ -176,13 +176,13 @@ def huge_pages(facts: Facts) -> Iterator[Finding]:
 
 def confinement(facts: Facts) -> Iterator[Finding]:
     """Workers have nothing of the host but their cards."""
-    if facts.known.get("simulated") and facts.settings.confine is None:
+    if facts.known.get("simulated") and not facts.settings.confine:
         return
     if facts.settings.confine is False:
         yield Finding(
-            WARNING,
+            INFO,
             "workers are not confined: a guest that takes one over has the network and the files of worker_user",
-            "remove confine from [server] of server.conf",
+            "confine = true in [server] of server.conf",
         )
     elif not facts.machine.landlock():
         yield Finding(
