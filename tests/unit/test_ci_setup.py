@@ -41,7 +41,7 @@ def setup(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     (tmp_path / ".venv" / f"installed-{stamp}").touch()
 
     def run(stdin: int = subprocess.DEVNULL, **variables: str) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MISSING": "", "FAILS": "", **variables}
+        env = {"OS_RELEASE": "/nowhere", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MISSING": "", "FAILS": "", **variables}
         return subprocess.run([shutil.which("dash") or "sh", tmp_path / ".ci" / "setup"], stdin=stdin, env=env, text=True,
                               capture_output=True, timeout=60, check=False)
 
@@ -68,6 +68,16 @@ def test_only_what_is_missing(setup: Callable[..., subprocess.CompletedProcess[s
     if not Path("/usr/sbin/policy-rc.d").exists():  # no service that comes with a package is started
         assert calls.index("sudo tee /usr/sbin/policy-rc.d") < calls.index("apt-get install")
         assert calls.index("apt-get install") < calls.index("sudo rm -f /usr/sbin/policy-rc.d")
+
+
+@pytest.mark.parametrize(("system", "browser"), [("debian", True), ("ubuntu", False), (None, False)])
+def test_the_browser_where_it_is_a_package(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, system: str | None,
+                                           browser: bool) -> None:
+    if system is not None:
+        (tmp_path / "os-release").write_text(f'NAME="X"\nVERSION_ID="1"\nID={system}\nID_LIKE=debian\n')
+    done = setup(MISSING="zstd chromium chromium-driver", YES="1", OS_RELEASE=str(tmp_path / "os-release"))
+    assert done.returncode == 0 and not done.stderr
+    assert [line.split()[-1 - 2 * browser :] for line in installed(tmp_path)] == [["zstd", *(["chromium", "chromium-driver"] if browser else [])]]
 
 
 def test_continuous_integration_is_not_asked(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
