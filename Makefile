@@ -42,6 +42,12 @@ compat:
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
 	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat tests/packages $(TESTS)
 
+# What a guest's bytes can do, by libFuzzer, for an hour a target: `make fuzz FUZZ="60 images"`. Inputs that break one are left in build/fuzz.
+fuzz:
+	@.ci/setup
+	@$(MAKE) --no-print-directory -s PY=$(VENV) gen
+	@$(VENV) tests/fuzz/targets.py $(FUZZ)
+
 # Apart, since the program is not free: it is downloaded for the test alone.
 test-nvidia-smi: build
 	smi=$$(sh tests/loopback/fetch_nvidia_smi.sh build/nvidia-smi) && \
@@ -123,4 +129,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test soak compat test-nvidia-smi build gen clean demo-ptx packages
+.PHONY: all demo test soak compat fuzz test-nvidia-smi build gen clean demo-ptx packages

@@ -61,10 +61,10 @@ class ServerConfig:
     enable_kvm: bool = True
     vgpu_count: int = 4
     driver: str = "auto"
-    worker_user: str = ""  # empty: the daemon's own user
+    worker_user: str = "auto"  # a user of its own for each domain
     compute_limits: str = "off"
     longest_kernel: int = 0  # seconds, 0: as long as it likes
-    confine: bool = False
+    confine: bool | None = False  # None: where the driver is NVIDIA's
     metrics_addr: str = ""  # empty: not served
     metrics_tls_cert: str = ""
     metrics_tls_key: str = ""
@@ -105,6 +105,15 @@ def parse_bool(entry: Entry) -> bool:
     if word in ("false", "no", "off", "0"):
         return False
     raise entry.bad("true or false (also yes/no, on/off, 1/0), quoted or bare")
+
+
+def _bool_or_auto(entry: Entry) -> bool | None:
+    if entry.value.lower() == "auto":
+        return None
+    try:
+        return parse_bool(entry)
+    except ConfigError:
+        raise entry.bad("auto, true or false (also yes/no, on/off, 1/0), quoted or bare") from None
 
 
 def _integer(low: int, high: int) -> Callable[[Entry], int]:
@@ -250,7 +259,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "vgpu_count"): ("vgpu_count", _integer(1, 100)),
     ("server", "driver"): ("driver", _choice("auto", "nvidia", "simulated")),
     ("server", "worker_user"): ("worker_user", _word),
-    ("server", "confine"): ("confine", parse_bool),
+    ("server", "confine"): ("confine", _bool_or_auto),
     ("server", "longest_kernel"): ("longest_kernel", _kernel_seconds),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server", "metrics"): ("metrics_addr", _metrics),

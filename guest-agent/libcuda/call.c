@@ -102,8 +102,8 @@ static bool has_room(void *arg)
 {
     const struct room *room = arg;
 
-    /* pairs with oc_ring_release */
-    return room->end - atomic_load_explicit(&og_link.channel->head, memory_order_acquire) <= OC_RING_LINES;
+    /* Signed: while this thread slept others went on, and the head may be beyond `end`. Pairs with oc_ring_release. */
+    return (int64_t)(room->end - atomic_load_explicit(&og_link.channel->head, memory_order_acquire)) <= (int64_t)OC_RING_LINES;
 }
 
 static void wake_host(void)

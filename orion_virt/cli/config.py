@@ -21,7 +21,7 @@ def config() -> None:
 @click.option("--client", is_flag=True, help="FILE is a client.conf (default: /etc/orion/client.conf).")
 def check(file: Path | None, client: bool) -> None:
     """Checks FILE, by default /etc/orion/server.conf, as oriond does at its start and at SIGHUP."""
-    from orion_virt.server.workers import user_ids  # only here: each Tab of a shell imports this module
+    from orion_virt.server import identity  # only here: each Tab of a shell imports this module
 
     path = file or (paths.client_conf() if client else paths.server_conf())
     loaded: configs.ClientConfig | configs.ServerConfig
@@ -29,7 +29,7 @@ def check(file: Path | None, client: bool) -> None:
         loaded = configs.load_client(path, required=file is not None)
     else:
         loaded = configs.load_server(path, required=file is not None)
-        user_ids(loaded.worker_user)
+        identity.check(loaded.worker_user)
     for warning in loaded.warnings:
         click.echo(f"[Warning] {warning}", err=True)
     click.echo(f"{path} is in order." if path.exists() else f"{path} does not exist: every key has its default.")

@@ -18,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     host.hook,
     host.shared_memory,
     host.huge_pages,
+    host.confinement,
     files.qemu_group,
     files.region_files,
     files.apparmor,

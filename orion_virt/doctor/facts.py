@@ -14,6 +14,7 @@ from lxml import etree
 
 from orion_virt.config import ServerConfig
 from orion_virt.errors import OrionError
+from orion_virt.server import confine
 
 OK, INFO, WARNING, ERROR = "ok", "info", "warning", "error"
 RUN_SECONDS = 10
@@ -51,6 +52,10 @@ class Machine:
             return os.getxattr(self.path(name), "security.selinux").decode().rstrip("\0")
         except OSError:
             return ""
+
+    def landlock(self) -> int:
+        """The kernel's version of Landlock, 0 for none."""
+        return confine.landlock_version()
 
     def run(self, argv: Sequence[str]) -> str | None:
         """What a program prints; None where it is not installed, fails or hangs."""

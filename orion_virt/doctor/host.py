@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from orion_virt.doctor.facts import ERROR, INFO, OK, WARNING, Facts, Finding
 from orion_virt.errors import OrionError
 from orion_virt.hook import owner
+from orion_virt.server import identity
 from orion_virt.units import MIB
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-orion-virt"
@@ -181,3 +182,36 @@ def huge_pages(facts: Facts) -> Iterator[Finding]:
         )
     elif chosen:
         yield Finding(OK, f"transparent huge pages of shared memory: {chosen}")
+
+
+def confinement(facts: Facts) -> Iterator[Finding]:
+    """Workers have nothing of the host but their cards."""
+    if facts.known.get("simulated") and not facts.settings.confine:
+        return
+    if facts.settings.confine is False:
+        yield Finding(
+            INFO,
+            "workers are not confined: a guest that takes one over has the network and the files of worker_user",
+            "confine = true in [server] of server.conf",
+        )
+    elif not facts.machine.landlock():
+        yield Finding(
+            WARNING,
+            "this kernel has no Landlock (Linux 5.13, and `landlock` in the kernel's lsm=): workers can read the files that "
+            "everybody can read",
+            "a newer kernel, or add landlock to lsm= on the kernel's command line",
+        )
+    else:
+        yield Finding(OK, f"workers are confined (Landlock {facts.machine.landlock()}, seccomp)")
+    yield from _closed_nodes(facts)
+
+
+def _closed_nodes(facts: Facts) -> Iterator[Finding]:
+    user = identity.STARTING
+    closed = identity.closed_nodes(user, identity.group_for(user, user, facts.machine.path("/dev")), facts.machine.path("/dev"))
+    if closed and facts.settings.confine is not False and facts.settings.worker_user in ("", identity.AUTO):
+        yield Finding(
+            WARNING,
+            f"workers keep root: {', '.join(closed)} may be opened by some users only",
+            "options nvidia NVreg_DeviceFileMode=0666 in /etc/modprobe.d, or [server] worker_user = a user of the nodes' group",
+        )

@@ -140,14 +140,16 @@ static void *memory_for(uint64_t bytes)
     return p;
 }
 
-/* Room for one more piece, within the client's share. */
+/* Room for one more piece, within the client's share. A zero follows it: what is no ELF and no fat binary the driver reads as text. */
 static uint8_t *room_for(uint64_t bytes)
 {
     uint8_t *data = NULL;
 
     pthread_mutex_lock(&lock);
-    if (bytes <= OH_PIECE_MAX && bytes <= OH_IMAGES_MAX_BYTES - images_bytes && (data = memory_for(bytes)))
+    if (bytes <= OH_PIECE_MAX && bytes <= OH_IMAGES_MAX_BYTES - images_bytes && (data = memory_for(bytes + 1))) {
         images_bytes += bytes;
+        data[bytes] = 0;
+    }
     pthread_mutex_unlock(&lock);
     return data;
 }

@@ -273,7 +273,8 @@ static size_t collect(const struct node *n, int device, uint64_t *to, size_t roo
     here = n->device == device && n->booked;
     if (here && left < room)
         to[left] = n->ptr;
-    return left + here + collect(n->right, device, to + left + here, room > left + here ? room - left - here : 0);
+    left += here;
+    return left + collect(n->right, device, room > left ? to + left : NULL, room > left ? room - left : 0);
 }
 
 /* Only what is booked: memory mapped into address ranges belongs to no context and lives on. */

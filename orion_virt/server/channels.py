@@ -18,6 +18,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
+from orion_virt.server import identity
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
@@ -31,7 +32,7 @@ from orion_virt.server.session_logs import SessionLogs
 from orion_virt.server.shares import Shares
 from orion_virt.server.tally import Tally
 from orion_virt.server.turns import CardTurns
-from orion_virt.server.workers import Pool, user_ids
+from orion_virt.server.workers import Pool
 
 RELEASE_WAIT_SECONDS = 1.0  # a process that follows another finds its vGPUs, whose release is on its way
 
@@ -184,7 +185,7 @@ class Channels:
         )
 
     def _start_message(self, channel: Channel) -> dict[str, Any]:
-        uid, gid = user_ids(self._config.worker_user)
+        uid, gid = identity.of(self._config.worker_user, channel.proven_domain or channel.allocation["uuid"], self._pool.confined)
         memory = channel.memory
         group = {} if channel.seat is None else {"group_row": channel.seat.row}
         return group | {
@@ -208,7 +209,7 @@ class Channels:
         who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
         said = channel.hello
         words = f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}"
-        return self._logs.make(channel.id, who, words, user_ids(self._config.worker_user))
+        return self._logs.make(channel.id, who, words)
 
     # ---- ending ----
 

@@ -41,10 +41,10 @@ from orion_virt.server.reload import merge
 from orion_virt.server.report import report
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
-from orion_virt.server import usage
+from orion_virt.server import identity, usage
 from orion_virt.server.systemd import notify, reloading
 from orion_virt.server.usage import Usage
-from orion_virt.server.workers import Pool, user_ids
+from orion_virt.server.workers import Pool
 from orion_virt.units import MIB
 
 _BEAT_SECONDS = 10.0
@@ -102,7 +102,7 @@ class Daemon:
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
         self.accounts = Accounts(config.controller_addr, secret, self._registration, config.controller_tls_ca,
                                  lambda: report(self))
-        self.pool = Pool(inventory.driver_path, config.confine)
+        self.pool = Pool(inventory.driver_path, not inventory.simulated if config.confine is None else config.confine)
         self.ceilings = Ceilings(paths.state() / "ceilings.json")
         sessions = paths.log() / "session"
         self.channels_part = Channels(config, self.regions, self.accounts, self.pool, sessions, self.ceilings)
@@ -133,7 +133,7 @@ class Daemon:
         self._every: list[str] = []  # this host's addresses, asked for when they are needed
         self._beat: asyncio.Task[None] | None = None
         libvirt_uri.chosen(config.libvirt_uri)  # a variable that cannot be served is said now
-        user_ids(config.worker_user)  # says now, not at the first client, that there is no such user
+        identity.check(config.worker_user)  # says now, not at the first client, that there is no such user
 
     # ---- life ----
 
@@ -189,7 +189,7 @@ class Daemon:
             reloading()
             try:
                 wanted = await asyncio.to_thread(reread)
-                user_ids(wanted.worker_user)
+                identity.check(wanted.worker_user)
                 relog(wanted.log)
                 await self._reconfigure(wanted)
             except OrionError as error:

@@ -31,7 +31,7 @@ class SessionLogs:
         for path in sorted(self._directory.glob("*.log")):  # their names begin with the time
             self._keep(path, "")
 
-    def make(self, channel: int, who: str, words: str, owner: tuple[int, int]) -> IO[bytes] | None:
+    def make(self, channel: int, who: str, words: str) -> IO[bytes] | None:
         """Open for appending, `words` in its first line; None where it cannot be made: no reason to refuse a client."""
         path = self._directory / f"{time.strftime('%Y%m%d-%H%M%S')}-{channel}-{uuid.uuid4().hex[:8]}.log"
         try:
@@ -40,7 +40,6 @@ class SessionLogs:
         except OSError as error:
             _log.warning("channel %d: no log at %s: %s", channel, path, error.strerror)
             return None
-        os.fchown(log.fileno(), *owner)
         self._open[channel] = path, who
         return log
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import array  # noqa: F401  socket.recv_fds imports it when no file can be opened any more
+import contextlib
 import ctypes
 import json
 import os
@@ -16,20 +18,27 @@ from typing import Any, NoReturn
 
 from orion_virt import layout, paths
 from orion_virt.errors import OrionError, ProtocolError
-from orion_virt.server import addresses, confine
+from orion_virt.server import addresses, confine, identity
 from orion_virt.server.executor import Config, Executor
 
 _MESSAGE_BYTES = 64 << 10
 _PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
-_NODES = ("nvidiactl", "nvidia-uvm", "nvidia[0-9]*")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _hide() -> None:
-    """Other processes of our user may not read us; a crash leaves no image of a client's data."""
+    """Other processes of our user may not read us; a crash leaves no image of a client's data (core(5): of one byte, no program
+    that the kernel would pipe it to gets it either)."""
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    one = 1 if hard == resource.RLIM_INFINITY else min(1, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (one, one))
+
+
+def _own_proc() -> None:
+    """Under a user that only workers of one domain have, /proc/self may be its own: the driver names its threads there."""
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
@@ -83,31 +92,38 @@ def _log_to(fd: int) -> None:
     os.close(fd)
 
 
+def _folder_of(driver: str) -> list[Path]:
+    """Where the driver's library lies, and with it those that it loads late. Loads it, which starts nothing."""
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(driver)
+    name = Path(driver).name.partition(".so")[0]
+    with open("/proc/self/maps") as maps:
+        found = {Path(line.split(maxsplit=5)[5].strip()) for line in maps if f"/{name}.so" in line}
+    return sorted({path.parent for path in found})
+
+
 def _confine(driver: str) -> None:
     """Raises OSError: a worker that should be confined and is not serves nobody."""
     package = Path(__file__).resolve().parents[2]
-    where = Path(driver).resolve().parent if "/" in driver else None
-    for lacking in confine.enter([package, paths.lib(), *([where] if where else [])]):
+    group = identity.group_for(identity.STARTING, identity.STARTING)
+    drops = os.geteuid() == 0 and not identity.closed_nodes(identity.STARTING, group)
+    for lacking in confine.enter([package, paths.lib(), *_folder_of(driver)], shares=drops):
         print(f"oriond: worker {os.getpid()}: {lacking}", file=sys.stderr, flush=True)
+    if drops:
+        identity.become(identity.STARTING, group, again=True)
+        _own_proc()
     confine.refuse_calls()
-
-
-def _closed_nodes(uid: int, gid: int) -> list[str]:
-    """The NVIDIA device nodes that `uid` could not open; a context opens them, at its creation."""
-    closed = []
-    for path in (p for pattern in _NODES for p in Path("/dev").glob(pattern)):
-        info = path.stat()
-        shift = 6 if info.st_uid == uid else 3 if info.st_gid == gid else 0
-        if info.st_mode >> shift & 6 != 6:
-            closed.append(str(path))
-    return closed
 
 
 def _drop(uid: int, gid: int) -> None:
     """Becomes `uid` for good; stays root, and says so, where that user could not use the cards."""
-    if os.geteuid() != 0 or (uid, gid) == (0, 0):
+    if os.geteuid() == uid:
         return
-    closed = _closed_nodes(uid, gid)
+    if uid == 0:
+        print("worker_user = root is for workers with confine = false; this one is nobody's", file=sys.stderr, flush=True)
+        uid = gid = identity.STARTING
+    gid = identity.group_for(uid, gid)
+    closed = identity.closed_nodes(uid, gid)
     if closed:
         print(
             f"the worker stays root: user {uid} may not open {', '.join(closed)}; "
@@ -116,10 +132,11 @@ def _drop(uid: int, gid: int) -> None:
             flush=True,
         )
         return
-    os.setgroups([])
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    _hide()  # a change of uid sets it back
+    identity.become(uid, gid)
+    if uid >= identity.STARTING:
+        _own_proc()
+    else:
+        _hide()  # a change of uid sets it back
 
 
 def _tell_closed(control: socket.socket, why: int, text: str) -> None:
@@ -130,10 +147,10 @@ def _tell_closed(control: socket.socket, why: int, text: str) -> None:
         pass  # the daemon is gone: our exit status is all there is
 
 
-def _serve(control: socket.socket, library: Path, driver: str) -> tuple[int, str]:
+def _serve(control: socket.socket, args: argparse.Namespace) -> tuple[int, str]:
     """Runs one channel; returns why it ended (enum oc_close) and in words. Raises OrionError."""
-    executor = Executor(library)
-    executor.start_driver(driver)
+    executor = Executor(args.executor)
+    executor.start_driver(args.driver)
     received = _receive(control)
     if received is None:
         return layout.CLOSED_SERVER, "the daemon went away before the channel began"
@@ -145,6 +162,8 @@ def _serve(control: socket.socket, library: Path, driver: str) -> tuple[int, str
     if missing:
         print(f"driver variables came too late to have an effect: {' '.join(missing)}", file=sys.stderr, flush=True)
     _drop(int(message.get("uid", 0)), int(message.get("gid", 0)))
+    if args.confine:
+        confine.refuse_more()
     return executor.run(config)
 
 
@@ -168,7 +187,7 @@ def main() -> NoReturn:
     try:
         if args.confine:
             _confine(args.driver)
-        why, text = _serve(control, args.executor, args.driver)
+        why, text = _serve(control, args)
     except (OrionError, OSError) as error:
         why, text = layout.CLOSED_WORKER, str(error)
         print(f"oriond: worker {os.getpid()}: {text}", file=sys.stderr, flush=True)

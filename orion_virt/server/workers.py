@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import pwd
 import signal
 import site
 import socket
@@ -21,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from orion_virt import layout, paths
-from orion_virt.errors import ConfigError, Unavailable
+from orion_virt.errors import Unavailable
 
 ARGV0 = "/usr/bin/oriond"  # as ps and nvidia-smi show daemon and workers
 WORKER = ("-m", "orion_virt.server.worker")
 _WARM_RETRY_SECONDS = 10.0
+_NO_CACHE = (("CUDA_CACHE_DISABLE", "1"),)  # of compiled kernels: it would be one tenant's word in another's worker
 
 _log = logging.getLogger("orion.workers")
 
@@ -62,19 +62,6 @@ class Worker:
         return status
 
 
-def user_ids(name: str) -> tuple[int, int]:
-    """uid and gid that workers drop to; our own where none is configured."""
-    if not name:
-        return os.geteuid(), os.getegid()
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise ConfigError(
-            f"[server] worker_user = {name!r}: there is no such user", hint="Create it, or remove the line"
-        ) from None
-    return entry.pw_uid, entry.pw_gid
-
-
 def _environment(extra: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Nothing of the daemon's CUDA settings; argv[0] is not Python's, so Python is told where it lives."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "PYTHON")) and k != "LD_PRELOAD"}
@@ -94,7 +81,7 @@ def spawn(driver_path: str, env: Sequence[tuple[str, str]], confined: bool = Fal
         process = subprocess.Popen(
             [ARGV0, *WORKER, "--control-fd", str(theirs.fileno()), "--driver", driver_path, *(["--confine"] if confined else [])],
             executable=sys.executable,
-            env=_environment(env),
+            env=_environment([*_NO_CACHE, *env] if confined else env),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             cwd="/",
@@ -121,7 +108,7 @@ class Pool:
 
     def __init__(self, driver_path: str, confined: bool = False) -> None:
         self._driver_path = driver_path
-        self._confined = confined
+        self.confined = confined
         self._warm: Worker | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -147,7 +134,7 @@ class Pool:
             return
         self._notice_an_upgrade()
         try:
-            self._warm = spawn(self._driver_path, (), self._confined)
+            self._warm = spawn(self._driver_path, (), self.confined)
         except Unavailable as error:
             _log.error("%s", error)
             self._later()
@@ -175,7 +162,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         worker = None if env else self._warm
         if worker is None:
-            worker = spawn(self._driver_path, env, self._confined)
+            worker = spawn(self._driver_path, env, self.confined)
         else:
             self._warm = None
             loop.remove_reader(worker.pidfd)

@@ -5,6 +5,8 @@
 
 #include "ptx_internal.h"
 
+#define DEPTH_MAX 256u /* the parser's own stack is finite */
+
 struct ptx_insn *ptx_emit(struct ptx_parser *p)
 {
     struct ptx_module *m = p->module;
@@ -458,7 +460,7 @@ void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg)
     ptx_next(&p->lex);
     if (ptx_accept(p, ",") && ptx_is(&p->lex, "("))
         nr_args = arguments(p, args, 64);
-    while (!p->failed && !ptx_is(&p->lex, ";")) /* the prototype or list of targets of a pointer */
+    while (!p->failed && p->lex.kind != K_END && !ptx_is(&p->lex, ";")) /* the prototype or list of targets of a pointer */
         ptx_next(&p->lex);
     ptx_expect(p, ";");
     if (!p->failed)
@@ -550,6 +552,8 @@ static void scope(struct ptx_parser *p)
 {
     unsigned keep = p->nr_symbols;
 
+    if (++p->depth > DEPTH_MAX)
+        return ptx_fail(p, "scopes lie in each other more than %u deep", DEPTH_MAX);
     ptx_expect(p, "{");
     while (!p->failed && !ptx_accept(p, "}")) {
         if (p->lex.kind == K_END)
@@ -562,6 +566,7 @@ static void scope(struct ptx_parser *p)
     for (unsigned i = keep; i < p->nr_symbols; i++)
         free(p->symbols[i].variable.name);
     p->nr_symbols = keep;
+    p->depth--;
 }
 
 static uint32_t label_pc(struct ptx_parser *p, uint32_t index)

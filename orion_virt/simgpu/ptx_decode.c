@@ -327,7 +327,7 @@ void ptx_instruction(struct ptx_parser *p)
     p->insn_len = p->lex.len;
     if (p->failed)
         return;
-    if (p->lex.kind != K_NAME)
+    if (p->lex.kind != K_NAME || p->lex.text[0] == '.')
         return ptx_fail(p, "unexpected '%.*s'", (int)p->lex.len, p->lex.text);
     len = split(p, &d);
     if (!len)

@@ -184,6 +184,7 @@ struct ptx_parser {
     char *error;
     size_t error_bytes;
     bool failed;
+    unsigned depth;       /* of scopes in scopes */
 };
 enum ptx_operand_kind { O_SLOT, O_VECTOR, O_ADDRESS, O_NAME };
 struct ptx_operand {

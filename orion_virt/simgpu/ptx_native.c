@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -106,7 +107,7 @@ void ptx_native_consider(struct ptx_kernel *k, enum ptx_translate how, uint64_t 
     struct ptx_translation *t = k->translation;
     int none = 0;
 
-    if (!t || (t->heat += instructions) < (how == PTX_TRANSLATE_ALL ? 0 : HOT) || how == PTX_TRANSLATE_NONE || t->asked)
+    if (!t || atomic_fetch_add(&t->heat, instructions) + instructions < (how == PTX_TRANSLATE_ALL ? 0 : HOT) || how == PTX_TRANSLATE_NONE || t->asked)
         return;
     if (!__atomic_compare_exchange_n((int *)&t->asked, &none, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return;

@@ -87,7 +87,7 @@ static void attributes(struct ptx_parser *p, struct ptx_variable *v)
 {
     ptx_next(&p->lex);
     ptx_expect(p, "(");
-    while (!p->failed && !ptx_accept(p, ")")) {
+    while (!p->failed && p->lex.kind != K_END && !ptx_accept(p, ")")) {
         v->managed |= ptx_is(&p->lex, ".managed");
         ptx_next(&p->lex);
     }

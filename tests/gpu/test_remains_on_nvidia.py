@@ -7,10 +7,20 @@ import host as hosts
 import pytest
 import remains
 
+from programs import without_vgpu
+
 pytestmark = pytest.mark.gpu
 
 
-def test_nothing_remains(host: hosts.Host, tmp_path: Path) -> None:
-    """Nearly all of the card, so that the second process must get pages of the first."""
-    free = host.status()["gpus"][0]["total_bytes"] >> 20
-    remains.check(host, tmp_path, (free - 6000) // 64 * 64)
+def most(host: hosts.Host) -> int:
+    """MiB; nearly all of the card, so that the second process must get pages of the first."""
+    return ((host.status()["gpus"][0]["total_bytes"] >> 20) - 6000) // 64 * 64
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_remains(host: hosts.Host, tmp_path: Path, killed: bool) -> None:
+    remains.check(host, tmp_path, most(host), killed)
+
+
+def test_nothing_remains_of_what_is_freed(host: hosts.Host, tmp_path: Path) -> None:
+    remains.check_freed(tmp_path, most(host), without_vgpu())

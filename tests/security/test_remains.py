@@ -3,8 +3,10 @@
 
 from pathlib import Path
 
+import pytest
 import remains
 
 
-def test_nothing_remains(oriond_env, tmp_path: Path) -> None:
-    remains.check(oriond_env, tmp_path, 512)
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_remains(oriond_env, tmp_path: Path, killed: bool) -> None:
+    remains.check(oriond_env, tmp_path, 256, killed)

@@ -36,9 +36,13 @@ class Fake(Machine):
         super().__init__(root)
         self.programs: dict[str, str] = {}
         self.labels: dict[str, str] = {}
+        self.landlock_version = 4
 
     def run(self, argv: Sequence[str]) -> str | None:
         return self.programs.get(" ".join(argv))
+
+    def landlock(self) -> int:
+        return self.landlock_version
 
     def label(self, name: str) -> str:
         return self.labels.get(name, "")
@@ -223,6 +227,23 @@ def test_huge_pages(facts: Facts) -> None:
     one(host.huge_pages(facts), "info", "echo within_size >")
     machine_of(facts).path(host.THP).unlink()
     assert list(host.huge_pages(facts)) == [], "a kernel without them"
+
+
+def test_confinement(facts: Facts) -> None:
+    assert list(host.confinement(facts)) == [], "the simulated GPU's workers are not"
+    facts.status["simulated"] = False  # type: ignore[index]
+    one(host.confinement(facts), "info", "workers are not confined", "confine = true")
+    facts.config = replace(facts.settings, confine=None)
+    assert [f.text for f in host.confinement(facts)] == ["workers are confined (Landlock 4, seccomp)"]
+    machine = machine_of(facts)
+    machine.landlock_version = 0
+    one(host.confinement(facts), "warning", "this kernel has no Landlock")
+    machine.landlock_version = 4
+    machine.write("/dev/nvidia0", "", 0o600)
+    found = list(host.confinement(facts))
+    assert levels(found) == ["ok", "warning"] and "workers keep root" in found[1].text
+    machine.path("/dev/nvidia0").chmod(0o666)
+    assert levels(list(host.confinement(facts))) == ["ok"]
 
 
 def test_qemu_group(facts: Facts) -> None:

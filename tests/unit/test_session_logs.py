@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from orion_virt.server import session_logs
 from orion_virt.server.session_logs import SessionLogs
 
-US = os.geteuid(), os.getegid()
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SessionLogs:
 
 
 def ran(logs: SessionLogs, channel: int, who: str) -> str:
-    with logs.make(channel, who, f"channel {channel}", US) as log:
+    with logs.make(channel, who, f"channel {channel}") as log:
         name = str(log.name)
     logs.ended(channel)
     return name
@@ -51,7 +49,7 @@ def test_all_together_are_bounded_too(logs: SessionLogs, tmp_path: Path) -> None
 
 
 def test_the_log_of_who_runs_stays(logs: SessionLogs, tmp_path: Path) -> None:
-    running = logs.make(1, "bomb", "channel 1", US)
+    running = logs.make(1, "bomb", "channel 1")
     for channel in range(10, 20):
         ran(logs, channel, "bomb")
     assert there(tmp_path) == [1, 17, 18, 19]

@@ -14,6 +14,14 @@ for p in vmm_pass seccomp twins register_over variables array_bytes; do
     echo "== $p"
     timeout 120 "$out/$p"
 done
+echo "== calls: what sharing between processes asks of the system"
+cc -O1 -std=gnu11 -shared -fPIC -o "$out/calls.so" "$here/calls.c" -ldl
+nvcc -o "$out/shared" "$here/../programs/shared.cu" -ldl
+for body in simple vmm pool; do
+    CALLS="$out/asked" LD_PRELOAD="$out/calls.so" timeout 60 "$out/shared" $body >/dev/null
+    cat "$out"/asked.* | grep -av "^open.*/dev/nvidia" | sort | uniq -c
+    rm -f "$out"/asked.*
+done
 echo "== qemu_shared"
 [ -n "$1" ] || { echo "skipped: no QEMU bundle given (qemu_bundle.sh makes one)"; exit 0; }
 b=$1
