@@ -24,6 +24,8 @@ static CUresult kernel(const uint8_t *blob, uint32_t bytes, struct oh_params *p)
         r = oh_get(OW_KIND_KERNEL, k->kernel, &kern);
     if (r == CUDA_SUCCESS)
         r = oh_function_get(k->function ? k->function : k->kernel, &real, &f);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_room(oh_context_device(p->context), k->function ? k->function : k->kernel, real, f);
     if (r != CUDA_SUCCESS)
         return r;
     p->np.type = CU_GRAPH_NODE_TYPE_KERNEL;

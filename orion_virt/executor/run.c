@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "extra.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -71,6 +72,7 @@ EXPORT int oh_load_driver(const char *path)
         return -ENOENT;
     }
     oh_driver_resolve(dl); /* functions that this driver is too old for stay NULL */
+    oh_report_open(dl);
     if (!oh_drv.cuInit) {
         oh_set_error("%s is no CUDA driver library: cuInit is missing", path);
         return -ENOEXEC;
@@ -141,6 +143,8 @@ static int start(void)
     err = oh_devices_start();
     if (!err)
         err = catch_faults();
+    if (!err)
+        err = oh_extra_start();
     if (!err && oh_config.turns)
         err = oh_turns_start();
     if (!err)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All that takes memory of a card, at random: ceiling SECONDS SEED [KIND...]. Each call must succeed or be out of memory; then
- * everything is freed, and what was free at the start can be had again. Prints a JSON object: of each kind made and refused. */
+ * everything is freed, and half of what is free then can be had. Prints a JSON object: MiB free, and of each kind made and refused. */
 #include <time.h>
 
 #include "program.h"
@@ -12,7 +12,7 @@ struct thing {
     const struct kind *kind;
     CUdeviceptr p;
     void *handle;
-    size_t bytes;
+    int device;
 };
 struct kind {
     const char *name;
@@ -22,6 +22,8 @@ struct kind {
 };
 
 static struct thing things[SLOTS];
+static CUcontext contexts[8]; /* the primary one of each device */
+static int nr_devices, current;
 static unsigned long long dice;
 
 static unsigned roll(unsigned below)
@@ -34,6 +36,12 @@ static unsigned roll(unsigned below)
 static size_t some_bytes(void)
 {
     return ((size_t)1 << roll(25)) + roll(1u << 24);
+}
+
+static void use(int device)
+{
+    current = device;
+    MUST(cuCtxSetCurrent(contexts[device]));
 }
 
 /* ---- kinds ---- */
@@ -68,7 +76,7 @@ static CUresult pooled_end(struct thing *t)
 
 static CUresult own_pool(struct thing *t)
 {
-    CUmemPoolProps props = { .allocType = 1, .location = { 1, 0 } };
+    CUmemPoolProps props = { .allocType = 1, .location = { 1, current } };
     CUmemoryPool pool;
     CUresult r = cuMemPoolCreate(&pool, &props);
 
@@ -106,7 +114,7 @@ static CUresult array_end(struct thing *t)
 
 static CUresult physical(struct thing *t)
 {
-    CUmemAllocationProp prop = { .type = 1, .location = { 1, 0 } };
+    CUmemAllocationProp prop = { .type = 1, .location = { 1, current } };
     CUmemGenericAllocationHandle made = 0;
     CUresult r = cuMemCreate(&made, (1 + roll(24)) * 2 * MIB, &prop, 0);
 
@@ -146,7 +154,7 @@ static CUresult image_end(struct thing *t)
 static CUresult another_context(struct thing *t)
 {
     CUcontext made = NULL, unused;
-    CUresult r = cuCtxCreate_v2(&made, 0, 0);
+    CUresult r = cuCtxCreate_v2(&made, 0, current);
 
     t->handle = made;
     return r ? r : cuCtxPopCurrent_v2(&unused);
@@ -210,7 +218,7 @@ static CUresult local(struct thing *t)
 
 static CUresult graph(struct thing *t)
 {
-    CUDA_MEM_ALLOC_NODE_PARAMS p = { .poolProps = { .allocType = 1, .location = { 1, 0 } }, .bytesize = some_bytes() };
+    CUDA_MEM_ALLOC_NODE_PARAMS p = { .poolProps = { .allocType = 1, .location = { 1, current } }, .bytesize = some_bytes() };
     CUgraphExec made = NULL;
     CUgraphNode node, last;
     CUgraph g;
@@ -252,8 +260,12 @@ static struct kind kinds[] = {
 
 static void end(struct thing *t)
 {
-    CUresult r = t->kind ? t->kind->end(t) : CUDA_SUCCESS;
+    CUresult r = CUDA_SUCCESS;
 
+    if (t->kind) {
+        use(t->device);
+        r = t->kind->end(t);
+    }
     if (r) {
         printf("the end of a %s: %s\n", t->kind->name, name_of(r));
         exit(1);
@@ -265,7 +277,8 @@ static void make(struct thing *t, struct kind *k)
 {
     CUresult r;
 
-    *t = (struct thing){ .kind = k };
+    use((int)roll((unsigned)nr_devices));
+    *t = (struct thing){ .kind = k, .device = current };
     r = k->make(t);
     k->made += r == CUDA_SUCCESS;
     k->refused += r == CUDA_ERROR_OUT_OF_MEMORY;
@@ -295,21 +308,30 @@ static size_t free_bytes(void)
     return left;
 }
 
-/* Limits that were raised keep what they cost: half of the first is there in any case. */
-static void all_free_again(size_t at_start)
+/* Limits that were raised keep what they cost: half of what is free is to be had in any case. */
+static void works_again(int device)
 {
     CUdeviceptr p;
     CUresult r;
 
-    for (unsigned i = 0; i < SLOTS; i++)
-        end(&things[i]);
+    use(device);
     MUST(cuCtxSynchronize());
-    r = cuMemAlloc_v2(&p, at_start / 2);
+    r = cuMemAlloc_v2(&p, free_bytes() / 2);
     if (r)
-        printf("half of %zu MiB, with %zu free: %s\n", at_start >> 20, free_bytes() >> 20, name_of(r));
+        printf("half of the %zu MiB that are free: %s\n", free_bytes() >> 20, name_of(r));
     if (r)
         exit(1);
     MUST(cuMemFree_v2(p));
+}
+
+static void start_all(void)
+{
+    MUST(cuInit(0));
+    MUST(cuDeviceGetCount(&nr_devices));
+    nr_devices = nr_devices < 8 ? nr_devices : 8;
+    for (int i = 0; i < nr_devices; i++)
+        MUST(cuDevicePrimaryCtxRetain(&contexts[i], i));
+    use(0);
 }
 
 int main(int argc, char **argv)
@@ -318,9 +340,7 @@ int main(int argc, char **argv)
     size_t at_start;
 
     dice = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-    MUST(cuInit(0));
-    MUST(cuDevicePrimaryCtxRetain(&context, 0));
-    MUST(cuCtxSetCurrent(context));
+    start_all();
     at_start = free_bytes();
     while (time(NULL) < until) {
         struct thing *t = &things[roll(SLOTS)];
@@ -330,8 +350,13 @@ int main(int argc, char **argv)
         else
             make(t, choose(argc, argv));
     }
+    use(0);
     printf("{\"start\": %zu, \"left\": %zu", at_start >> 20, free_bytes() >> 20);
-    all_free_again(at_start);
+    for (unsigned i = 0; i < SLOTS; i++)
+        end(&things[i]);
+    for (int i = 0; i < nr_devices; i++)
+        works_again(i);
+    use(0);
     for (unsigned i = 0; i < NR_KINDS; i++)
         printf(", \"%s\": [%u, %u]", kinds[i].name, kinds[i].made, kinds[i].refused);
     printf(", \"end\": %zu}\n", free_bytes() >> 20);
