@@ -33,7 +33,6 @@ static CUresult count_new(int device, bool *first)
         r = oh_extra_more(device, oh_extra_base_bytes(device));
     alive[device] += r == CUDA_SUCCESS;
     pthread_mutex_unlock(&ending_lock);
-    oh_book_flies();
     return r;
 }
 
@@ -246,7 +245,6 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     if (!c || c->green || in->how > OH_DESTROY || c->primary != (in->how != OH_DESTROY))
         return oh_fault(t, "end %u of a context", in->how);
     oh_fence_drain();
-    oh_book_flies();
     if (!oh_take(OW_KIND_CONTEXT, in->context, &real, (void **)&c)) /* another thread ends it */
         return CUDA_ERROR_INVALID_CONTEXT;
     oh_turn_context_ends(real);

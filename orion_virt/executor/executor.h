@@ -156,7 +156,6 @@ void oh_book_anyway(int device, uint64_t bytes); /* memory that exists: the limi
 void oh_unbook(int device, uint64_t bytes);
 /* extra.c: what is booked, and what the driver takes beside it. `most`: that may be taken beyond `bytes` and their last piece. */
 OH_MUST_CHECK CUresult oh_book_rounded(int device, uint64_t bytes, uint64_t most);
-void oh_book_flies(void); /* the twin's command frees memory: until it is done the card may not show it */
 extern void (*_Atomic oh_trim_pools)(void); /* has pools give back what they keep; set by pool.c */
 /* Ties a share to the entry that starts at ptr unless it has one; returns the one it has. NULL: no entry. */
 struct oh_share *oh_ledger_share(uint64_t ptr, struct oh_share *share);

@@ -3,8 +3,9 @@
  *
  * The driver's report of this process, less the contexts that placement has paid for and what is booked, is what it takes for
  * itself: `extra`. Asking takes about a millisecond, so it is not asked at each call. Each that may make the driver take more
- * adds the most that it could be to `may`; only when all three together would pass the limit is the driver asked, which makes
- * `may` nought and `extra` right. So far from the limit nobody asks, and near it nothing passes unseen. */
+ * adds the most that it could be to `may`, and so does what is given back, which the driver may keep; only when all three
+ * together would pass the limit is the driver asked, which makes `may` nought and `extra` right. So far from the limit nobody
+ * asks, and near it nothing passes unseen. What commands under way have claimed counts as if the report did not show it yet. */
 #include <errno.h>
 #include <semaphore.h>
 #include <stdlib.h>
@@ -17,20 +18,26 @@
 #define NEAR (1ull << 30)       /* of the limit: looked at more often */
 #define NEAR_US 50000u
 #define FAR_US 500000u
+#define TRIES 3                 /* to read the report while nothing is booked */
 
 enum report { UNKNOWN = 0, MEASURED, COMPUTED };
 
-static struct account {
-    _Atomic uint64_t booked, extra, may;
-    uint64_t base;              /* of the first context; [lock] */
+static struct account {         /* [lock]; used_bytes of the device is their sum, and is read without it */
+    uint64_t booked, extra, may;
+    uint64_t flying;            /* claimed by commands under way */
+    uint64_t base;              /* of the first context */
 } accounts[OC_MAX_DEVICES];
+static uint64_t moves;          /* [lock] bookings so far, both ways */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t measuring = PTHREAD_MUTEX_INITIALIZER; /* before `lock`; held over the question */
+
+static _Thread_local uint64_t flight[OC_MAX_DEVICES]; /* what this twin's command has claimed */
+static _Thread_local uint32_t flies; /* of which devices, a bit each */
 static _Atomic enum report report;
-static _Atomic unsigned in_flight;     /* twins whose command has booked and is not done: the card may not show it yet */
-static _Atomic uint64_t moves;         /* bookings so far, both ways */
-static _Thread_local bool flies;
-static _Atomic bool stale;             /* something happened since the driver was asked */
-static sem_t wanted;                   /* posted when it becomes stale */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of measuring */
+static _Atomic bool stale;      /* something happened since the driver was asked */
+static sem_t wanted;            /* posted when it becomes stale */
+
+void (*_Atomic oh_trim_pools)(void);
 
 static bool counts(int device)
 {
@@ -49,7 +56,12 @@ bool oh_extra_measured(void)
 
 uint64_t oh_extra_bytes(int device)
 {
-    return atomic_load(&accounts[device].extra);
+    uint64_t bytes;
+
+    pthread_mutex_lock(&lock);
+    bytes = accounts[device].extra;
+    pthread_mutex_unlock(&lock);
+    return bytes;
 }
 
 uint64_t oh_extra_base_bytes(int device)
@@ -59,108 +71,105 @@ uint64_t oh_extra_base_bytes(int device)
 
 void oh_extra_look(void)
 {
-    if (!atomic_exchange(&stale, true))
+    if (oh_extra_measured() && !atomic_exchange(&stale, true))
         sem_post(&wanted);
-}
-
-static void fly(void)
-{
-    if (flies)
-        return;
-    flies = true;
-    atomic_fetch_add(&in_flight, 1);
-}
-
-void oh_extra_settle(void)
-{
-    if (!flies)
-        return;
-    flies = false;
-    atomic_fetch_sub(&in_flight, 1);
-    oh_extra_look();
 }
 
 /* ---- asking the driver ---- */
 
-struct card { /* sums over the vGPUs of one */
-    uint64_t base, booked, extra, may;
-};
-
-static struct card sum_of(int ordinal)
+/* Sums over the vGPUs of a card. */
+static struct account sum_locked(int ordinal)
 {
-    struct card c = { 0 };
+    struct account c = { 0 };
 
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         if (oh_devices[i].ordinal != ordinal)
             continue;
         c.base += accounts[i].base;
-        c.booked += atomic_load(&accounts[i].booked);
-        c.extra += atomic_load(&accounts[i].extra);
-        c.may += atomic_load(&accounts[i].may);
+        c.booked += accounts[i].booked;
+        c.extra += accounts[i].extra;
+        c.may += accounts[i].may;
+        c.flying += accounts[i].flying;
     }
     return c;
 }
 
-static void set_extra(int device, uint64_t extra)
+static void set_locked(int device, uint64_t extra, uint64_t may)
 {
     struct account *a = &accounts[device];
-    uint64_t before = atomic_exchange(&a->extra, extra);
 
-    atomic_fetch_add(oh_devices[device].used_bytes, extra - before); /* also downwards */
+    atomic_fetch_add(oh_devices[device].used_bytes, extra + may - a->extra - a->may); /* also downwards */
+    a->extra = extra;
+    a->may = may;
 }
 
-/* Who may have caused a growth pays for it; a card with one vGPU has no question. */
-static void share_out(int ordinal, int asker, const struct card *before, uint64_t extra)
+/* `extra` of a card becomes its vGPUs': who may have caused a growth pays for it, and what is gone is gone of all. */
+static void share_out_locked(int ordinal, int asker, uint64_t extra)
 {
-    uint64_t grown = less(extra, before->extra);
+    struct account all = sum_locked(ordinal);
+    uint64_t grown = less(extra, all.extra), part;
 
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
-        uint64_t had = atomic_load(&accounts[i].extra), may = atomic_load(&accounts[i].may), part;
+        const struct account *a = &accounts[i];
 
         if (oh_devices[i].ordinal != ordinal)
             continue;
-        if (grown)
-            part = had + (before->may ? (uint64_t)((double)grown * (double)may / (double)before->may) : (int)i == asker ? grown : 0);
+        if (!grown)
+            part = all.extra ? (uint64_t)((double)extra * (double)a->extra / (double)all.extra) : 0;
+        else if (all.may)
+            part = a->extra + (uint64_t)((double)grown * (double)a->may / (double)all.may);
         else
-            part = before->extra ? (uint64_t)((double)extra * (double)had / (double)before->extra) : 0;
-        set_extra((int)i, part);
+            part = a->extra + ((int)i == asker ? grown : 0);
+        set_locked((int)i, part, 0);
     }
 }
 
-static void forget_may(int ordinal)
-{
-    for (uint32_t i = 0; i < oh_nr_devices; i++)
-        if (oh_devices[i].ordinal == ordinal)
-            atomic_fetch_sub(oh_devices[i].used_bytes, atomic_exchange(&accounts[i].may, 0));
-}
-
-/* While others' commands are under way the card may not show yet what they booked, or show what they gave back: then what was
- * seen is the least that it can be. */
-static void measure(int device)
+/* False: something was booked meanwhile, so that report and books do not belong together. */
+static bool measure_once(int device)
 {
     int ordinal = oh_devices[device].ordinal;
-    struct card before;
-    uint64_t at, used, extra;
-    bool quiet;
+    struct account all;
+    uint64_t at, flying, used;
+    bool still;
+
+    pthread_mutex_lock(&lock);
+    at = moves;
+    flying = sum_locked(ordinal).flying;
+    pthread_mutex_unlock(&lock);
+    if (!oh_report(ordinal, &used))
+        return true;
+    pthread_mutex_lock(&lock);
+    all = sum_locked(ordinal);
+    still = moves == at;
+    if (still)
+        share_out_locked(ordinal, device, less(used + flying, all.base + all.booked));
+    pthread_mutex_unlock(&lock);
+    return still;
+}
+
+static void measure(int device)
+{
+    bool done = false;
 
     if (!oh_extra_measured())
         return;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&measuring);
     atomic_store(&stale, false);
-    at = atomic_load(&moves);
-    quiet = atomic_load(&in_flight) == flies;
-    if (oh_report(ordinal, &used)) {
-        before = sum_of(ordinal);
-        quiet = quiet && atomic_load(&in_flight) == flies && atomic_load(&moves) == at;
-        extra = less(used, before.base + before.booked);
-        if (quiet || extra > before.extra)
-            share_out(ordinal, device, &before, extra);
-        if (quiet)
-            forget_may(ordinal);
-        else
-            oh_extra_look();
-    }
+    for (unsigned i = 0; i < TRIES && !done; i++)
+        done = measure_once(device);
+    pthread_mutex_unlock(&measuring);
+    if (!done)
+        oh_extra_look();
+}
+
+static bool doubtful(int device)
+{
+    bool may;
+
+    pthread_mutex_lock(&lock);
+    may = accounts[device].may > 0;
     pthread_mutex_unlock(&lock);
+    return may || atomic_load(&stale);
 }
 
 bool oh_extra_over(int device)
@@ -171,37 +180,54 @@ bool oh_extra_over(int device)
 
 uint64_t oh_extra_fresh(int device)
 {
-    if (atomic_load(&stale) || atomic_load(&accounts[device].may))
+    if (doubtful(device))
         measure(device);
     return oh_used_bytes(device);
 }
 
 /* ---- booking ---- */
 
-void (*_Atomic oh_trim_pools)(void);
+static bool fits(int device, uint64_t bytes)
+{
+    uint64_t taken = oh_used_bytes(device), limit = oh_devices[device].limit_bytes;
+
+    return taken <= limit && bytes <= limit - taken;
+}
+
+static void add_locked(int device, uint64_t bytes, uint64_t may)
+{
+    struct account *a = &accounts[device];
+
+    a->booked += bytes;
+    a->may += may;
+    moves++;
+    atomic_fetch_add(oh_devices[device].used_bytes, bytes + may);
+}
 
 /* `bytes` and `may` become taken, where `bytes` and `must` are left. */
 static bool take(int device, uint64_t bytes, uint64_t must, uint64_t may)
 {
-    struct oh_device *d = &oh_devices[device];
-    uint64_t used = atomic_load(d->used_bytes), taken, sum;
+    uint64_t sum;
+    bool got;
 
     if (__builtin_add_overflow(bytes, must, &sum))
         return false;
-    do {
-        taken = used + oh_others_bytes(device);
-        if (taken > d->limit_bytes || sum > d->limit_bytes - taken)
-            return false;
-    } while (!atomic_compare_exchange_weak(d->used_bytes, &used, used + bytes + may));
-    atomic_fetch_add(&accounts[device].booked, bytes);
-    atomic_fetch_add(&accounts[device].may, may);
-    /* of two processes of a group that take the last piece at once, at most one has it */
-    if (!oh_others_bytes(device) || less(oh_used_bytes(device), may) + must <= d->limit_bytes)
-        return true;
-    atomic_fetch_sub(d->used_bytes, bytes + may);
-    atomic_fetch_sub(&accounts[device].booked, bytes);
-    atomic_fetch_sub(&accounts[device].may, may);
-    return false;
+    pthread_mutex_lock(&lock);
+    got = fits(device, sum);
+    if (got) {
+        add_locked(device, bytes, may);
+        /* of two processes of a group that take the last piece at once, at most one has it */
+        got = !oh_others_bytes(device) || less(oh_used_bytes(device), less(may, must)) <= oh_devices[device].limit_bytes;
+        if (!got)
+            add_locked(device, -bytes, -may);
+    }
+    if (got && oh_extra_measured()) {
+        accounts[device].flying += bytes + may;
+        flight[device] += bytes + may;
+        flies |= 1u << device;
+    }
+    pthread_mutex_unlock(&lock);
+    return got;
 }
 
 static CUresult claim(int device, uint64_t bytes, uint64_t may)
@@ -213,21 +239,33 @@ static CUresult claim(int device, uint64_t bytes, uint64_t may)
     if (bytes > oh_devices[device].limit_bytes)
         return CUDA_ERROR_OUT_OF_MEMORY;
     got = take(device, bytes, may, may);
-    if (!got && (oh_extra_measured() || trim)) {
-        if (atomic_load(&stale) || atomic_load(&accounts[device].may))
+    if (!got && oh_extra_measured()) {
+        if (doubtful(device))
             measure(device);
         got = take(device, bytes, must, may);
     }
-    if (!got && trim) { /* pools keep what was freed; the driver would ask them too */
+    if (!got && trim && oh_extra_measured()) { /* pools keep what was freed; the driver would ask them too */
         trim();
         measure(device);
         got = take(device, bytes, must, may);
     }
-    if (!got)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    atomic_fetch_add(&moves, 1);
-    fly();
-    return CUDA_SUCCESS;
+    return got ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* The command is done: what it claimed shows on the card, or never will. */
+void oh_extra_settle(void)
+{
+    if (!flies)
+        return;
+    pthread_mutex_lock(&lock);
+    for (; flies; flies &= flies - 1) {
+        int device = __builtin_ctz(flies);
+
+        accounts[device].flying -= flight[device];
+        flight[device] = 0;
+    }
+    pthread_mutex_unlock(&lock);
+    oh_extra_look();
 }
 
 CUresult oh_book(int device, uint64_t bytes)
@@ -237,33 +275,29 @@ CUresult oh_book(int device, uint64_t bytes)
 
 CUresult oh_book_rounded(int device, uint64_t bytes, uint64_t most)
 {
-    uint64_t may = -bytes & (OH_EXTRA_STEP - 1);
+    uint64_t last_piece = -bytes & (OH_EXTRA_STEP - 1);
 
-    return claim(device, bytes, oh_extra_measured() ? may + most : 0);
+    return claim(device, bytes, oh_extra_measured() ? last_piece + most : 0);
 }
 
 void oh_book_anyway(int device, uint64_t bytes)
 {
     if (!counts(device))
         return;
-    atomic_fetch_add(&accounts[device].booked, bytes);
-    atomic_fetch_add(oh_devices[device].used_bytes, bytes);
-    atomic_fetch_add(&moves, 1);
+    pthread_mutex_lock(&lock);
+    add_locked(device, bytes, 0);
+    pthread_mutex_unlock(&lock);
 }
 
+/* It is free again when the driver says so. */
 void oh_unbook(int device, uint64_t bytes)
 {
-    if (!counts(device))
+    if (!counts(device) || !bytes)
         return;
-    atomic_fetch_sub(&accounts[device].booked, bytes);
-    atomic_fetch_sub(oh_devices[device].used_bytes, bytes);
-    atomic_fetch_add(&moves, 1);
+    pthread_mutex_lock(&lock);
+    add_locked(device, -bytes, oh_extra_measured() ? bytes : 0);
+    pthread_mutex_unlock(&lock);
     oh_extra_look();
-}
-
-void oh_book_flies(void)
-{
-    fly();
 }
 
 CUresult oh_extra_more(int device, uint64_t bytes)
@@ -285,10 +319,9 @@ CUresult oh_extra_step(int device, bool may_refuse)
 {
     CUresult r;
 
-    device = device < 0 ? 0 : device;
     if (!oh_extra_measured())
         return CUDA_SUCCESS;
-    r = claim(device, 0, OH_EXTRA_STEP);
+    r = claim(device < 0 ? 0 : device, 0, OH_EXTRA_STEP);
     return may_refuse ? r : CUDA_SUCCESS;
 }
 

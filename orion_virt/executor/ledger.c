@@ -156,7 +156,6 @@ bool oh_entry_take(uint64_t ptr, struct oh_entry *e)
 {
     struct node *n = take(ptr);
 
-    oh_book_flies();
     if (n)
         *e = (struct oh_entry){ .ptr = n->ptr, .bytes = n->bytes, .booked = n->booked, .device = n->device,
                                 .share = n->share };

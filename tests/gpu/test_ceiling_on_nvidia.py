@@ -148,7 +148,7 @@ def test_two_vgpus_of_a_card(host: hosts.Host, base: int) -> None:
 @pytest.mark.parametrize("kinds", [[], ["linear", "pool"], ["module", "context", "stream"], ["local", "limit"], ["array", "graph"]],
                          ids=lambda kinds: "+".join(kinds) or "all")
 def test_kinds_of_memory(host: hosts.Host, base: int, ceiling: str, kinds: list[str]) -> None:
-    card, (told,) = press(host, [[ceiling, "5", "1", *kinds]], ORION_GMEM=1500)
+    card, (told,) = press(host, [[ceiling, "600", "1", *kinds]], ORION_GMEM=1500)
     holds(card, 1500, base)
     print(told)
 
