@@ -47,8 +47,10 @@ static void count_ended(int device, bool *last_of_device, bool *last)
     *last_of_device = !alive[device];
     *last = !all;
     pthread_mutex_unlock(&ending_lock);
-    if (!*last_of_device)
-        oh_extra_less(device, oh_extra_base_bytes(device));
+    if (*last_of_device)
+        return;
+    oh_extra_less(device, oh_extra_base_bytes(device));
+    oh_extra_hidden(device, -1);
 }
 
 static void drop_stream(uint64_t id, void *real, void *data, void *context)
@@ -195,10 +197,13 @@ CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_acti
     r = make_equipped(in, in->kind == OH_PRIMARY && d->primary, &real);
     if (first && r == CUDA_SUCCESS)
         oh_extra_base_end(in->device, before);
+    if (!first)
+        oh_extra_hidden(in->device, 1);
     if (r != CUDA_SUCCESS) {
         count_ended(in->device, &unused, &unused);
         return r;
     }
+    oh_stack_begin(real, in->device);
     c = &context_of[in->device][in->kind];
     c->device = in->device;
     c->primary = in->kind == OH_PRIMARY;
@@ -256,11 +261,11 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     r = c->primary ? end_primary(&oh_devices[c->device], in->how, real) : oh_drv.cuCtxDestroy_v2(real);
     if (before == real) {
         (void)oh_drv.cuCtxSetCurrent(NULL);
-        t->device = -1;
+        t->device = t->stack_slot = -1;
     }
+    oh_stack_end(real);
     if (last_of_device) {
         oh_ledger_drop(c->device);
-        oh_stack_gone(c->device);
         oh_extra_base_gone(c->device);
     }
     if (c->primary) {
@@ -283,6 +288,7 @@ CUresult oh_orion_set_current(struct oh_twin *t, const struct ow_orion_set_curre
         r = oh_drv.cuCtxSetCurrent(real);
     c = r == CUDA_SUCCESS && real ? oh_data(OW_KIND_CONTEXT, in->context) : NULL;
     t->device = c ? c->device : -1;
+    t->stack_slot = c ? oh_stack_slot(c->green ? oh_devices[c->device].context : real) : -1;
     return r;
 }
 

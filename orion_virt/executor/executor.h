@@ -51,7 +51,8 @@ enum oh_control_kind {
     OH_RELEASE = 2,  /* a = region offset, b = bytes; no answer */
     OH_CLOSED = 3,   /* worker says why the channel ended: a = enum oc_close; text follows */
     OH_STOP = 4,     /* daemon: end the channel with a = enum oc_close */
-    OH_USAGE = 5,    /* worker: a = device index, b = bytes in use; at most once a second */
+    OH_USAGE = 5,    /* worker: a = device index, b = bytes in use; status: what the driver takes for itself is 0 not known
+                        yet, 1 measured, 2 estimated; at most once a second */
     /* Sharing between the workers of a domain; token and handle are OC_TOKEN_BYTES each, kinds enum oc_share. */
     OH_SHARE = 6,    /* a = kind, b = bytes of memory, text = the driver's handle, or its descriptor comes along -> text = token */
     OH_OPEN = 7,     /* a = kind, text = token -> b = bytes, text = handle, or the descriptor; -ENOENT */
@@ -91,6 +92,7 @@ struct oh_twin {                 /* host thread of one guest thread */
     uint64_t deferred_seq;
     uint32_t deferred_op;
     int device;                  /* of the current context, -1: none */
+    int stack_slot;              /* place of that context in stack.c, -1: none */
     uint8_t *buffer;             /* private copy of the command being executed */
     void *scratch;               /* for family code */
 };

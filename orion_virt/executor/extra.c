@@ -20,12 +20,13 @@
 #define FAR_US 500000u
 #define TRIES 3                 /* to read the report while nothing is booked */
 
-enum report { UNKNOWN = 0, MEASURED, COMPUTED };
+enum report { UNKNOWN = 0, MEASURED = 1, COMPUTED = 2 }; /* OH_USAGE tells them */
 
 static struct account {         /* [lock]; used_bytes of the device is their sum, and is read without it */
     uint64_t booked, extra, may;
     uint64_t flying;            /* claimed by commands under way */
     uint64_t base;              /* of the first context */
+    uint64_t hidden;            /* booked for further ones, and in no report: the card's own part of them */
 } accounts[OC_MAX_DEVICES];
 static uint64_t moves;          /* [lock] bookings so far, both ways */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -52,6 +53,11 @@ static uint64_t less(uint64_t a, uint64_t b)
 bool oh_extra_measured(void)
 {
     return atomic_load_explicit(&report, memory_order_relaxed) == MEASURED;
+}
+
+int32_t oh_extra_how(void)
+{
+    return (int32_t)atomic_load(&report);
 }
 
 uint64_t oh_extra_bytes(int device)
@@ -86,6 +92,7 @@ static struct account sum_locked(int ordinal)
         if (oh_devices[i].ordinal != ordinal)
             continue;
         c.base += accounts[i].base;
+        c.hidden += accounts[i].hidden;
         c.booked += accounts[i].booked;
         c.extra += accounts[i].extra;
         c.may += accounts[i].may;
@@ -142,7 +149,7 @@ static bool measure_once(int device)
     all = sum_locked(ordinal);
     still = moves == at;
     if (still)
-        share_out_locked(ordinal, device, less(used + flying, all.base + all.booked));
+        share_out_locked(ordinal, device, less(used + flying + all.hidden, all.base + all.booked));
     pthread_mutex_unlock(&lock);
     return still;
 }
@@ -162,17 +169,7 @@ static void measure(int device)
         oh_extra_look();
 }
 
-static bool doubtful(int device)
-{
-    bool may;
-
-    pthread_mutex_lock(&lock);
-    may = accounts[device].may > 0;
-    pthread_mutex_unlock(&lock);
-    return may || atomic_load(&stale);
-}
-
-bool oh_extra_over(int device)
+bool oh_extra_over_now(int device)
 {
     measure(device);
     return oh_used_bytes(device) > oh_devices[device].limit_bytes;
@@ -180,8 +177,7 @@ bool oh_extra_over(int device)
 
 uint64_t oh_extra_fresh(int device)
 {
-    if (doubtful(device))
-        measure(device);
+    measure(device);
     return oh_used_bytes(device);
 }
 
@@ -239,9 +235,8 @@ static CUresult claim(int device, uint64_t bytes, uint64_t may)
     if (bytes > oh_devices[device].limit_bytes)
         return CUDA_ERROR_OUT_OF_MEMORY;
     got = take(device, bytes, may, may);
-    if (!got && oh_extra_measured()) {
-        if (doubtful(device))
-            measure(device);
+    if (!got && oh_extra_measured()) { /* also where nothing was heard: the driver frees late what was freed in stream order */
+        measure(device);
         got = take(device, bytes, must, may);
     }
     if (!got && trim && oh_extra_measured()) { /* pools keep what was freed; the driver would ask them too */
@@ -355,6 +350,19 @@ void oh_extra_base_end(int device, uint64_t before)
     accounts[device].base = d->base_bytes && d->base_bytes < base ? d->base_bytes : base;
     pthread_mutex_unlock(&lock);
     oh_extra_look();
+}
+
+void oh_extra_hidden(int device, int contexts)
+{
+    uint64_t part;
+
+    if (!oh_extra_measured())
+        return;
+    pthread_mutex_lock(&lock);
+    part = less(oh_devices[device].base_bytes, accounts[device].base) * (uint64_t)(int64_t)contexts;
+    accounts[device].hidden += part;
+    add_locked(device, part, 0);
+    pthread_mutex_unlock(&lock);
 }
 
 void oh_extra_base_gone(int device)

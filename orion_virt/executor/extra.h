@@ -23,22 +23,28 @@ uint64_t oh_extra_base_begin(int device);
 void oh_extra_base_end(int device, uint64_t before);
 uint64_t oh_extra_base_bytes(int device);        /* what a context of it costs */
 void oh_extra_base_gone(int device);             /* its last context has ended */
+/* Of a further context: what of its cost no report shows is booked, 1, or unbooked, -1. */
+void oh_extra_hidden(int device, int contexts);
 /* Asks the driver now; true: the device is beyond its limit. */
-bool oh_extra_over(int device);
+bool oh_extra_over_now(int device);
 bool oh_extra_measured(void);                    /* false: no report, what can be computed is booked for good */
+int32_t oh_extra_how(void);                      /* as OH_USAGE tells it */
 uint64_t oh_extra_bytes(int device);
 uint64_t oh_extra_fresh(int device);             /* all that is taken of its limit, by a group's other processes too */
 void oh_extra_settle(void);                      /* the command of this twin is done */
 void oh_extra_look(void);                        /* something may have changed: look soon */
 int oh_extra_start(void);                        /* the thread that looks; 0 or a negative errno */
 
-/* ---- stack.c: local memory, printf's buffer, malloc's heap ---- */
+/* ---- stack.c: local memory and malloc's heap of each context ---- */
+#define OH_STACK_SLOTS 64 /* contexts that have their own account; further ones go without being foretold */
+void oh_stack_begin(CUcontext context, int device);
+void oh_stack_end(CUcontext context);
+int oh_stack_slot(CUcontext context);            /* -1: none */
 /* Before a kernel runs whose threads have so many bytes of local memory: the driver makes room for all that the card can run at once. */
-OH_MUST_CHECK CUresult oh_stack_for(int device, uint64_t bytes_a_thread);
-void oh_stack_gone(int device);                  /* with its last context */
+OH_MUST_CHECK CUresult oh_stack_for(int slot, uint64_t bytes_a_thread);
 /* Around what loads code to a device: room for its variables, `takes`, before; after it, whether it stayed within the limit.
  * A load that ends well is given back by oh_extra_less(device, takes). */
-OH_MUST_CHECK CUresult oh_load_begin(int device, uint64_t takes);
-OH_MUST_CHECK CUresult oh_load_end(int device, uint64_t takes);
+OH_MUST_CHECK CUresult oh_load_begin(int slot, int device, uint64_t takes, bool mallocs);
+OH_MUST_CHECK CUresult oh_load_end(int slot, int device, uint64_t takes, bool mallocs);
 
 #endif

@@ -23,7 +23,7 @@ CUresult oh_function_get(uint64_t id, void **real, struct oh_function **data)
     return r == CUDA_SUCCESS && !*data ? CUDA_ERROR_INVALID_HANDLE : r;
 }
 
-static CUresult make_room(int device, uint64_t id, void *real)
+static CUresult make_room(int device, int slot, uint64_t id, void *real)
 {
     int local = 0;
     CUdevice dev;
@@ -35,22 +35,18 @@ static CUresult make_room(int device, uint64_t id, void *real)
         (void)OH_CALL(cuFuncGetAttribute, &local, LOCAL_SIZE_BYTES, real);
     else if (oh_drv.cuDeviceGet(&dev, oh_devices[device].ordinal) == CUDA_SUCCESS)
         (void)OH_CALL(cuKernelGetAttribute, &local, LOCAL_SIZE_BYTES, real, dev);
-    return local > 0 ? oh_stack_for(device, (uint64_t)local) : CUDA_SUCCESS;
+    return local > 0 ? oh_stack_for(slot, (uint64_t)local) : CUDA_SUCCESS;
 }
 
-CUresult oh_function_room(int device, uint64_t id, void *real, struct oh_function *f)
+CUresult oh_function_room(int device, int slot, uint64_t id, void *real, struct oh_function *f)
 {
-    uint32_t bit;
     CUresult r;
 
-    if (device < 0)
+    if (device < 0 || slot < 0 || atomic_load_explicit(&f->ran, memory_order_relaxed) >> slot & 1)
         return CUDA_SUCCESS;
-    bit = 1u << device;
-    if (atomic_load_explicit(&f->ran, memory_order_relaxed) & bit)
-        return CUDA_SUCCESS;
-    r = make_room(device, id, real);
+    r = make_room(device, slot, id, real);
     if (r == CUDA_SUCCESS)
-        atomic_fetch_or(&f->ran, bit);
+        atomic_fetch_or(&f->ran, 1ull << slot);
     return r;
 }
 

@@ -297,7 +297,7 @@ static CUresult from_pool(struct oh_twin *t, CUstream stream, uint64_t bytes, CU
     r = given ? OH_CALL(cuMemAllocFromPoolAsync, p, bytes, pool, stream) : OH_CALL(cuMemAllocAsync, p, bytes, stream);
     if (r != CUDA_SUCCESS)
         oh_unbook(t->device, bytes);
-    else if (before && oh_pool_reserved(pool, &spare) > before && oh_extra_over(t->device))
+    else if (before && oh_pool_reserved(pool, &spare) > before && oh_extra_over_now(t->device))
         r = take_back(t, *p, stream, bytes);
     if (r == CUDA_SUCCESS)
         oh_ledger_add(*p, bytes, t->device, bytes);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the variables of an image take of a card, before it is loaded. Headers have been checked (image_check.c). */
+#define _GNU_SOURCE
 #include <ctype.h>
 #include <elf.h>
 
@@ -130,4 +131,17 @@ uint64_t oh_image_variables(const uint8_t *p, uint64_t bytes)
     if (magic == ELF_MAGIC)
         return of_elf(p, bytes);
     return magic == FATBIN_MAGIC ? of_fatbin(p, bytes) : of_ptx((const char *)p, bytes);
+}
+
+/* As a word of PTX or a symbol of machine code. */
+bool oh_image_names_malloc(const uint8_t *p, uint64_t bytes)
+{
+    const uint8_t *end = p + bytes, *at = p;
+
+    while ((at = memmem(at, (size_t)(end - at), "malloc", 6))) {
+        if ((at == p || !isalnum(at[-1])) && at + 6 < end && !isalnum(at[6]))
+            return true;
+        at += 6;
+    }
+    return false;
 }

@@ -30,7 +30,7 @@ static CUresult next(struct oh_twin *t, struct rest *rest, CUDA_LAUNCH_PARAMS *p
     if (r == CUDA_SUCCESS)
         r = oh_get(OW_KIND_STREAM, one.stream, &stream);
     if (r == CUDA_SUCCESS)
-        r = oh_function_room(t->device, one.function, real, f);
+        r = oh_function_room(t->device, t->stack_slot, one.function, real, f);
     if (r == CUDA_SUCCESS && one.params_bytes < f->params_bytes)
         r = CUDA_ERROR_INVALID_VALUE;
     if (r != CUDA_SUCCESS)

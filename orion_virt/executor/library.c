@@ -36,7 +36,7 @@ CUresult oh_orion_library_load(struct oh_twin *t, const struct ow_orion_library_
     if (r != CUDA_SUCCESS)
         oh_image_put(image);
     else
-        oh_code_takes(OW_KIND_LIBRARY, in->library, -1, oh_image_takes(image));
+        oh_code_takes(OW_KIND_LIBRARY, in->library, -1, image);
     return r;
 }
 
@@ -44,7 +44,7 @@ CUresult oh_orion_library_load(struct oh_twin *t, const struct ow_orion_library_
 static CUresult before_use(struct oh_twin *t, struct oh_code *code, bool *first)
 {
     *first = code && t->device >= 0 && !(atomic_load(&code->loaded) >> t->device & 1);
-    return *first ? oh_load_begin(t->device, code->takes) : CUDA_SUCCESS;
+    return *first ? oh_load_begin(t->stack_slot, t->device, code->takes, code->mallocs) : CUDA_SUCCESS;
 }
 
 /* The driver does not unload a part: what is beyond the limit stays, and counts. */
@@ -55,7 +55,7 @@ static CUresult after_use(struct oh_twin *t, struct oh_code *code, CUresult r)
         return r;
     }
     atomic_fetch_or(&code->loaded, 1u << t->device);
-    return oh_load_end(t->device, code->takes);
+    return oh_load_end(t->stack_slot, t->device, code->takes, code->mallocs);
 }
 
 CUresult oh_orion_library_unload(struct oh_twin *t, const struct ow_orion_library_unload_in *in, uint32_t bytes,

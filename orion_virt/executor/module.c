@@ -88,13 +88,14 @@ CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t librar
     return r;
 }
 
-void oh_code_takes(enum ow_kind kind, uint64_t id, int device, uint64_t takes)
+void oh_code_takes(enum ow_kind kind, uint64_t id, int device, const struct oh_image *image)
 {
     struct oh_code *code = oh_data(kind, id);
 
     if (!code)
         return;
-    code->takes = takes;
+    code->takes = oh_image_takes(image);
+    code->mallocs = oh_image_mallocs(image);
     if (device >= 0)
         atomic_fetch_or(&code->loaded, 1u << device);
 }
@@ -188,17 +189,18 @@ void oh_drop_context(uint64_t context)
 static CUresult load(struct oh_twin *t, const struct ow_orion_module_load_in *in, struct oh_image *image, uint64_t takes,
                      CUmodule *module)
 {
+    bool mallocs = oh_image_mallocs(image);
     struct oh_jit jit;
     CUresult r = oh_jit_get(&jit, image, (const uint64_t *)(in + 1), in->count);
 
     if (r == CUDA_SUCCESS)
-        r = oh_load_begin(t->device, takes);
+        r = oh_load_begin(t->stack_slot, t->device, takes, mallocs);
     if (r != CUDA_SUCCESS)
         return r;
     r = oh_drv.cuModuleLoadDataEx(module, oh_image_code(image), jit.nr, jit.option, jit.value);
     oh_jit_keep(&jit, image);
     if (r == CUDA_SUCCESS) {
-        r = oh_load_end(t->device, takes);
+        r = oh_load_end(t->stack_slot, t->device, takes, mallocs);
         if (r != CUDA_SUCCESS)
             oh_drv.cuModuleUnload(*module);
     }
@@ -223,17 +225,17 @@ CUresult oh_orion_module_load(struct oh_twin *t, const struct ow_orion_module_lo
         return r;
     takes = oh_image_takes(image);
     r = load(t, in, image, takes, &module);
-    oh_image_put(image);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_code_put(OW_KIND_MODULE, in->module, module, 0, NULL);
-    if (r != CUDA_SUCCESS) {
-        oh_drv.cuModuleUnload(module);
-        oh_extra_less(t->device, takes);
-        return r;
+    if (r == CUDA_SUCCESS) {
+        r = oh_code_put(OW_KIND_MODULE, in->module, module, 0, NULL);
+        if (r == CUDA_SUCCESS) {
+            oh_code_takes(OW_KIND_MODULE, in->module, t->device, image);
+        } else {
+            oh_drv.cuModuleUnload(module);
+            oh_extra_less(t->device, takes);
+        }
     }
-    oh_code_takes(OW_KIND_MODULE, in->module, t->device, takes);
-    return CUDA_SUCCESS;
+    oh_image_put(image);
+    return r;
 }
 
 CUresult oh_orion_module_unload(struct oh_twin *t, const struct ow_orion_module_unload_in *in, uint32_t bytes,

@@ -115,16 +115,15 @@ def press(host: hosts.Host, commands: list[list[str]], **variables: object) -> t
 
 
 def holds(card: Card, ceiling_mib: int, base: int, many: int = 1) -> None:
-    """`many` vGPUs of that ceiling, each with its context."""
+    """`many` vGPUs of that ceiling, each with its context; by all that is taken of the card."""
     beyond = card.most / MIB - many * (ceiling_mib + base / MIB)
     print(f"most {card.most / MIB:.1f} MiB = {many} times the ceiling of {ceiling_mib} and a base of {base / MIB:.1f}, and {beyond:+.1f} MiB")
-    assert card.samples > 100
     assert beyond <= SLACK_MIB
 
 
 @needs_torch
 def test_torch_under_pressure(host: hosts.Host, base: int) -> None:
-    card, (told,) = press(host, [[sys.executable, PRESSURE, "30"]], ORION_GMEM=6000)
+    card, (told,) = press(host, [[sys.executable, PRESSURE, "25"]], ORION_GMEM=6000)
     holds(card, 6000, base)
     assert told["cuda:0"]["out of memory"] > 3
     assert card.most / MIB > 0.9 * 6000, "it was not pressed"
@@ -133,14 +132,14 @@ def test_torch_under_pressure(host: hosts.Host, base: int) -> None:
 @needs_torch
 def test_two_processes_of_a_group(host: hosts.Host, base: int) -> None:
     """One ceiling for both: the second's context comes out of it."""
-    card, told = press(host, [[sys.executable, PRESSURE, "12", seed] for seed in "12"], ORION_GMEM=6000, ORION_GROUP="pressed")
+    card, told = press(host, [[sys.executable, PRESSURE, "10", seed] for seed in "12"], ORION_GMEM=6000, ORION_GROUP="pressed")
     holds(card, 6000, base)
     assert sum(one["cuda:0"]["out of memory"] for one in told) > 3
 
 
 @needs_torch
 def test_two_vgpus_of_a_card(host: hosts.Host, base: int) -> None:
-    card, (told,) = press(host, [[sys.executable, PRESSURE, "12"]], ORION_GMEM=4000, ORION_VGPU=2)
+    card, (told,) = press(host, [[sys.executable, PRESSURE, "10"]], ORION_GMEM=4000, ORION_VGPU=2)
     holds(card, 4000, base, many=2)
     assert all(told[device]["out of memory"] > 0 for device in ("cuda:0", "cuda:1"))
 

@@ -36,7 +36,7 @@ CALLS = (
     call(137, "cuCtxSynchronize", blocks=True, reports=True, since=2000),
     local("cuCtxSynchronize_v2", inp("ctx", CONTEXT), since=13000),
     call(138, "cuCtxSetLimit", inp("limit", LIMIT), inp("value", SIZE), hand="both", since=3010),
-    call(139, "cuCtxGetLimit", out("pvalue", SIZE), inp("limit", LIMIT), hand="client", since=3010),
+    call(139, "cuCtxGetLimit", out("pvalue", SIZE), inp("limit", LIMIT), hand="both", since=3010),
     call(140, "cuCtxGetCacheConfig", out("pconfig", FUNC_CACHE), since=3020),
     call(141, "cuCtxSetCacheConfig", inp("config", FUNC_CACHE), since=3020),
     call(142, "cuCtxGetSharedMemConfig", out("pConfig", SHARED_CONFIG), since=4020),

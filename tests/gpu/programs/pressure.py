@@ -59,7 +59,9 @@ class Load:
         try:
             what()
             self.count(what.__name__)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # of which PyTorch's out of memory is one; libraries say it in their own words
+            if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+                raise
             self.count("out of memory")
             DICE.shuffle(self.held)
             del self.held[len(self.held) // 2 :]
