@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "extra.h"
+#include "limit.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -54,22 +55,27 @@ static CUresult unknown(const struct oc_cmd *h)
 
 static CUresult dispatch(struct twin *tw, const struct oc_cmd *h, const struct oh_op *op, uint32_t *bytes)
 {
-    bool takes_turn;
+    bool takes_turn, limited;
     CUresult r;
 
     if (!op)
         return unknown(h);
     takes_turn = oh_turns_on && op->works;
+    limited = oh_limit_on && oh_limit_counts(h->op);
     if (h->bytes < op->in_bytes)
         return oh_fault(&tw->pub, "%u bytes of payload, %u needed", h->bytes, op->in_bytes);
     if (takes_turn)
         oh_turn_enter(&tw->pub);
+    if (limited)
+        oh_limit_enter(&tw->pub);
     if (op->blocks)
         oh_unlock_ring(&tw->pub);
     r = op->grows ? oh_extra_step(tw->pub.device, h->flags & OC_CMD_REPLY) : CUDA_SUCCESS;
     if (r == CUDA_SUCCESS)
         r = op->run(&tw->pub, tw->pub.buffer, h->bytes, tw->out, bytes);
     oh_extra_settle();
+    if (limited)
+        oh_limit_leave();
     if (takes_turn)
         oh_turn_leave();
     if (*bytes > sizeof(tw->out))
