@@ -152,6 +152,28 @@ def test_kinds_of_memory(host: hosts.Host, base: int, ceiling: str, kinds: list[
     print(told)
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_opened_memory_counts_once(host: hosts.Host, native: bool) -> None:
+    """For who made it; NVML's figures of both are printed."""
+    card = settled()
+    running: list[subprocess.Popen] = []
+
+    def start(*argv: str) -> list[str]:
+        env = without_vgpu() if native else host.env | {"ORION_GMEM": "2000"}
+        running.append(subprocess.Popen([sys.executable, str(HERE / "programs" / "opened.py"), *argv], env=env,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return running[-1].stdout.readline().split()
+
+    free, handle = start("own", "512")
+    print("one has it:", card.processes(), free)
+    other_free, _ = start("open", handle)
+    print("two have it:", card.processes(), other_free)
+    for process in reversed(running):
+        process.communicate("\n")
+        assert process.returncode == 0
+    assert native or (int(free), int(other_free)) == (2000 - 512, 2000)
+
+
 def test_what_a_driver_takes(tmp_path: Path) -> None:
     """Figures only: on the card itself, without us."""
     settled()
