@@ -144,8 +144,6 @@ static int start(void)
     err = oh_devices_start();
     if (!err)
         err = catch_faults();
-    if (!err)
-        err = oh_extra_start();
     if (!err && oh_config.turns)
         err = oh_turns_start();
     if (!err && oh_config.kernel_seconds)
@@ -158,6 +156,8 @@ static int start(void)
         err = oh_transport_start();
     if (!err)
         err = check_layout(oh_channel);
+    if (!err)
+        err = oh_extra_start(); /* a thread, whose stack must not lie where the region belongs */
     if (err) {
         if (!oh_last_error()[0])
             oh_set_error("cannot start: %s", strerror(-err));

@@ -141,6 +141,18 @@ static CUresult promise_locked(struct limits *l, CUlimit limit, uint64_t value)
     return r;
 }
 
+/* The driver refused the limit. */
+static void take_back(struct limits *l, CUlimit limit, uint64_t promised)
+{
+    pthread_mutex_lock(&lock);
+    if (l->promised > promised && limit <= HEAP) {
+        oh_extra_less(l->device, l->promised - promised);
+        l->set[limit] -= l->promised - promised;
+        l->promised = promised;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 CUresult oh_load_begin(int slot, int device, uint64_t takes, bool mallocs)
 {
     uint64_t more = OH_EXTRA_STEP;
@@ -183,6 +195,7 @@ CUresult oh_cuCtxSetLimit(struct oh_twin *t, const struct ow_cuCtxSetLimit_in *i
                           struct ow_cuCtxSetLimit_out *out, uint32_t *out_bytes)
 {
     bool lower = false;
+    uint64_t before = 0;
     CUresult r = CUDA_SUCCESS;
 
     (void)bytes, (void)out, (void)out_bytes;
@@ -192,6 +205,7 @@ CUresult oh_cuCtxSetLimit(struct oh_twin *t, const struct ow_cuCtxSetLimit_in *i
         struct limits *l = &limits[t->stack_slot];
 
         pthread_mutex_lock(&lock);
+        before = l->promised;
         if (in->limit == PRINTF || in->limit == HEAP)
             r = promise_locked(l, in->limit, in->value);
         lower = in->limit == STACK && in->value < l->stack && in->value;
@@ -199,8 +213,11 @@ CUresult oh_cuCtxSetLimit(struct oh_twin *t, const struct ow_cuCtxSetLimit_in *i
             l->asked = (in->value + 15) & ~15ull;
         pthread_mutex_unlock(&lock);
     }
-    if (r == CUDA_SUCCESS && !lower)
+    if (r == CUDA_SUCCESS && !lower) {
         r = OH_CALL(cuCtxSetLimit, in->limit, in->value);
+        if (r != CUDA_SUCCESS && t->stack_slot >= 0 && in->limit != STACK)
+            take_back(&limits[t->stack_slot], in->limit, before);
+    }
     oh_extra_look();
     return r;
 }
