@@ -14,6 +14,7 @@ CHECKS: tuple[Check, ...] = (
     host.daemon,
     host.controller,
     host.memory,
+    host.monitoring,
     host.libvirt,
     host.hook,
     host.shared_memory,

@@ -172,7 +172,7 @@ int oh_control_read(void)
     return 1;
 }
 
-static void tell_progress(void)
+void oh_control_progress(void)
 {
     static uint64_t told;
     struct oh_control m = {
@@ -197,7 +197,7 @@ void oh_control_usage(void)
     if (now - told_at_ns < USAGE_NS)
         return;
     told_at_ns = now;
-    tell_progress();
+    oh_control_progress();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         uint64_t used = atomic_load_explicit(oh_devices[i].used_bytes, memory_order_relaxed);
         struct oh_control m = { .kind = OH_USAGE, .status = how, .a = i, .b = used };

@@ -81,6 +81,7 @@ int oh_control_call_fd(struct oh_control *m, int fd, int *got);
 void oh_control_tell(const struct oh_control *m);  /* one way, never blocks */
 int oh_control_read(void);                         /* watcher: 0 when the daemon is gone */
 void oh_control_usage(void);                       /* watcher, at its tick */
+void oh_control_progress(void);                    /* and once when the channel has ended, so that nothing is missing in the sums */
 extern void (*_Atomic oh_control_own)(const struct oh_control *m); /* OH_OWN came, on the watcher; set by share.c */
 
 /* ---- watch.c: the thread that called oh_run ---- */

@@ -59,6 +59,7 @@ class Channel:
     usage: dict[int, int] = field(default_factory=dict)
     driver_memory: str = "unknown"  # how the worker knows what the driver takes for itself
     rate: Rate = field(default_factory=Rate)
+    gpu_seconds: dict[int, float] = field(default_factory=dict)  # of each card; server/usage.py adds to it
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -295,7 +296,7 @@ class Channel:
         self._spawn(self._finish())
 
     def _drain(self) -> None:
-        """What the worker said last: why it ended."""
+        """What the worker said last: why it ended, and how far it came."""
         while True:
             try:
                 raw = self.worker.control.recv(_CONTROL_BYTES + 1)
@@ -305,7 +306,7 @@ class Channel:
                 return
             if len(raw) == _CONTROL_BYTES:
                 message = layout.Control.from_buffer_copy(raw)
-                if message.kind == layout.CLOSED:
+                if message.kind in (layout.CLOSED, layout.PROGRESS):
                     self._handle(message)
 
     async def _finish(self) -> None:
