@@ -32,7 +32,7 @@ def ops_c(spec: Spec) -> str:
     lines = [banner(spec, "The table of operations."), '#include "gen/ops.h"', ""]
     lines += ["const struct oh_op oh_ops[OW_NR_OPS] = {"]
     for c in spec.crossing:
-        flags = "".join(f", .{word} = true" for word in ("blocks", "reports", "works") if getattr(c, word))
+        flags = "".join(f", .{word} = true" for word in ("blocks", "reports", "works", "grows") if getattr(c, word))
         size = f"sizeof(struct ow_{c.name}_in)"
         lines.append(f'    [{c.op}] = {{ .run = oh_run_{c.name}, .name = "{c.name}", .in_bytes = {size}{flags} }},')
     return "\n".join([*lines, "};", ""])

@@ -63,6 +63,20 @@ def controller(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def memory(facts: Facts) -> Iterator[Finding]:
+    """Whether the driver says what workers have of a card: else what it takes for itself is estimated."""
+    told = {channel.get("driver_memory") for channel in facts.known.get("channels", [])}
+    if "estimated" in told and not facts.known.get("simulated"):
+        yield Finding(
+            WARNING,
+            "NVML does not list the workers, so what the driver takes for itself is estimated, and a process may have more of a "
+            "card than ORION_GMEM",
+            "run oriond where `nvidia-smi` lists its workers by their own pids: in a container with the host's pids, or outside one",
+        )
+    elif "measured" in told:
+        yield Finding(OK, "ORION_GMEM counts what the driver takes for itself, as NVML reports it of each worker")
+
+
 def monitoring(facts: Facts) -> Iterator[Finding]:
     """Where metrics are wanted, Prometheus gets them."""
     found = facts.known.get("metrics", {})

@@ -8,14 +8,23 @@
 
 enum { NO_STORAGE = 0x40 | 0x80, CUBEMAP = 4, LAYERED = 1 }; /* CUDA_ARRAY3D_SPARSE, DEFERRED_MAPPING: mapped later */
 #define MAX_LEVELS 32u
+#define TILE_BYTES 64u
+#define TILE_ROWS 8u
+
+/* Saturates. */
+static uint64_t whole(uint64_t n, uint64_t unit)
+{
+    return n > UINT64_MAX - unit ? UINT64_MAX : (n + unit - 1) / unit * unit;
+}
 
 static uint64_t level_size(uint64_t size, unsigned level)
 {
     return size >> level ? size >> level : 1;
 }
 
-/* Saturates: what overflows is over every quota. Layers and faces do not shrink with the level. */
-static uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
+/* Saturates: what overflows is over every quota. Layers and faces do not shrink with the level. `tiled`: at most, as rows
+ * are whole tiles of 64 bytes and 8 rows on the card. */
+static uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels, bool tiled)
 {
     bool layers = d->Flags & (LAYERED | CUBEMAP);
     uint64_t total = 0, bytes;
@@ -24,7 +33,8 @@ static uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
         return 0;
     for (unsigned i = 0; i < MAX_LEVELS && (i == 0 || i < levels); i++) {
         bytes = oh_array_bytes(oc_texel_bytes(d->Format, d->NumChannels), level_size(d->Width, i));
-        bytes = oh_array_bytes(bytes, level_size(d->Height, i));
+        bytes = oh_array_bytes(tiled ? whole(bytes, TILE_BYTES) : bytes,
+                               tiled ? whole(level_size(d->Height, i), TILE_ROWS) : level_size(d->Height, i));
         bytes = oh_array_bytes(bytes, level_size(d->Depth, layers ? 0 : i));
         if (__builtin_add_overflow(total, bytes, &total))
             return UINT64_MAX;
@@ -72,8 +82,10 @@ static CUresult keep(enum ow_kind kind, uint64_t id, CUresult made, void *real, 
 
 static OH_MUST_CHECK CUresult book(struct oh_twin *t, const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels, struct oh_array *a)
 {
-    *a = (struct oh_array){ .context = oh_current_context(), .device = t->device, .booked = array_bytes(d, levels) };
-    return t->device < 0 ? CUDA_ERROR_INVALID_CONTEXT : oh_book(t->device, a->booked);
+    uint64_t most = array_bytes(d, levels, true);
+
+    *a = (struct oh_array){ .context = oh_current_context(), .device = t->device, .booked = array_bytes(d, levels, false) };
+    return t->device < 0 ? CUDA_ERROR_INVALID_CONTEXT : oh_book_rounded(t->device, a->booked, most - a->booked);
 }
 
 static void forget(struct oh_array *a)

@@ -19,6 +19,7 @@ int oh_devices_start(void)
 
         d->ordinal = oh_config.ordinals[i];
         d->limit_bytes = oh_config.limits[i];
+        d->base_bytes = oh_config.context_bytes[i];
         d->primary = true; /* the first vGPU of a card */
         for (uint32_t j = 0; j < i; j++)
             d->primary = d->primary && oh_devices[j].ordinal != d->ordinal;

@@ -2,6 +2,7 @@
 /* Contexts of the client: made, ended, set current; peers. */
 #include "array.h"
 #include "contexts.h"
+#include "extra.h"
 #include "limit.h"
 #include "modules.h"
 #include "share.h"
@@ -10,7 +11,7 @@
 enum { OH_PRIMARY = 0, OH_CREATED = 1 };                  /* kind of orion_ctx_activate */
 enum { OH_RELEASE_PRIMARY = 0, OH_RESET = 1, OH_DESTROY = 2 }; /* how of orion_ctx_end */
 #define OH_CTX_FLAGS 0xffu
-#define OH_MAX_CONTEXTS 16u /* of one vGPU: each takes some hundred MiB of the card that no quota counts */
+#define OH_MAX_CONTEXTS 16u /* of one vGPU */
 
 static struct oh_context context_of[OC_MAX_DEVICES][2];
 
@@ -20,16 +21,20 @@ static bool peers[OC_MAX_DEVICES][OC_MAX_DEVICES]; /* enabled between vGPUs of o
 static unsigned alive[OC_MAX_DEVICES]; /* contexts of each device; under ending_lock */
 static pthread_mutex_t ending_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Before a context is made; false: there are enough. */
-static bool count_new(int device)
+/* Before a context is made. The first one of a device is paid for by placement, others out of its memory. */
+static CUresult count_new(int device, bool *first)
 {
-    bool may;
+    CUresult r = CUDA_SUCCESS;
 
     pthread_mutex_lock(&ending_lock);
-    may = alive[device] < OH_MAX_CONTEXTS;
-    alive[device] += may;
+    *first = !alive[device];
+    if (alive[device] >= OH_MAX_CONTEXTS)
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    else if (!*first)
+        r = oh_extra_more(device, oh_extra_base_bytes(device));
+    alive[device] += r == CUDA_SUCCESS;
     pthread_mutex_unlock(&ending_lock);
-    return may;
+    return r;
 }
 
 static void count_ended(int device, bool *last_of_device, bool *last)
@@ -43,6 +48,10 @@ static void count_ended(int device, bool *last_of_device, bool *last)
     *last_of_device = !alive[device];
     *last = !all;
     pthread_mutex_unlock(&ending_lock);
+    if (*last_of_device)
+        return;
+    oh_extra_less(device, oh_extra_base_bytes(device));
+    oh_extra_hidden(device, -1);
 }
 
 static void drop_stream(uint64_t id, void *real, void *data, void *context)
@@ -77,13 +86,18 @@ static CUcontext ahead; /* the first vGPU's primary context, retained before the
 
 CUcontext oh_context_ahead(void)
 {
+    uint64_t before;
     CUcontext real;
     CUdevice dev;
 
     pthread_mutex_lock(&ending_lock);
-    if (!ahead && (oh_drv.cuDeviceGet(&dev, oh_devices[0].ordinal) != CUDA_SUCCESS ||
-                   oh_drv.cuDevicePrimaryCtxRetain(&ahead, dev) != CUDA_SUCCESS))
-        ahead = NULL;
+    if (!ahead && oh_drv.cuDeviceGet(&dev, oh_devices[0].ordinal) == CUDA_SUCCESS) {
+        before = oh_extra_base_begin(0);
+        if (oh_drv.cuDevicePrimaryCtxRetain(&ahead, dev) != CUDA_SUCCESS)
+            ahead = NULL;
+        else
+            oh_extra_base_end(0, before);
+    }
     real = ahead;
     pthread_mutex_unlock(&ending_lock);
     return real;
@@ -145,13 +159,30 @@ static CUresult equip(CUcontext real)
     return r;
 }
 
+/* Made, known to the client and with region memory in it; nothing of it is left on error. */
+static CUresult make_equipped(const struct ow_orion_ctx_activate_in *in, bool primary, CUcontext *real)
+{
+    struct oh_device *d = &oh_devices[in->device];
+    CUresult r = make(d, primary, in->flags & OH_CTX_FLAGS, real);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = equip(*real);
+    if (r == CUDA_SUCCESS)
+        r = oh_put(OW_KIND_CONTEXT, in->context, *real);
+    if (r != CUDA_SUCCESS)
+        unmake(d, primary, *real);
+    return r;
+}
+
 CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_activate_in *in, uint32_t bytes,
                                struct ow_orion_ctx_activate_out *out, uint32_t *out_bytes)
 {
     struct oh_device *d;
     struct oh_context *c;
     CUcontext real = NULL;
-    bool primary, unused;
+    bool first, unused;
+    uint64_t before;
     CUresult r;
 
     (void)bytes, (void)out, (void)out_bytes;
@@ -160,21 +191,20 @@ CUresult oh_orion_ctx_activate(struct oh_twin *t, const struct ow_orion_ctx_acti
     d = &oh_devices[in->device];
     if (in->kind == OH_PRIMARY && d->context)
         return oh_fault(t, "the primary context of device %d is active", in->device);
-    primary = in->kind == OH_PRIMARY && d->primary;
-    if (!count_new(in->device))
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    r = make(d, primary, in->flags & OH_CTX_FLAGS, &real);
-    if (r == CUDA_SUCCESS) {
-        r = equip(real);
-        if (r == CUDA_SUCCESS)
-            r = oh_put(OW_KIND_CONTEXT, in->context, real);
-        if (r != CUDA_SUCCESS)
-            unmake(d, primary, real);
-    }
+    r = count_new(in->device, &first);
+    if (r != CUDA_SUCCESS)
+        return r;
+    before = first ? oh_extra_base_begin(in->device) : 0;
+    r = make_equipped(in, in->kind == OH_PRIMARY && d->primary, &real);
+    if (first && r == CUDA_SUCCESS)
+        oh_extra_base_end(in->device, before);
+    if (!first)
+        oh_extra_hidden(in->device, 1);
     if (r != CUDA_SUCCESS) {
         count_ended(in->device, &unused, &unused);
         return r;
     }
+    oh_stack_begin(real, in->device);
     c = &context_of[in->device][in->kind];
     c->device = in->device;
     c->primary = in->kind == OH_PRIMARY;
@@ -234,10 +264,13 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     oh_limit_context_ended(real);
     if (before == real) {
         (void)oh_drv.cuCtxSetCurrent(NULL);
-        t->device = -1;
+        t->device = t->stack_slot = -1;
     }
-    if (last_of_device)
+    oh_stack_end(real);
+    if (last_of_device) {
         oh_ledger_drop(c->device);
+        oh_extra_base_gone(c->device);
+    }
     if (c->primary) {
         oh_devices[c->device].context = NULL;
         forget_peers(c->device);
@@ -258,6 +291,7 @@ CUresult oh_orion_set_current(struct oh_twin *t, const struct ow_orion_set_curre
         r = oh_drv.cuCtxSetCurrent(real);
     c = r == CUDA_SUCCESS && real ? oh_data(OW_KIND_CONTEXT, in->context) : NULL;
     t->device = c ? c->device : -1;
+    t->stack_slot = c ? oh_stack_slot(c->green ? oh_devices[c->device].context : real) : -1;
     return r;
 }
 

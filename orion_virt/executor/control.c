@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "extra.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -189,6 +190,8 @@ void oh_control_progress(void)
 void oh_control_usage(void)
 {
     static uint64_t told[OC_MAX_DEVICES], told_at_ns;
+    static int32_t told_how = -1;
+    int32_t how = oh_extra_how();
     uint64_t now = oh_now_ns();
 
     if (now - told_at_ns < USAGE_NS)
@@ -197,11 +200,12 @@ void oh_control_usage(void)
     oh_control_progress();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         uint64_t used = atomic_load_explicit(oh_devices[i].used_bytes, memory_order_relaxed);
-        struct oh_control m = { .kind = OH_USAGE, .a = i, .b = used };
+        struct oh_control m = { .kind = OH_USAGE, .status = how, .a = i, .b = used };
 
-        if (used == told[i])
+        if (used == told[i] && how == told_how)
             continue;
         told[i] = used;
         oh_control_tell(&m);
     }
+    told_how = how;
 }

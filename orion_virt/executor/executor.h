@@ -23,6 +23,7 @@ struct oh_device {
     bool primary;            /* uses the card's primary context; else a created one plays it */
     CUcontext context;       /* NULL while not active */
     uint64_t limit_bytes;    /* ORION_GMEM */
+    uint64_t base_bytes;     /* of its first context, booked at placement */
     _Atomic uint64_t *used_bytes; /* of this process; in the group's page where there is one */
 };
 
@@ -38,6 +39,7 @@ struct oh_config {
     uint32_t channel_id, nr_devices;
     int32_t ordinals[OC_MAX_DEVICES];
     uint64_t limits[OC_MAX_DEVICES]; /* bytes */
+    uint64_t context_bytes[OC_MAX_DEVICES]; /* of a bare context, booked beside the limit; 0: not known */
     int group_fd;            /* page of the processes that share the allocation; -1: it is ours alone */
     uint32_t group_row;      /* ours in it */
     uint32_t kernel_seconds; /* the longest that a kernel may run, 0: as long as it likes */
@@ -50,7 +52,8 @@ enum oh_control_kind {
     OH_RELEASE = 2,  /* a = region offset, b = bytes; no answer */
     OH_CLOSED = 3,   /* worker says why the channel ended: a = enum oc_close; text follows */
     OH_STOP = 4,     /* daemon: end the channel with a = enum oc_close */
-    OH_USAGE = 5,    /* worker: a = device index, b = bytes in use; at most once a second */
+    OH_USAGE = 5,    /* worker: a = device index, b = bytes in use; status: what the driver takes for itself is 0 not known
+                        yet, 1 measured, 2 estimated; at most once a second */
     /* Sharing between the workers of a domain; token and handle are OC_TOKEN_BYTES each, kinds enum oc_share. */
     OH_SHARE = 6,    /* a = kind, b = bytes of memory, text = the driver's handle, or its descriptor comes along -> text = token */
     OH_OPEN = 7,     /* a = kind, text = token -> b = bytes, text = handle, or the descriptor; -ENOENT */
@@ -90,6 +93,7 @@ struct oh_twin {                 /* host thread of one guest thread */
     uint64_t deferred_seq;
     uint32_t deferred_op;
     int device;                  /* of the current context, -1: none */
+    int stack_slot;              /* place of that context in stack.c, -1: none */
     uint8_t *buffer;             /* private copy of the command being executed */
     void *scratch;               /* for family code */
 };
@@ -106,6 +110,7 @@ struct oh_op {
     bool blocks;           /* the loop gives up the baton first */
     bool reports;          /* a deferred error of this thread is reported here */
     bool works;            /* brings work to the card, which takes a turn where compute limits are on */
+    bool grows;            /* the driver may take memory of the card for itself */
 };
 extern const struct oh_op oh_ops[OW_NR_OPS]; /* generated */
 /* For calls that turn out to block: gives up the baton (idempotent until the next command). */
@@ -126,7 +131,7 @@ uint64_t oh_find(enum ow_kind kind, void *real); /* client's id of a driver hand
 void oh_set_data(enum ow_kind kind, uint64_t id, void *data);
 void *oh_data(enum ow_kind kind, uint64_t id);
 
-/* ---- ledger.c: device memory that belongs to this client, and its quota ---- */
+/* ---- ledger.c: device memory that belongs to this client ---- */
 void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked);
 uint64_t oh_ledger_del(uint64_t ptr);   /* bytes of the entry that starts at ptr, 0: none; unbooks */
 /* `kept`: the entry outlives frees (memory of graphs, which their next launch makes again). */
@@ -152,8 +157,9 @@ uint64_t oh_used_bytes(int device);   /* and by this one */
 OH_MUST_CHECK CUresult oh_book(int device, uint64_t bytes); /* CUDA_ERROR_OUT_OF_MEMORY over the limit */
 void oh_book_anyway(int device, uint64_t bytes); /* memory that exists: the limit then refuses what comes next */
 void oh_unbook(int device, uint64_t bytes);
-/* Called before every booking, once set: pool.c makes pools that keep freed memory give it back in time. */
-extern void (*_Atomic oh_before_booking)(int device, uint64_t bytes);
+/* extra.c: what is booked, and what the driver takes beside it. `most`: that may be taken beyond `bytes` and their last piece. */
+OH_MUST_CHECK CUresult oh_book_rounded(int device, uint64_t bytes, uint64_t most);
+extern void (*_Atomic oh_trim_pools)(void); /* has pools give back what they keep; set by pool.c */
 /* Ties a share to the entry that starts at ptr unless it has one; returns the one it has. NULL: no entry. */
 struct oh_share *oh_ledger_share(uint64_t ptr, struct oh_share *share);
 /* Called for the share of an entry that goes, `owner`: the entry was booked here. Set by share.c. */
@@ -193,6 +199,7 @@ void oh_ledger_drop(int device);
 /* The context that owns what the calling twin makes, as the client calls it: the current one, or of a green one the
  * primary that it is part of; 0: none. */
 uint64_t oh_current_context(void);
+int oh_context_device(CUcontext real); /* the client's device, -1: not one of its contexts */
 void oh_retire(void *p); /* frees data of a handle once no other thread's command can be looking at it */
 /* oh_twin.scratch is memory from malloc; orion_thread_exit frees it. */
 

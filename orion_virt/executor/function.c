@@ -2,8 +2,10 @@
 /* Functions and kernels: parameters learnt once, attributes, lazy loading. */
 #include <stdlib.h>
 
+#include "extra.h"
 #include "modules.h"
 
+#define LOCAL_SIZE_BYTES 3 /* CUfunction_attribute */
 #define OH_PARAMS_A_REPLY 200u
 #define OH_NAME_A_REPLY 900u
 
@@ -19,6 +21,33 @@ CUresult oh_function_get(uint64_t id, void **real, struct oh_function **data)
 
     *data = r == CUDA_SUCCESS ? oh_data(kind, id) : NULL;
     return r == CUDA_SUCCESS && !*data ? CUDA_ERROR_INVALID_HANDLE : r;
+}
+
+static CUresult make_room(int device, int slot, uint64_t id, void *real)
+{
+    int local = 0;
+    CUdevice dev;
+    CUresult r = oh_extra_step(device, true);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!oh_is_kernel(id))
+        (void)OH_CALL(cuFuncGetAttribute, &local, LOCAL_SIZE_BYTES, real);
+    else if (oh_drv.cuDeviceGet(&dev, oh_devices[device].ordinal) == CUDA_SUCCESS)
+        (void)OH_CALL(cuKernelGetAttribute, &local, LOCAL_SIZE_BYTES, real, dev);
+    return local > 0 ? oh_stack_for(slot, (uint64_t)local) : CUDA_SUCCESS;
+}
+
+CUresult oh_function_room(int device, int slot, uint64_t id, void *real, struct oh_function *f)
+{
+    CUresult r;
+
+    if (device < 0 || slot < 0 || atomic_load_explicit(&f->ran, memory_order_relaxed) >> slot & 1)
+        return CUDA_SUCCESS;
+    r = make_room(device, slot, id, real);
+    if (r == CUDA_SUCCESS)
+        atomic_fetch_or(&f->ran, 1ull << slot);
+    return r;
 }
 
 static CUresult param_info(bool kernel, void *real, uint32_t index, size_t *offset, size_t *size)

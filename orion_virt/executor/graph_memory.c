@@ -3,6 +3,7 @@
  * driver holds for it is booked after each call that may change it, and may not pass the limit before one. */
 #include <stdlib.h>
 
+#include "extra.h"
 #include "gen/checks.h"
 #include "graph.h"
 
@@ -273,8 +274,39 @@ CUresult oh_orion_graph_memory(struct oh_twin *t, const struct ow_orion_graph_me
 
 /* ---- allocation in stream order, which a capture turns into a node ---- */
 
+/* The pool took more of the card than there was room for, where what it kept was not of use: the client goes without. */
+static CUresult take_back(struct oh_twin *t, CUdeviceptr p, CUstream stream, uint64_t bytes)
+{
+    OH_CALL(cuMemFreeAsync, p, stream);
+    oh_unbook(t->device, bytes);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* Under the lock: two threads must not both count on what the pool keeps. */
+static CUresult from_pool(struct oh_twin *t, CUstream stream, uint64_t bytes, CUmemoryPool given, CUdeviceptr *p)
+{
+    CUmemoryPool pool = given;
+    uint64_t spare, before;
+    CUresult r = given ? CUDA_SUCCESS : OH_CALL(cuDeviceGetMemPool, &pool, oh_devices[t->device].ordinal);
+
+    if (r == CUDA_SUCCESS)
+        r = oh_pool_book(t->device, pool, bytes);
+    if (r != CUDA_SUCCESS)
+        return r;
+    before = oh_extra_measured() ? oh_pool_reserved(pool, &spare) : 0;
+    r = given ? OH_CALL(cuMemAllocFromPoolAsync, p, bytes, pool, stream) : OH_CALL(cuMemAllocAsync, p, bytes, stream);
+    if (r != CUDA_SUCCESS)
+        oh_unbook(t->device, bytes);
+    else if (before && oh_pool_reserved(pool, &spare) > before && oh_extra_over_now(t->device))
+        r = take_back(t, *p, stream, bytes);
+    if (r == CUDA_SUCCESS)
+        oh_ledger_add(*p, bytes, t->device, bytes);
+    return r;
+}
+
 static CUresult allocate(struct oh_twin *t, uint64_t stream_id, uint64_t bytes, CUmemoryPool pool, uint64_t *ptr)
 {
+    static pthread_mutex_t pools = PTHREAD_MUTEX_INITIALIZER;
     CUdeviceptr p = 0;
     CUgraph graph;
     void *stream;
@@ -287,16 +319,15 @@ static CUresult allocate(struct oh_twin *t, uint64_t stream_id, uint64_t bytes, 
     graph = oh_capture_graph(stream);
     if (graph && bytes > oh_devices[t->device].limit_bytes)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    r = graph ? CUDA_SUCCESS : oh_book(t->device, bytes);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = pool ? OH_CALL(cuMemAllocFromPoolAsync, &p, bytes, pool, stream) : OH_CALL(cuMemAllocAsync, &p, bytes, stream);
-    if (r == CUDA_SUCCESS && graph)
-        oh_graph_memory_add(graph, p, bytes, t->device);
-    else if (r == CUDA_SUCCESS)
-        oh_ledger_add(p, bytes, t->device, bytes);
-    else if (!graph)
-        oh_unbook(t->device, bytes);
+    if (graph) {
+        r = pool ? OH_CALL(cuMemAllocFromPoolAsync, &p, bytes, pool, stream) : OH_CALL(cuMemAllocAsync, &p, bytes, stream);
+        if (r == CUDA_SUCCESS)
+            oh_graph_memory_add(graph, p, bytes, t->device);
+    } else {
+        pthread_mutex_lock(&pools);
+        r = from_pool(t, stream, bytes, pool, &p);
+        pthread_mutex_unlock(&pools);
+    }
     *ptr = p;
     return r;
 }

@@ -2,6 +2,7 @@
 /* Graph nodes: adding one of any kind, changing its parameters, its attributes. */
 #include <string.h>
 
+#include "extra.h"
 #include "graph.h"
 #include "launch.h"
 #include "gen/checks.h"
@@ -46,6 +47,8 @@ CUresult oh_orion_node_add(struct oh_twin *t, const struct ow_orion_node_add_in 
         return r;
     r = oh_params_get(in->kind, in->context, (const uint8_t *)edges + edges_bytes,
                       extra - (uint32_t)(deps_bytes + edges_bytes), &p);
+    if (r == CUDA_SUCCESS && in->kind == OC_NODE_ALLOC && oh_extra_measured()) /* a driver may take it now */
+        r = oh_extra_more(p->device, p->np.alloc.bytesize);
     if (r == CUDA_SUCCESS)
         r = OH_CALL(cuGraphAddNode_v2, &node, graph, (const CUgraphNode *)deps, edges_bytes ? edges : NULL, in->count,
                     &p->np);

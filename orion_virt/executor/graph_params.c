@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extra.h"
 #include "gen/checks.h"
 #include "graph.h"
 
@@ -24,6 +25,9 @@ static CUresult kernel(const uint8_t *blob, uint32_t bytes, struct oh_params *p)
         r = oh_get(OW_KIND_KERNEL, k->kernel, &kern);
     if (r == CUDA_SUCCESS)
         r = oh_function_get(k->function ? k->function : k->kernel, &real, &f);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_room(oh_context_device(p->context), oh_stack_slot(p->context),
+                             k->function ? k->function : k->kernel, real, f);
     if (r != CUDA_SUCCESS)
         return r;
     p->np.type = CU_GRAPH_NODE_TYPE_KERNEL;

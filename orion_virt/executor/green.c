@@ -290,7 +290,7 @@ static CUresult end(struct oh_twin *t, uint64_t id)
     oh_del(OW_KIND_CONTEXT, g->context_id);
     if (oh_drv.cuCtxGetCurrent(&current) == CUDA_SUCCESS && current == g->context) {
         (void)oh_drv.cuCtxSetCurrent(NULL);
-        t->device = -1;
+        t->device = t->stack_slot = -1;
     }
     r = oh_drv.cuGreenCtxDestroy(real);
     free(g);

@@ -295,6 +295,24 @@ const void *oh_image_code(const struct oh_image *image)
     return image->kind == OH_RAW ? (const void *)image->pieces[0].data : &image->wrapper;
 }
 
+uint64_t oh_image_takes(const struct oh_image *image)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < image->given; i++)
+        sum += oh_image_variables(image->pieces[i].data, image->pieces[i].bytes);
+    return sum;
+}
+
+bool oh_image_mallocs(const struct oh_image *image)
+{
+    bool does = false;
+
+    for (uint32_t i = 0; i < image->given; i++)
+        does = does || oh_image_names_malloc(image->pieces[i].data, image->pieces[i].bytes);
+    return does;
+}
+
 uint64_t oh_image_bytes(const struct oh_image *image)
 {
     return image->kind == OH_RAW ? image->pieces[0].bytes : 0;

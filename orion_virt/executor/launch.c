@@ -46,6 +46,8 @@ CUresult oh_orion_launch(struct oh_twin *t, const struct ow_orion_launch_in *in,
     r = oh_function_get(in->function, &l->real, &l->f);
     if (r == CUDA_SUCCESS)
         r = oh_get(OW_KIND_STREAM, in->stream, &l->stream);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_room(t->device, t->stack_slot, in->function, l->real, l->f);
     if (r != CUDA_SUCCESS)
         return r;
     params = point_at(l, (uint8_t *)(uintptr_t)(in + 1), in->params_bytes, &extra);
@@ -108,6 +110,8 @@ static CUresult launch_ex(struct oh_twin *t, const struct ow_orion_launch_ex_in 
     r = oh_function_get(in->function, &l->real, &l->f);
     if (r == CUDA_SUCCESS)
         r = oh_get(OW_KIND_STREAM, in->stream, &l->stream);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_room(t->device, t->stack_slot, in->function, l->real, l->f);
     if (r == CUDA_SUCCESS)
         r = oh_launch_attributes(in + 1, in->attributes_bytes, attrs, nr_attrs);
     if (r != CUDA_SUCCESS)

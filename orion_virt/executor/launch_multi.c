@@ -12,7 +12,7 @@ struct rest {
 };
 
 /* The next launch as the driver wants it, its parameters in our copy of the command; free(p->kernelParams). */
-static CUresult next(struct rest *rest, CUDA_LAUNCH_PARAMS *p)
+static CUresult next(struct oh_twin *t, struct rest *rest, CUDA_LAUNCH_PARAMS *p)
 {
     struct oc_launch_one one;
     struct oh_function *f;
@@ -29,6 +29,8 @@ static CUresult next(struct rest *rest, CUDA_LAUNCH_PARAMS *p)
     r = oh_function_get(one.function, &real, &f);
     if (r == CUDA_SUCCESS)
         r = oh_get(OW_KIND_STREAM, one.stream, &stream);
+    if (r == CUDA_SUCCESS)
+        r = oh_function_room(t->device, t->stack_slot, one.function, real, f);
     if (r == CUDA_SUCCESS && one.params_bytes < f->params_bytes)
         r = CUDA_ERROR_INVALID_VALUE;
     if (r != CUDA_SUCCESS)
@@ -55,7 +57,7 @@ CUresult oh_orion_launch_multi(struct oh_twin *t, const struct ow_orion_launch_m
     if (in->launches_bytes > bytes - sizeof(*in) || !in->count || in->count > OC_MAX_DEVICES)
         return oh_fault(t, "%u launches in %u bytes", in->count, in->launches_bytes);
     for (uint32_t i = 0; r == CUDA_SUCCESS && i < in->count; i++)
-        r = next(&rest, &launches[i]);
+        r = next(t, &rest, &launches[i]);
     if (r == CUDA_SUCCESS)
         r = OH_CALL(cuLaunchCooperativeKernelMultiDevice, launches, in->count, in->flags);
     else if (r == OH_FAULT)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Device memory that belongs to this client, ordered by address, and each device's quota. */
+/* Device memory that belongs to this client, ordered by address. */
 #include <stdlib.h>
 
 #include "loop.h"
@@ -226,41 +226,6 @@ bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device)
     }
     pthread_rwlock_unlock(&lock);
     return n != NULL;
-}
-
-void (*_Atomic oh_before_booking)(int device, uint64_t bytes);
-
-CUresult oh_book(int device, uint64_t bytes)
-{
-    void (*before)(int, uint64_t) = atomic_load_explicit(&oh_before_booking, memory_order_relaxed);
-    struct oh_device *d = &oh_devices[device];
-    uint64_t used, taken;
-
-    if (before)
-        before(device, bytes);
-    used = atomic_load(d->used_bytes);
-    do {
-        taken = used + oh_others_bytes(device);
-        if (taken > d->limit_bytes || bytes > d->limit_bytes - taken)
-            return CUDA_ERROR_OUT_OF_MEMORY;
-    } while (!atomic_compare_exchange_weak(d->used_bytes, &used, used + bytes));
-    /* of two processes of a group that take the last piece at once, at most one has it */
-    if (!oh_others_bytes(device) || oh_used_bytes(device) <= d->limit_bytes)
-        return CUDA_SUCCESS;
-    atomic_fetch_sub(d->used_bytes, bytes);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-void oh_book_anyway(int device, uint64_t bytes)
-{
-    if (device >= 0 && (uint32_t)device < oh_nr_devices)
-        atomic_fetch_add(oh_devices[device].used_bytes, bytes);
-}
-
-void oh_unbook(int device, uint64_t bytes)
-{
-    if (device >= 0 && (uint32_t)device < oh_nr_devices)
-        atomic_fetch_sub(oh_devices[device].used_bytes, bytes);
 }
 
 static size_t collect(const struct node *n, int device, uint64_t *to, size_t room)

@@ -2,6 +2,7 @@
 /* Libraries: load, kernels, the module of a context, globals. */
 #include <stdlib.h>
 
+#include "extra.h"
 #include "modules.h"
 
 #define OH_BINARY_IS_PRESERVED 1
@@ -34,7 +35,27 @@ CUresult oh_orion_library_load(struct oh_twin *t, const struct ow_orion_library_
     }
     if (r != CUDA_SUCCESS)
         oh_image_put(image);
+    else
+        oh_code_takes(OW_KIND_LIBRARY, in->library, -1, image);
     return r;
+}
+
+/* A library is loaded to a device when something of it is first used there. */
+static CUresult before_use(struct oh_twin *t, struct oh_code *code, bool *first)
+{
+    *first = code && t->device >= 0 && !(atomic_load(&code->loaded) >> t->device & 1);
+    return *first ? oh_load_begin(t->stack_slot, t->device, code->takes, code->mallocs) : CUDA_SUCCESS;
+}
+
+/* The driver does not unload a part: what is beyond the limit stays, and counts. */
+static CUresult after_use(struct oh_twin *t, struct oh_code *code, CUresult r)
+{
+    if (r != CUDA_SUCCESS) {
+        oh_extra_less(t->device, code->takes);
+        return r;
+    }
+    atomic_fetch_or(&code->loaded, 1u << t->device);
+    return oh_load_end(t->stack_slot, t->device, code->takes, code->mallocs);
 }
 
 CUresult oh_orion_library_unload(struct oh_twin *t, const struct ow_orion_library_unload_in *in, uint32_t bytes,
@@ -59,15 +80,24 @@ CUresult oh_orion_library_kernel(struct oh_twin *t, const struct ow_orion_librar
     const char *name = oh_string(in, sizeof(*in), bytes, in->name_bytes);
     CUkernel kernel = NULL;
     struct oh_function *f;
+    struct oh_code *code;
     void *library, *real;
+    bool first;
     CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
 
     if (!name)
         return oh_fault(t, "a kernel's name without end");
-    if (r == CUDA_SUCCESS)
-        r = oh_drv.cuLibraryGetKernel(&kernel, library, name);
+    if (r != CUDA_SUCCESS)
+        return r;
+    code = oh_data(OW_KIND_LIBRARY, in->library);
+    r = before_use(t, code, &first);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_drv.cuLibraryGetKernel(&kernel, library, name);
     if (r == CUDA_SUCCESS)
         r = oh_function_put(OW_KIND_KERNEL, in->kernel, kernel, in->library, 0);
+    if (first)
+        r = after_use(t, code, r);
     if (r == CUDA_SUCCESS)
         r = oh_function_get(in->kernel, &real, &f);
     if (r != CUDA_SUCCESS)
@@ -82,12 +112,21 @@ CUresult oh_orion_library_module(struct oh_twin *t, const struct ow_orion_librar
                                  struct ow_orion_library_module_out *out, uint32_t *out_bytes)
 {
     CUmodule module = NULL;
+    struct oh_code *code;
     void *library;
+    bool first;
     CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
 
-    (void)t, (void)bytes, (void)out, (void)out_bytes;
-    if (r == CUDA_SUCCESS)
-        r = oh_drv.cuLibraryGetModule(&module, library);
+    (void)bytes, (void)out, (void)out_bytes;
+    if (r != CUDA_SUCCESS)
+        return r;
+    code = oh_data(OW_KIND_LIBRARY, in->library);
+    r = before_use(t, code, &first);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_drv.cuLibraryGetModule(&module, library);
+    if (first)
+        r = after_use(t, code, r);
     return r == CUDA_SUCCESS ? oh_code_put(OW_KIND_MODULE, in->module, module, in->library, NULL) : r;
 }
 
@@ -99,17 +138,24 @@ CUresult oh_orion_library_global(struct oh_twin *t, const struct ow_orion_librar
     size_t size = 0;
     void *library;
     struct oh_code *code;
+    bool first;
     CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
 
     if (!name)
         return oh_fault(t, "a variable's name without end");
     if (in->managed)
         return CUDA_ERROR_NOT_SUPPORTED; /* orion_library_managed */
-    if (r == CUDA_SUCCESS)
-        r = oh_drv.cuLibraryGetGlobal(&ptr, &size, library, name);
     if (r != CUDA_SUCCESS)
         return r;
     code = oh_data(OW_KIND_LIBRARY, in->library);
+    r = before_use(t, code, &first);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_drv.cuLibraryGetGlobal(&ptr, &size, library, name);
+    if (first)
+        r = after_use(t, code, r);
+    if (r != CUDA_SUCCESS)
+        return r;
     if (code)
         oh_code_global(code, t->device, ptr, size);
     out->ptr = ptr;

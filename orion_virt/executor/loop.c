@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "extra.h"
 #include "limit.h"
 #include "loop.h"
 #include "turn.h"
@@ -69,7 +70,10 @@ static CUresult dispatch(struct twin *tw, const struct oc_cmd *h, const struct o
         oh_limit_enter(&tw->pub);
     if (op->blocks)
         oh_unlock_ring(&tw->pub);
-    r = op->run(&tw->pub, tw->pub.buffer, h->bytes, tw->out, bytes);
+    r = op->grows ? oh_extra_step(tw->pub.device, h->flags & OC_CMD_REPLY) : CUDA_SUCCESS;
+    if (r == CUDA_SUCCESS)
+        r = op->run(&tw->pub, tw->pub.buffer, h->bytes, tw->out, bytes);
+    oh_extra_settle();
     if (limited)
         oh_limit_leave();
     if (takes_turn)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Device memory: what is left of the quota, pitched allocations, ranges. */
+#include "extra.h"
 #include "memory.h"
 
 #define PITCH_ALIGN 512u /* what the driver rounds rows to, for the booking before it says so */
@@ -20,7 +21,7 @@ CUresult oh_cuMemGetInfo_v2(struct oh_twin *t, const struct ow_cuMemGetInfo_v2_i
     if (r != CUDA_SUCCESS)
         return r;
     d = &oh_devices[t->device];
-    used = oh_used_bytes(t->device);
+    used = oh_extra_fresh(t->device);
     left = used < d->limit_bytes ? d->limit_bytes - used : 0;
     out->total = d->limit_bytes;
     out->free = left < real_free ? left : real_free; /* a card that others fill has less than the quota */

@@ -28,6 +28,12 @@ void oh_fence_add(uint64_t fence, CUstream stream, bool issued, uint64_t off, ui
 /* Waits until no fence is pending; before a context ends, whose events they are. */
 void oh_fence_drain(void);
 
+/* ---- pool.c ---- */
+/* Bytes that a pool holds of the card; `spare` of them are free. */
+uint64_t oh_pool_reserved(CUmemoryPool pool, uint64_t *spare);
+/* Before an allocation from it. */
+OH_MUST_CHECK CUresult oh_pool_book(int device, CUmemoryPool pool, uint64_t bytes);
+
 /* ---- stream.c ---- */
 extern _Atomic int oh_captures;                     /* begun and not ended, of any stream */
 bool oh_is_capturing(CUstream real);

@@ -5,6 +5,7 @@
 #include "array.h"
 #include "loop.h"
 #include "contexts.h"
+#include "extra.h"
 #include "modules.h"
 
 #define OH_MAX_ENUMERATED (1u << 20)
@@ -61,6 +62,14 @@ uint64_t oh_current_context(void)
     return c && c->green ? oh_find(OW_KIND_CONTEXT, oh_devices[c->device].context) : id;
 }
 
+int oh_context_device(CUcontext real)
+{
+    uint64_t id = real ? oh_find(OW_KIND_CONTEXT, real) : 0;
+    const struct oh_context *c = id ? oh_data(OW_KIND_CONTEXT, id) : NULL;
+
+    return c ? c->device : -1;
+}
+
 CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t library, struct oh_image *image)
 {
     struct oh_code *code = calloc(1, sizeof(*code));
@@ -79,12 +88,26 @@ CUresult oh_code_put(enum ow_kind kind, uint64_t id, void *real, uint64_t librar
     return r;
 }
 
+void oh_code_takes(enum ow_kind kind, uint64_t id, int device, const struct oh_image *image)
+{
+    struct oh_code *code = oh_data(kind, id);
+
+    if (!code)
+        return;
+    code->takes = oh_image_takes(image);
+    code->mallocs = oh_image_mallocs(image);
+    if (device >= 0)
+        atomic_fetch_or(&code->loaded, 1u << device);
+}
+
 void oh_code_free(struct oh_code *code)
 {
     if (!code)
         return;
     for (uint32_t i = 0; i < code->nr_globals; i++)
         oh_ledger_del(code->globals[i]);
+    for (uint32_t loaded = atomic_load(&code->loaded); loaded; loaded &= loaded - 1)
+        oh_extra_less(__builtin_ctz(loaded), code->takes);
     oh_image_put(code->image);
     oh_retire(code);
 }
@@ -162,30 +185,56 @@ void oh_drop_context(uint64_t context)
 }
 
 /* ---- operations ---- */
+/* What turns out to be beyond the limit, as a compressed image may, does not stay. */
+static CUresult load(struct oh_twin *t, const struct ow_orion_module_load_in *in, struct oh_image *image, uint64_t takes,
+                     CUmodule *module)
+{
+    bool mallocs = oh_image_mallocs(image);
+    struct oh_jit jit;
+    CUresult r = oh_jit_get(&jit, image, (const uint64_t *)(in + 1), in->count);
+
+    if (r == CUDA_SUCCESS)
+        r = oh_load_begin(t->stack_slot, t->device, takes, mallocs);
+    if (r != CUDA_SUCCESS)
+        return r;
+    r = oh_drv.cuModuleLoadDataEx(module, oh_image_code(image), jit.nr, jit.option, jit.value);
+    oh_jit_keep(&jit, image);
+    if (r == CUDA_SUCCESS) {
+        r = oh_load_end(t->stack_slot, t->device, takes, mallocs);
+        if (r != CUDA_SUCCESS)
+            oh_drv.cuModuleUnload(*module);
+    }
+    if (r != CUDA_SUCCESS)
+        oh_extra_less(t->device, takes);
+    return r;
+}
+
 CUresult oh_orion_module_load(struct oh_twin *t, const struct ow_orion_module_load_in *in, uint32_t bytes,
                               struct ow_orion_module_load_out *out, uint32_t *out_bytes)
 {
     struct oh_image *image;
     CUmodule module = NULL;
-    struct oh_jit jit;
+    uint64_t takes;
     CUresult r;
 
     (void)out, (void)out_bytes;
     if (in->options_bytes > bytes - sizeof(*in) || in->options_bytes != in->count * 8ull)
         return oh_fault(t, "%u options in %u bytes", in->count, in->options_bytes);
     image = oh_image_get(in->image, &r);
-    if (image)
-        r = oh_jit_get(&jit, image, (const uint64_t *)(in + 1), in->count);
+    if (!image)
+        return r;
+    takes = oh_image_takes(image);
+    r = load(t, in, image, takes, &module);
     if (r == CUDA_SUCCESS) {
-        r = oh_drv.cuModuleLoadDataEx(&module, oh_image_code(image), jit.nr, jit.option, jit.value);
-        oh_jit_keep(&jit, image);
+        r = oh_code_put(OW_KIND_MODULE, in->module, module, 0, NULL);
+        if (r == CUDA_SUCCESS) {
+            oh_code_takes(OW_KIND_MODULE, in->module, t->device, image);
+        } else {
+            oh_drv.cuModuleUnload(module);
+            oh_extra_less(t->device, takes);
+        }
     }
     oh_image_put(image);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_code_put(OW_KIND_MODULE, in->module, module, 0, NULL);
-    if (r != CUDA_SUCCESS)
-        oh_drv.cuModuleUnload(module);
     return r;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "extra.h"
 #include "memory.h"
 #include "gen/checks.h"
 #include "gen/ops.h"
@@ -209,23 +210,33 @@ CUresult oh_cuMemPoolGetAccess(struct oh_twin *t, const struct ow_cuMemPoolGetAc
     return CUDA_SUCCESS;
 }
 
-/* ---- pools whose release threshold the client raised keep what it freed: booked no more, but still taken ---- */
+/* ---- pools keep what the client freed: booked no more, but still taken ---- */
 
-enum { RELEASE_THRESHOLD = 4, RESERVED_NOW = 5, USED_NOW = 7 }; /* CUmemPool_attribute */
-#define LOOK_EVERY (64ull << 20) /* bytes booked between two looks at the pools */
+enum { RESERVED_NOW = 5, USED_NOW = 7 }; /* CUmemPool_attribute */
+#define LOOK_EVERY (64ull << 20) /* bytes allocated between two looks at the pools, where the driver reports nothing */
+#define POOL_STEP (32ull << 20)  /* what a pool takes of the card at once */
+
+uint64_t oh_pool_reserved(CUmemoryPool pool, uint64_t *spare)
+{
+    uint64_t reserved = 0, used = 0;
+
+    if (OH_CALL(cuMemPoolGetAttribute, pool, RESERVED_NOW, &reserved) != CUDA_SUCCESS ||
+        OH_CALL(cuMemPoolGetAttribute, pool, USED_NOW, &used) != CUDA_SUCCESS)
+        reserved = used = 0;
+    *spare = reserved > used ? reserved - used : 0;
+    return reserved;
+}
 
 static void add_kept(uint64_t id, void *pool, void *data, void *arg)
 {
-    uint64_t reserved = 0, used = 0, *kept = arg;
-
+    uint64_t spare, *kept = arg;
     struct oh_share share;
 
     (void)id;
     if (data && oh_share_look(data, &share) && !share.ours)
         return; /* another process's memory */
-    if (OH_CALL(cuMemPoolGetAttribute, pool, RESERVED_NOW, &reserved) == CUDA_SUCCESS &&
-        OH_CALL(cuMemPoolGetAttribute, pool, USED_NOW, &used) == CUDA_SUCCESS && reserved > used)
-        *kept += reserved - used;
+    (void)oh_pool_reserved(pool, &spare);
+    *kept += spare;
 }
 
 static void trim(uint64_t id, void *pool, void *data, void *arg)
@@ -236,19 +247,45 @@ static void trim(uint64_t id, void *pool, void *data, void *arg)
     OH_CALL(cuMemPoolTrimTo, pool, 0); /* of an imported one it does nothing */
 }
 
-/* What pools keep may fill the quota, never exceed it. */
+static void trim_all(void)
+{
+    CUmemoryPool pool;
+
+    oh_each(OW_KIND_MEMPOOL, trim, NULL);
+    for (uint32_t i = 0; i < oh_nr_devices; i++) /* the client need not have asked for it */
+        if (OH_CALL(cuDeviceGetDefaultMemPool, &pool, oh_devices[i].ordinal) == CUDA_SUCCESS)
+            OH_CALL(cuMemPoolTrimTo, pool, 0);
+}
+
+/* What pools keep may fill the quota, never exceed it: without a report nothing else tells of it. */
 static void keep_below_limit(int device, uint64_t bytes)
 {
     static _Atomic uint64_t since;
     struct oh_device *d = &oh_devices[device];
     uint64_t kept = 0;
 
-    if (bytes > d->limit_bytes || atomic_fetch_add(&since, bytes) + bytes < LOOK_EVERY)
+    if (oh_extra_measured() || bytes > d->limit_bytes || atomic_fetch_add(&since, bytes) + bytes < LOOK_EVERY)
         return;
     atomic_store(&since, 0);
     oh_each(OW_KIND_MEMPOOL, add_kept, &kept);
     if (kept + bytes + oh_used_bytes(device) > d->limit_bytes)
-        oh_each(OW_KIND_MEMPOOL, trim, NULL);
+        trim_all();
+}
+
+CUresult oh_pool_book(int device, CUmemoryPool pool, uint64_t bytes)
+{
+    uint64_t spare = 0;
+    CUresult r;
+
+    atomic_store(&oh_trim_pools, trim_all);
+    keep_below_limit(device, bytes);
+    if (oh_extra_measured())
+        (void)oh_pool_reserved(pool, &spare);
+    r = oh_book_rounded(device, bytes, spare >= bytes ? 0 : POOL_STEP);
+    if (r == CUDA_SUCCESS || spare < bytes)
+        return r;
+    oh_book_anyway(device, bytes); /* freed, and kept for who comes next: it is counted already */
+    return CUDA_SUCCESS;
 }
 
 CUresult oh_orion_pool_attribute(struct oh_twin *t, const struct ow_orion_pool_attribute_in *in, uint32_t bytes,
@@ -262,8 +299,6 @@ CUresult oh_orion_pool_attribute(struct oh_twin *t, const struct ow_orion_pool_a
     (void)bytes;
     if (r == CUDA_SUCCESS && in->set)
         r = OH_CALL(cuMemPoolSetAttribute, pool, in->attribute, &value);
-    if (r == CUDA_SUCCESS && in->set && in->attribute == RELEASE_THRESHOLD)
-        atomic_store(&oh_before_booking, keep_below_limit);
     if (r == CUDA_SUCCESS && !in->set)
         r = OH_CALL(cuMemPoolGetAttribute, pool, in->attribute, &value);
     if (r != CUDA_SUCCESS)

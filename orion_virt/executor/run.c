@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "extra.h"
 #include "limit.h"
 #include "loop.h"
 #include "turn.h"
@@ -72,6 +73,7 @@ EXPORT int oh_load_driver(const char *path)
         return -ENOENT;
     }
     oh_driver_resolve(dl); /* functions that this driver is too old for stay NULL */
+    oh_report_open(dl);
     if (!oh_drv.cuInit) {
         oh_set_error("%s is no CUDA driver library: cuInit is missing", path);
         return -ENOEXEC;
@@ -154,6 +156,8 @@ static int start(void)
         err = oh_transport_start();
     if (!err)
         err = check_layout(oh_channel);
+    if (!err)
+        err = oh_extra_start(); /* a thread, whose stack must not lie where the region belongs */
     if (err) {
         if (!oh_last_error()[0])
             oh_set_error("cannot start: %s", strerror(-err));

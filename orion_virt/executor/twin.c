@@ -120,7 +120,7 @@ static struct twin *make(uint32_t slot)
         return NULL;
     memset(tw, 0, sizeof(*tw));
     tw->pub.slot = slot;
-    tw->pub.device = -1;
+    tw->pub.device = tw->pub.stack_slot = -1;
     tw->pub.buffer = aligned_alloc(64, OC_CMD_MAX_LINES * OC_LINE);
     if (!tw->pub.buffer) {
         free(tw);
@@ -174,7 +174,7 @@ void oh_twin_reset(struct twin *tw)
     free(tw->pub.scratch);
     tw->pub.scratch = NULL;
     tw->pub.deferred = CUDA_SUCCESS;
-    tw->pub.device = -1;
+    tw->pub.device = tw->pub.stack_slot = -1;
 }
 
 bool oh_twins_wait_gone(uint32_t ms)

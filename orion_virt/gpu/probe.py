@@ -56,6 +56,14 @@ def _base_bytes(cuda: Any, device: Any) -> int:
     return max(0, before - after)
 
 
+def _simulated_base(cuda: Any, device: Any) -> int:
+    """A simulated card is this process's alone."""
+    _check("cuCtxSetCurrent", cuda.cuCtxSetCurrent(_check("cuDevicePrimaryCtxRetain", cuda.cuDevicePrimaryCtxRetain(device))))
+    result, free, total = cuda.cuMemGetInfo()
+    cuda.cuDevicePrimaryCtxRelease(device)
+    return int(total) - int(free) if int(result) == 0 else 0
+
+
 def _bus_id(cuda: Any, device: Any) -> str:
     return _text(_check("cuDeviceGetPCIBusId", cuda.cuDeviceGetPCIBusId(32, device)))
 
@@ -106,7 +114,7 @@ def probe(simulated: bool) -> dict[str, Any]:
                 "bus_id": _bus_id(cuda, device),
                 "name": _text(_check("cuDeviceGetName", cuda.cuDeviceGetName(96, device))),
                 "total_bytes": int(_check("cuDeviceTotalMem", cuda.cuDeviceTotalMem(device))),
-                "base_bytes": 0 if simulated else _base_bytes(cuda, device),
+                "base_bytes": _simulated_base(cuda, device) if simulated else _base_bytes(cuda, device),
                 "attributes": _attributes(library, int(device)),
             }
         )

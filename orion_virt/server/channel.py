@@ -30,6 +30,7 @@ STOP_SECONDS = 0.8  # a worker that has not ended by itself so long after its cl
 NOTICE_SECONDS = 0.5  # a guest whose worker has died takes what it registered out of the region in this time
 _CONTROL_BYTES = layout.ctypes.sizeof(layout.Control)
 _TEXT = layout.Control.text.offset
+_DRIVER_MEMORY = {1: "measured", 2: "estimated"}  # OH_USAGE's status
 
 _log = logging.getLogger("orion.channel")
 
@@ -56,6 +57,7 @@ class Channel:
     closed: int = 0
     reason: str = ""
     usage: dict[int, int] = field(default_factory=dict)
+    driver_memory: str = "unknown"  # how the worker knows what the driver takes for itself
     rate: Rate = field(default_factory=Rate)
     gpu_seconds: dict[int, float] = field(default_factory=dict)  # of each card; server/usage.py adds to it
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,6 +115,7 @@ class Channel:
             self._closed_by_worker(message.a, message.text.decode("utf-8", "replace"))
         elif message.kind == layout.USAGE and message.a < len(self.allocation["vgpus"]):
             self.usage[message.a] = message.b
+            self.driver_memory = _DRIVER_MEMORY.get(message.status, "unknown")
         elif message.kind == layout.PROGRESS:
             self.rate.note(message.a, message.b)
         elif message.kind == layout.OPEN:
@@ -334,6 +337,7 @@ class Channel:
                 {"gpu": v["card"], "memory_bytes": v["memory_bytes"], "used_bytes": self.usage.get(i, 0)}
                 for i, v in enumerate(self.allocation["vgpus"])
             ],
+            "driver_memory": self.driver_memory,
             **self.rate.describe(),
             "seconds": round(time.monotonic() - self.opened_at, 1),
         }

@@ -197,7 +197,8 @@ class Channels:
             "base": channel.hello.base,
             "block": memory.block if memory else 0,
             "region_bytes": memory.region.size_bytes if memory else layout.CHANNEL_BYTES,
-            "devices": [{"ordinal": v["card"], "memory": v["memory_bytes"]} for v in channel.allocation["vgpus"]],
+            "devices": [{"ordinal": v["card"], "memory": v["memory_bytes"], "context": v["booked_bytes"] - v["memory_bytes"]}
+                        for v in channel.allocation["vgpus"]],
             "uid": uid,
             "gid": gid,
             "env": dict(channel.hello.env),

@@ -29,6 +29,7 @@ class Config(ctypes.Structure):
         ("nr_devices", _u32),
         ("ordinals", _i32 * layout.MAX_DEVICES),
         ("limits", _u64 * layout.MAX_DEVICES),
+        ("context_bytes", _u64 * layout.MAX_DEVICES),
         ("group_fd", _int),
         ("group_row", _u32),
         ("kernel_seconds", _u32),

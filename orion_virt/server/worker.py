@@ -73,6 +73,7 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         config.kernel_seconds = int(message.get("kernel_seconds", 0))
         for i, device in enumerate(devices):
             config.ordinals[i], config.limits[i] = int(device["ordinal"]), int(device["memory"])
+            config.context_bytes[i] = int(device.get("context", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"the start message is not complete: {error!r}") from None
     config.socket_fd, config.control_fd = fds[0], control_fd

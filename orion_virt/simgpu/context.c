@@ -68,7 +68,8 @@ static void set_limits(struct CUctx_st *ctx)
     ctx->limits[6] = 0;         /* persisting L2 cache */
 }
 
-static CUresult activate(struct CUctx_st *ctx)
+/* A green one is a part of its device's primary one. */
+static CUresult activate(struct CUctx_st *ctx, bool green)
 {
     ctx->error = 0;
     ctx->cancel = 0;
@@ -76,9 +77,14 @@ static CUresult activate(struct CUctx_st *ctx)
     ctx->cache_config = ctx->shared_config = 0;
     memset(ctx->peers, 0, sizeof(ctx->peers));
     set_limits(ctx);
-    CUresult r = sim_stream_create(ctx, 0, 0, &ctx->legacy);
+    CUresult r = green ? CUDA_SUCCESS : sim_own_begin(ctx);
     if (r)
         return r;
+    r = sim_stream_create(ctx, 0, 0, &ctx->legacy);
+    if (r) {
+        sim_own_end(ctx);
+        return r;
+    }
     ctx->legacy->legacy = true;
     ctx->active = true;
     return CUDA_SUCCESS;
@@ -94,6 +100,7 @@ static void deactivate(struct CUctx_st *ctx)
     sim_textures_drop(ctx);
     sim_arrays_drop(ctx);
     sim_space_drop(ctx);
+    sim_own_end(ctx);
     ctx->legacy = NULL;
 }
 
@@ -130,7 +137,7 @@ SIM_API CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice dev)
         r = CUDA_ERROR_OUT_OF_MEMORY;
     else if (!d->primary->active) {
         d->primary->flags = d->primary_flags;
-        r = activate(d->primary);
+        r = activate(d->primary, false);
     }
     if (!r) {
         d->primary_refs++;
@@ -218,7 +225,7 @@ struct CUctx_st *sim_context_green(struct sim_device *device)
     if (!ctx)
         return NULL;
     ctx->flags = device->primary_flags;
-    if (activate(ctx) == CUDA_SUCCESS)
+    if (activate(ctx, true) == CUDA_SUCCESS)
         return ctx;
     sim_unregister(ctx);
     free(ctx);
@@ -249,7 +256,7 @@ SIM_API CUresult cuCtxCreate_v2(CUcontext *out, unsigned flags, CUdevice dev)
     if (!ctx)
         return CUDA_ERROR_OUT_OF_MEMORY;
     ctx->flags = flags;
-    CUresult r = activate(ctx);
+    CUresult r = activate(ctx, false);
     if (r) {
         sim_unregister(ctx);
         free(ctx);
@@ -457,8 +464,10 @@ SIM_API CUresult cuCtxSetLimit(CUlimit limit, size_t value)
         return r;
     if ((unsigned)limit > 6)
         return CUDA_ERROR_UNSUPPORTED_LIMIT;
-    ctx->limits[limit] = value;
-    return CUDA_SUCCESS;
+    r = sim_own_limit(ctx, limit, value);
+    if (!r)
+        ctx->limits[limit] = value;
+    return r;
 }
 
 SIM_API CUresult cuCtxGetCacheConfig(CUfunc_cache *config)

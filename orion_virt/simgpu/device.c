@@ -90,7 +90,10 @@ static void init_devices(void)
     for (int i = 0; i < sim_nr_devices; i++) {
         sim_devices[i].ordinal = i;
         sim_devices[i].total_bytes = mib << 20;
+        sim_devices[i].context_bytes = env_number("ORION_SIM_CONTEXT", 0, 1u << 20) << 20;
     }
+    if (sim_nr_devices && sim_devices[0].context_bytes)
+        sim_own_open();
 }
 
 SIM_API CUresult cuInit(unsigned int flags)

@@ -352,6 +352,8 @@ CUresult sim_call_prepare(struct CUctx_st *ctx, struct sim_call *c, void **param
     }
     r = check_shape(f, c);
     if (!r)
+        r = sim_own_run(ctx, f);
+    if (!r)
         r = pack(f, c, params, extra);
     if (r) {
         free(c->params);

@@ -58,7 +58,9 @@ CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, s
         return CUDA_ERROR_OUT_OF_MEMORY;
     m->ctx = ctx;
     sim_output_show(ctx);
-    r = sim_image_open(image, &m->image, error, error_bytes);
+    r = sim_own_load(ctx);
+    if (!r)
+        r = sim_image_open(image, &m->image, error, error_bytes);
     if (!r)
         r = fill(m, error, error_bytes);
     if (!r && !sim_register(m, SIM_MODULE))
@@ -76,6 +78,7 @@ void sim_module_free(struct CUmod_st *m)
     sim_unregister(m);
     for (size_t i = 0; i < m->nr_functions; i++) {
         sim_unregister(m->functions[i]);
+        sim_own_unload(m->functions[i]);
         free(m->functions[i]->name);
         free(m->functions[i]->params);
         free(m->functions[i]);

@@ -41,6 +41,7 @@ bool sim_valid(const void *object, enum sim_kind kind);
 struct sim_device {
     int ordinal;
     uint64_t total_bytes;
+    uint64_t context_bytes;       /* that a context takes; 0: the driver takes nothing for itself */
     _Atomic uint64_t used_bytes;
     struct CUctx_st *primary;     /* one object for the life of the process */
     unsigned primary_refs, primary_flags;
@@ -61,6 +62,24 @@ struct sim_texts {
 void sim_output_put(struct CUctx_st *ctx, int fd, const char *text, size_t bytes); /* fd 1 stdout, 2 stderr */
 void sim_output_show(struct CUctx_st *ctx); /* by the calls of which the CUDA documentation says so */
 
+/* ---- own.c: what the driver takes for itself ---- */
+struct sim_own {
+    uint64_t bytes;               /* all of it */
+    uint64_t stack;               /* bytes of each thread that there is room for */
+    uint64_t promised, set[3];    /* by limits, which take the most that they were */
+    uint64_t small, room;         /* code and streams, in granules */
+};
+struct CUfunc_st;
+void sim_own_open(void);
+void sim_own_note(const struct sim_device *device); /* its use has changed */
+CUresult sim_own_begin(struct CUctx_st *ctx);
+void sim_own_end(struct CUctx_st *ctx);
+CUresult sim_own_limit(struct CUctx_st *ctx, CUlimit limit, size_t value);
+CUresult sim_own_load(struct CUctx_st *ctx);
+CUresult sim_own_stream(struct CUctx_st *ctx, bool begins);
+CUresult sim_own_run(struct CUctx_st *ctx, struct CUfunc_st *function); /* before a launch */
+void sim_own_unload(struct CUfunc_st *function);
+
 /* ---- context.c ---- */
 struct CUctx_st {
     struct sim_device *device;
@@ -73,6 +92,7 @@ struct CUctx_st {
     struct CUstream_st *legacy;
     struct CUstream_st *streams;  /* all, linked by next_in_context; under sim_lock */
     size_t limits[16];
+    struct sim_own own;
     struct sim_texts texts;
     int cache_config, shared_config;
     uint64_t peers[SIM_MAX_DEVICES]; /* id of the context of that device whose memory was opened to this one */
@@ -374,6 +394,7 @@ struct CUfunc_st {
     size_t shared_bytes;
     char *name;
     int max_dynamic, carveout, cache;
+    uint64_t code_bytes;               /* on the card since its first launch */
 };
 CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, size_t error_bytes,
                          struct CUmod_st **module);

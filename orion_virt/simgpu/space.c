@@ -42,12 +42,14 @@ bool sim_space_book(struct sim_device *device, uint64_t bytes)
             return false;
     } while (!__atomic_compare_exchange_n((uint64_t *)&device->used_bytes, &used, used + bytes, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    sim_own_note(device);
     return true;
 }
 
 void sim_space_unbook(struct sim_device *device, uint64_t bytes)
 {
     device->used_bytes -= bytes;
+    sim_own_note(device);
 }
 
 /* Index of the first range that starts above `address`. */

@@ -338,9 +338,14 @@ SIM_API CUresult cuStreamCreateWithPriority(CUstream *out, unsigned flags, int p
         return r;
     if (!out || flags & ~1u)
         return CUDA_ERROR_INVALID_VALUE;
+    r = sim_own_stream(ctx, true);
+    if (r)
+        return r;
     r = sim_stream_create(ctx, flags, priority, out);
     if (!r && !sim_register(*out, SIM_STREAM))
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        r = CUDA_ERROR_OUT_OF_MEMORY;
+    if (r)
+        (void)sim_own_stream(ctx, false);
     return r;
 }
 
@@ -359,6 +364,7 @@ SIM_API CUresult cuStreamDestroy_v2(CUstream stream)
     if (stream->capture)
         sim_capture_refuse(stream);
     sim_unregister(stream);
+    (void)sim_own_stream(stream->ctx, false);
     close_locked(stream);
     pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;

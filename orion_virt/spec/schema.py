@@ -69,6 +69,7 @@ class Call:
     becomes or ceases to be the client's. ``blocks``: may wait or take long, so the
     executor gives up the baton. ``reports``: a deferred error of the thread is reported here.
     ``works``: brings work to the card, so the call takes a turn where compute limits are on.
+    ``grows``: the driver may take memory of the card for itself, so there must be some left of the quota.
     ``checks``: device memory that the call touches, "ptr:bytes" or "ptr:width@pitch*rows", each
     factor a parameter or number, several separated by a comma; a byte outside the ledger and
     the grants is CUDA_ERROR_INVALID_VALUE. ``flags``: "param:mask" of the allowed bits.
@@ -90,6 +91,7 @@ class Call:
     blocks: bool = False
     reports: bool = False
     works: bool = False
+    grows: bool = False
     checks: str = ""
     flags: str = ""
     context: bool = True

@@ -17,8 +17,8 @@ FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wmissing-prototypes", "
 FLAGS += ["-fno-common", "-pthread", "-O1", "-g"]
 ADDRESS, THREAD = "address,undefined", "thread"
 # What of the executor needs no family: these files, the generated driver table and the tests' own operations.
-CORE = "alias baton context control core_ops extents group handles ledger limit log loop output poll run spin stats transport turn".split()
-CORE += ["twin", "watch"]
+CORE = "alias baton context control core_ops extents extra group handles ledger limit log loop output poll report run spin stats transport".split()
+CORE += ["turn", "twin", "watch"]
 
 
 def compile_c(args: list[str | Path]) -> None:

@@ -180,6 +180,15 @@ def test_controller(facts: Facts) -> None:
     one(host.controller(status_with(facts, registered=False)), "error", "c:9123", "orion-controller")
 
 
+def test_memory(facts: Facts) -> None:
+    def with_channels(*how: str) -> Facts:
+        return status_with(facts, simulated=False, channels=[{"driver_memory": one} for one in how])
+
+    assert list(host.memory(with_channels())) == list(host.memory(with_channels("unknown"))) == []
+    assert levels(list(host.memory(with_channels("measured", "unknown")))) == ["ok"]
+    one(host.memory(with_channels("measured", "estimated")), "warning", "estimated", "nvidia-smi")
+
+
 def test_libvirt(facts: Facts) -> None:
     one(
         host.libvirt(replace(facts, domains=Unavailable("no connection to libvirt", hint="systemctl status libvirtd"))),

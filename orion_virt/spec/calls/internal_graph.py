@@ -18,7 +18,7 @@ CALLS = [
     internal(903, "orion_graph_edges", inp("object", WU64), inp("first", WU64), inp("what", WU32), inp("room", WU32), out("count", WU64), context=False),
     # the driver's own handle where device code uses it (DEVICE_LAUNCH), else 0; what failed, with its reasons; whether
     # a launch may be refused for memory, so that the guest waits for its answer
-    internal(904, "orion_exec_make", inp("graph", GRAPH), inp("exec", WU64), inp("flags", WU64), inp("stream", WU64), inp("candidate", WU64), out("real", WU64), out("node", WU64), out("result", WU32), out("answer", WU32), out("allocates", WU32), blocks=True),
+    internal(904, "orion_exec_make", inp("graph", GRAPH), inp("exec", WU64), inp("flags", WU64), inp("stream", WU64), inp("candidate", WU64), out("real", WU64), out("node", WU64), out("result", WU32), out("answer", WU32), out("allocates", WU32), blocks=True, grows=True),
     internal(905, "orion_capture_end", inp("stream", STREAM), inp("candidate", WU64), out("graph", WU64), blocks=True),
     # then a candidate for each of room dependencies; answer: then of each from the first-th on: node, edge data
     internal(906, "orion_capture_state", inp("stream", STREAM), inp("candidate", WU64), inp("first", WU32), inp("room", WU32), out("id", WU64), out("graph", WU64), out("status", WU32), out("count", WU32)),

@@ -6,9 +6,9 @@ from orion_virt.spec.types import *  # noqa: F403
 
 CALLS = (
     call(600, "cuStreamCreate", out("phStream", STREAM), inp("Flags", UINT), hand="client", makes="phStream",
-        flags="Flags:1", since=2000),
+        flags="Flags:1", grows=True, since=2000),
     call(601, "cuStreamCreateWithPriority", out("phStream", STREAM), inp("flags", UINT), inp("priority", INT),
-        hand="client", makes="phStream", flags="flags:1", since=5050),
+        hand="client", makes="phStream", flags="flags:1", grows=True, since=5050),
     local("cuStreamDestroy", inp("hStream", STREAM), since=2000),
     call(602, "cuStreamDestroy_v2", inp("hStream", STREAM), order=ASYNC, hand="client", frees="hStream", since=4000),
     call(603, "cuStreamSynchronize", inp("hStream", STREAM), blocks=True, reports=True, since=2000, ptsz="ptsz"),
