@@ -47,9 +47,14 @@ static unsigned static_bytes(const struct ptx_kernel *k)
 /* In a warp's next blocks only the block's number is another. */
 static void fill_constants(struct ptx_warp *w, const struct ptx_kernel *f)
 {
-    for (unsigned k = 0; k < f->nr_constants; k++)
-        for (unsigned l = 0; l < PTX_LANES && (!w->filled || f->constants[k].fill == FILL_CTAID); l++)
-            REG(f->constants[k].slot)[l] = fill_value(w, l, &f->constants[k]);
+    for (unsigned k = 0; k < f->nr_constants; k++) {
+        const struct ptx_constant *c = &f->constants[k];
+        uint64_t *r = REG(c->slot);
+        for (unsigned l = 0; c->fill == FILL_CTAID && l < PTX_LANES; l++)
+            r[l] = w->block->ctaid[c->value];
+        for (unsigned l = 0; !w->filled && l < PTX_LANES; l++)
+            r[l] = fill_value(w, l, c);
+    }
 }
 
 static void start_warp(struct ptx_warp *w)
