@@ -34,6 +34,14 @@ _TEXT = layout.Control.text.offset
 _log = logging.getLogger("orion.channel")
 
 
+def _kernel(message: layout.Control) -> dict[str, Any] | None:
+    """A worker's word on its longest kernel, for people: how many of its blocks are done, and seconds; None: none runs long."""
+    if not message.b or message.a > message.b:
+        return None
+    name = "".join(c if c.isprintable() else "?" for c in message.text.decode("utf-8", "replace"))
+    return {"name": name, "blocks_done": message.a, "blocks": message.b, "seconds": max(message.status, 0)}
+
+
 @dataclass
 class Channel:
     """Public fields are read-only for others."""
@@ -57,6 +65,7 @@ class Channel:
     reason: str = ""
     usage: dict[int, int] = field(default_factory=dict)
     rate: Rate = field(default_factory=Rate)
+    kernel: dict[str, Any] | None = None  # that runs long, where the driver tells
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -114,6 +123,8 @@ class Channel:
             self.usage[message.a] = message.b
         elif message.kind == layout.PROGRESS:
             self.rate.note(message.a, message.b)
+        elif message.kind == layout.KERNEL:
+            self.kernel = _kernel(message)
         elif message.kind == layout.OPEN:
             self._open(message.a, token)
         elif message.kind == layout.UNSHARE:
@@ -334,5 +345,6 @@ class Channel:
                 for i, v in enumerate(self.allocation["vgpus"])
             ],
             **self.rate.describe(),
+            "kernel": self.kernel,
             "seconds": round(time.monotonic() - self.opened_at, 1),
         }

@@ -87,6 +87,7 @@ struct ptx_launch {
     const void *params;       /* packed at ptx_param offsets, ptx_params_bytes long */
     int cooperative;
     const volatile int *cancel; /* may be NULL */
+    uint64_t *done;           /* counts blocks that have ended, atomically; may be NULL */
     unsigned threads;         /* of the host, that run blocks; 0: as many as it has CPUs, at most PTX_THREADS_MAX */
     unsigned timeout_s;       /* 0: none */
     enum ptx_translate { PTX_TRANSLATE_HOT, PTX_TRANSLATE_ALL, PTX_TRANSLATE_NONE } translate;

@@ -200,6 +200,12 @@ struct grid {
     size_t error_bytes;
 };
 
+static void count(const struct grid *g)
+{
+    if (g->launch->done)
+        __atomic_fetch_add(g->launch->done, 1, __ATOMIC_RELAXED);
+}
+
 static void report(struct grid *g, const struct ptx_block *b)
 {
     pthread_mutex_lock(&g->lock);
@@ -266,6 +272,7 @@ static void take_blocks(struct grid *g, struct ptx_block *b, bool first)
         if (b->status)
             report(g, b);
         done++;
+        count(g);
     }
 }
 
@@ -326,6 +333,8 @@ static void *run_share(void *arg)
                 continue;
             block_step(&blocks[n]);
             alive |= !blocks[n].done;
+            if (blocks[n].done)
+                count(s->grid);
             if (blocks[n].status)
                 report(s->grid, &blocks[n]);
         }
