@@ -36,6 +36,8 @@ struct ptx_memory {
     /* Zeroed device memory for module globals, 256-byte aligned; NULL: out of memory. */
     void *(*alloc)(void *arg, size_t bytes, int managed);
     void (*free)(void *arg, void *p);
+    /* How much malloc of device code may give in all. */
+    uint64_t (*heap_bytes)(void *arg);
     /* What one call of printf printed (fd 1), or the message of a failed assertion (fd 2). */
     void (*print)(void *arg, int fd, const char *text, size_t bytes);
     /* Which memory is nearest to an address that is none. */
