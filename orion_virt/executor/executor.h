@@ -40,6 +40,7 @@ struct oh_config {
     uint64_t limits[OC_MAX_DEVICES]; /* bytes */
     int group_fd;            /* page of the processes that share the allocation; -1: it is ours alone */
     uint32_t group_row;      /* ours in it */
+    uint32_t kernel_seconds; /* the longest that a kernel may run, 0: as long as it likes */
     char log_path[256];
 };
 

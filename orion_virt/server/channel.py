@@ -321,7 +321,7 @@ class Channel:
         await asyncio.gather(*(task for task in self._tasks if task is not mine), return_exceptions=True)
         await self.pages.gone(self.id)
         if self.memory is not None:
-            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER) and not self._guest_gone:
+            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER, layout.CLOSED_LIMIT) and not self._guest_gone:
                 await asyncio.sleep(NOTICE_SECONDS)
             await self.memory.close()
         self.on_gone(self)

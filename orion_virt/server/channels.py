@@ -7,10 +7,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import socket
 import time
-import uuid as uuids
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +27,7 @@ from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
+from orion_virt.server.session_logs import SessionLogs
 from orion_virt.server.shares import Shares
 from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Pool, user_ids
@@ -47,7 +46,7 @@ class Channels:
         self._regions = regions
         self._accounts = accounts
         self._pool = pool
-        self._log_dir = log_dir
+        self._logs = SessionLogs(log_dir)
         self._ceilings = ceilings
         self._ids = itertools.count(1)
         self._live: dict[int, Channel] = {}
@@ -58,6 +57,7 @@ class Channels:
         self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
     def start(self) -> None:
+        self._logs.start()
         self._hangup.start()
 
     def reconfigure(self, config: ServerConfig) -> None:
@@ -198,22 +198,14 @@ class Channels:
             "gid": gid,
             "env": dict(channel.hello.env),
             "turns": int(self._turns.are_on),
+            "kernel_seconds": self._config.longest_kernel,
         }
 
     def _session_log(self, channel: Channel) -> IO[bytes] | None:
-        """The channel's log, which its worker cannot open itself; None where it cannot be made: no reason to refuse a client."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
         who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
         said = channel.hello
-        try:
-            log = open(path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_APPEND, 0o600))
-            log.write(f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}\n".encode())
-        except OSError as error:
-            _log.warning("channel %d: no log at %s: %s", channel.id, path, error.strerror)
-            return None
-        os.fchown(log.fileno(), *user_ids(self._config.worker_user))
-        return log
+        words = f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}"
+        return self._logs.make(channel.id, who, words, user_ids(self._config.worker_user))
 
     # ---- ending ----
 
@@ -242,6 +234,7 @@ class Channels:
         if channel is None:
             return
         del self._live[channel.id]
+        self._logs.ended(channel.id)
         channel.ended.set()
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING

@@ -150,7 +150,6 @@ class Daemon:
             await self.stop()
 
     async def start(self) -> None:
-        (paths.log() / "session").mkdir(parents=True, exist_ok=True)
         self.listening.start(self.config.bind_addr or (LOOPBACK,))
         self.network.start()
         self.regions.restore()

@@ -7,13 +7,14 @@ from dataclasses import fields, replace
 
 from orion_virt.config import KEY_OF_FIELD, ServerConfig
 
-AT_ONCE = frozenset({"log", "worker_user", "shm_buffer_bytes", "shm_budget_bytes", "libvirt_attach", "libvirt_exclude"})
+AT_ONCE = frozenset({"log", "worker_user", "longest_kernel", "shm_buffer_bytes", "shm_budget_bytes", "libvirt_attach", "libvirt_exclude"})
 _NO_KEY = frozenset({"file", "warnings"})
 
 
 def merge(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig, list[str], list[str]]:
     """What runs from now on, the keys that changed at once, and those that need a restart ("[section] key")."""
-    at_once, later = [], []
+    at_once: list[str] = []
+    later: list[str] = []
     changes = {}
     for name in (field.name for field in fields(ServerConfig)):
         value = getattr(wanted, name)
