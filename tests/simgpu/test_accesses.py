@@ -104,7 +104,7 @@ def test_vector_accesses(loaded, translated):
 
 
 def test_the_first_access_beyond_is_reported(loaded, translated, capfd):
-    """Addresses that a loop moves on are known without a look: yet where they leave the memory, the lane and place are named."""
+    """Addresses that a loop moves on are known without a look: yet where they leave the memory, lane and place are named: 1000 = 30 + 97 * 10."""
     device, module = loaded
     f = device.function(module, "beyond")
     pin = device.put(np.ones(1000, np.int32))
@@ -114,4 +114,4 @@ def test_the_first_access_beyond_is_reported(loaded, translated, capfd):
     with pytest.raises(DeviceError):
         device.launch(f, 1, 64, pin, pout, 10)
     said = capfd.readouterr().err
-    assert "kernel beyond, block (0,0,0), thread (10,0,0)" in said and f"invalid read of 4 bytes at address {pin + 4000:#x}" in said, said
+    assert "kernel beyond, block (0,0,0), thread (30,0,0)" in said and f"invalid read of 4 bytes at address {pin + 4000:#x}" in said, said
