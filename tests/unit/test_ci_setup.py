@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,19 @@ def test_one_clear_error(setup: Callable[..., subprocess.CompletedProcess[str]],
     assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     calls = (tmp_path / "calls").read_text()
     assert calls.count("sudo tee /usr/sbin/policy") == min(1, calls.count("sudo rm -f /usr/sbin/policy"))
+
+
+def test_the_virtual_environment_gets_what_tests_and_documentation_need(setup: Callable[..., subprocess.CompletedProcess[str]],
+                                                                        tmp_path: Path) -> None:
+    next((tmp_path / ".venv").glob("installed-*")).unlink()
+    (tmp_path / ".venv" / "bin").mkdir()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".venv" / "bin" / "pip").write_text(f'#!/bin/sh\necho "pip $*" >>{tmp_path}/calls\n')
+    (tmp_path / ".venv" / "bin" / "pip").chmod(0o755)
+    assert setup().returncode == 0
+    assert "-r .venv/requirements.txt" in (tmp_path / "calls").read_text()
+    assert {"libvirt-python", "pytest", "sphinx", "myst-parser"} <= set((tmp_path / ".venv" / "requirements.txt").read_text().split())
+    assert list((tmp_path / ".venv").glob("installed-*"))
 
 
 @pytest.mark.parametrize(("uid", "sudo"), [("0", ""), ("1000", "sudo env ")])
