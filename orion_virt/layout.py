@@ -149,7 +149,7 @@ class Control(ctypes.LittleEndianStructure):
 
 GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN, PAGES, PAGES_FILLED, PAGES_END = range(1, 13)
 TURN, TURN_WANT, TURN_DONE = range(13, 16)
-PROGRESS = 20
+PROGRESS, KERNEL = 20, 21
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

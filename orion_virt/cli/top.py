@@ -16,7 +16,7 @@ from orion_virt.cli import output
 from orion_virt.cli.control import ask
 from orion_virt.errors import OrionError
 
-COLUMNS = ("DOMAIN", "PID", "COMMAND", "VGPUS", "MEMORY", "BUSY", "CALLS/S", "COPIES", "TIME")
+COLUMNS = ("DOMAIN", "PID", "COMMAND", "VGPUS", "MEMORY", "BUSY", "CALLS/S", "COPIES", "TIME", "KERNEL")
 _HOME_AND_CLEAR, _TO_END = "\x1b[H\x1b[J", "\x1b[K"
 
 
@@ -38,6 +38,11 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02}:{int(seconds % 60):02}"
 
 
+def _kernel(found: dict[str, Any] | None) -> str:
+    """How far the longest of a process's kernels is: blocks done of all, and how long it has run."""
+    return f"{found['blocks_done']}/{found['blocks']} {_clock(found['seconds'])} {found['name']}" if found else "-"
+
+
 def row(process: dict[str, Any]) -> tuple[str, ...]:
     """One process's line."""
     used = sum(d["used_bytes"] for d in process["devices"])
@@ -54,6 +59,7 @@ def row(process: dict[str, Any]) -> tuple[str, ...]:
         calls,
         copies,
         _clock(process["seconds"]),
+        _kernel(process.get("kernel")),
     )
 
 
@@ -89,7 +95,9 @@ def _draw(lines: list[str]) -> None:
 def top(once: bool, interval: float, as_json: bool) -> None:
     """Shows every guest process that uses a vGPU, the busiest first, until Ctrl-C.
 
-    BUSY is its share of its card's time in the last second; PID is the guest's. With --json each picture is one line.
+    BUSY is its share of its card's time in the last second; PID is the guest's. KERNEL is how many of its blocks the kernel
+    that has run for longest has done, for how long it runs, and its name: on the simulated GPU, for kernels of more than a
+    second; a card does not tell. With --json each picture is one line.
     """
     try:
         while True:

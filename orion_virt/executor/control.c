@@ -10,9 +10,11 @@
 #include "turn.h"
 
 #define ANSWER_SECONDS 10
+#define LONG_NS 1000000000u  /* a kernel that runs for so long is told of */
 #define USAGE_NS 900000000u /* below the watcher's tick, so that every tick may tell */
 
 _Atomic uint64_t oh_nr_commands, oh_bytes_copied;
+int (*oh_running)(char *name, size_t room, uint64_t *done, uint64_t *blocks, uint64_t *ns);
 
 static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER; /* one request at a time */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -187,6 +189,23 @@ void oh_control_progress(void)
     oh_control_tell(&m);
 }
 
+static void tell_kernel(void)
+{
+    static bool told;
+    struct oh_control m = { .kind = OH_KERNEL };
+    uint64_t ns = 0;
+    bool running = oh_running && oh_running(m.text, sizeof(m.text), &m.a, &m.b, &ns) && ns >= LONG_NS;
+
+    if (!running && !told)
+        return;
+    if (running)
+        m.status = ns / 1000000000u > INT32_MAX ? INT32_MAX : (int32_t)(ns / 1000000000u);
+    else
+        m = (struct oh_control){ .kind = OH_KERNEL };
+    told = running;
+    oh_control_tell(&m);
+}
+
 void oh_control_usage(void)
 {
     static uint64_t told[OC_MAX_DEVICES], told_at_ns;
@@ -198,6 +217,7 @@ void oh_control_usage(void)
         return;
     told_at_ns = now;
     oh_control_progress();
+    tell_kernel();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         uint64_t used = atomic_load_explicit(oh_devices[i].used_bytes, memory_order_relaxed);
         struct oh_control m = { .kind = OH_USAGE, .status = how, .a = i, .b = used };

@@ -68,6 +68,8 @@ enum oh_control_kind {
     OH_TURN_WANT = 14, /* worker: there is work, and no turn */
     OH_TURN_DONE = 15, /* worker: the work of this turn is done, the turn is over */
     OH_PROGRESS = 20, /* worker: a = commands executed, b = bytes that copies carried, since the start; at most once a second */
+    OH_KERNEL = 21,   /* worker: a of b blocks of the kernel that has run for longest are done, status = its seconds, text = name;
+                         b = 0: none runs long. Where the driver tells (the simulated GPU's); at most once a second */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
 };
 struct oh_control {
@@ -82,6 +84,9 @@ int oh_reserve_bases(void);               /* PROT_NONE over OC_BASES, before the
 int oh_load_driver(const char *path);     /* dlopen + cuInit */
 int oh_run(const struct oh_config *config); /* until the channel ends; returns enum oc_close */
 const char *oh_last_error(void);
+
+/* What the simulated GPU's library has beyond a driver's; NULL: a card's. The kernel that has run for longest; 0: none. */
+extern int (*oh_running)(char *name, size_t room, uint64_t *done, uint64_t *blocks, uint64_t *ns);
 
 /* For people, told by OH_PROGRESS: commands (written by the baton's holder) and bytes of linear copies. */
 extern _Atomic uint64_t oh_nr_commands, oh_bytes_copied;

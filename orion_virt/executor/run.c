@@ -72,6 +72,7 @@ EXPORT int oh_load_driver(const char *path)
         oh_set_error("cannot load the driver library: %s", dlerror());
         return -ENOENT;
     }
+    *(void **)&oh_running = dlsym(dl, "orion_sim_running");
     oh_driver_resolve(dl); /* functions that this driver is too old for stay NULL */
     oh_report_open(dl);
     if (!oh_drv.cuInit) {

@@ -35,6 +35,14 @@ _DRIVER_MEMORY = {1: "measured", 2: "estimated"}  # OH_USAGE's status
 _log = logging.getLogger("orion.channel")
 
 
+def _kernel(message: layout.Control) -> dict[str, Any] | None:
+    """A worker's word on its longest kernel, for people: how many of its blocks are done, and seconds; None: none runs long."""
+    if not message.b or message.a > message.b:
+        return None
+    name = "".join(c if c.isprintable() else "?" for c in message.text.decode("utf-8", "replace"))
+    return {"name": name, "blocks_done": message.a, "blocks": message.b, "seconds": max(message.status, 0)}
+
+
 @dataclass
 class Channel:
     """Public fields are read-only for others."""
@@ -60,6 +68,7 @@ class Channel:
     driver_memory: str = "unknown"  # how the worker knows what the driver takes for itself
     rate: Rate = field(default_factory=Rate)
     gpu_seconds: dict[int, float] = field(default_factory=dict)  # of each card; server/usage.py adds to it
+    kernel: dict[str, Any] | None = None  # that runs long, where the driver tells
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -118,6 +127,8 @@ class Channel:
             self.driver_memory = _DRIVER_MEMORY.get(message.status, "unknown")
         elif message.kind == layout.PROGRESS:
             self.rate.note(message.a, message.b)
+        elif message.kind == layout.KERNEL:
+            self.kernel = _kernel(message)
         elif message.kind == layout.OPEN:
             self._open(message.a, token)
         elif message.kind == layout.UNSHARE:
@@ -339,5 +350,6 @@ class Channel:
             ],
             "driver_memory": self.driver_memory,
             **self.rate.describe(),
+            "kernel": self.kernel,
             "seconds": round(time.monotonic() - self.opened_at, 1),
         }

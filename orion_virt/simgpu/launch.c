@@ -453,6 +453,7 @@ CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *c)
         .cancel = (const volatile int *)&ctx->cancel,
     };
     struct CUfunc_st *f;
+    struct sim_running run;
     char error[512] = "";
     CUresult r = sim_function(ctx, c->function, &f);
 
@@ -460,7 +461,10 @@ CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *c)
         return r;
     memory.arg = ctx;
     sim_launch_settings(&l);
+    sim_running_begin(&run, ptx_kernel_name(f->kernel), (uint64_t)c->grid[0] * c->grid[1] * c->grid[2]);
+    l.done = &run.done;
     r = status_to_cuda(ptx_run(f->kernel, &l, &memory, error, sizeof(error)));
+    sim_running_end(&run);
     if (r)
         sim_say("%s", error);
     return r;

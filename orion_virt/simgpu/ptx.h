@@ -36,6 +36,8 @@ struct ptx_memory {
     /* Zeroed device memory for module globals, 256-byte aligned; NULL: out of memory. */
     void *(*alloc)(void *arg, size_t bytes, int managed);
     void (*free)(void *arg, void *p);
+    /* How much malloc of device code may give in all. */
+    uint64_t (*heap_bytes)(void *arg);
     /* What one call of printf printed (fd 1), or the message of a failed assertion (fd 2). */
     void (*print)(void *arg, int fd, const char *text, size_t bytes);
     /* Which memory is nearest to an address that is none. */
@@ -87,6 +89,7 @@ struct ptx_launch {
     const void *params;       /* packed at ptx_param offsets, ptx_params_bytes long */
     int cooperative;
     const volatile int *cancel; /* may be NULL */
+    uint64_t *done;           /* counts blocks that have ended, atomically; may be NULL */
     unsigned threads;         /* of the host, that run blocks; 0: as many as it has CPUs, at most PTX_THREADS_MAX */
     unsigned timeout_s;       /* 0: none */
     enum ptx_translate { PTX_TRANSLATE_HOT, PTX_TRANSLATE_ALL, PTX_TRANSLATE_NONE } translate;

@@ -47,9 +47,14 @@ static unsigned static_bytes(const struct ptx_kernel *k)
 /* In a warp's next blocks only the block's number is another. */
 static void fill_constants(struct ptx_warp *w, const struct ptx_kernel *f)
 {
-    for (unsigned k = 0; k < f->nr_constants; k++)
-        for (unsigned l = 0; l < PTX_LANES && (!w->filled || f->constants[k].fill == FILL_CTAID); l++)
-            REG(f->constants[k].slot)[l] = fill_value(w, l, &f->constants[k]);
+    for (unsigned k = 0; k < f->nr_constants; k++) {
+        const struct ptx_constant *c = &f->constants[k];
+        uint64_t *r = REG(c->slot);
+        for (unsigned l = 0; c->fill == FILL_CTAID && l < PTX_LANES; l++)
+            r[l] = w->block->ctaid[c->value];
+        for (unsigned l = 0; !w->filled && l < PTX_LANES; l++)
+            r[l] = fill_value(w, l, c);
+    }
 }
 
 static void start_warp(struct ptx_warp *w)
@@ -195,6 +200,12 @@ struct grid {
     size_t error_bytes;
 };
 
+static void count(const struct grid *g)
+{
+    if (g->launch->done)
+        __atomic_fetch_add(g->launch->done, 1, __ATOMIC_RELAXED);
+}
+
 static void report(struct grid *g, const struct ptx_block *b)
 {
     pthread_mutex_lock(&g->lock);
@@ -261,6 +272,7 @@ static void take_blocks(struct grid *g, struct ptx_block *b, bool first)
         if (b->status)
             report(g, b);
         done++;
+        count(g);
     }
 }
 
@@ -321,6 +333,8 @@ static void *run_share(void *arg)
                 continue;
             block_step(&blocks[n]);
             alive |= !blocks[n].done;
+            if (blocks[n].done)
+                count(s->grid);
             if (blocks[n].status)
                 report(s->grid, &blocks[n]);
         }

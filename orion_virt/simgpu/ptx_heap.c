@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* malloc and free of device code: first fit in one piece of device memory, as large as CUDA's default limit. */
+/* malloc and free of device code: first fit in one piece of device memory, as large as the limit was at the first call. */
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "ptx_internal.h"
-
-#define HEAP_BYTES (8u << 20)
 
 /* Before each block of the heap; blocks follow one another to its end. */
 struct block {
@@ -14,15 +12,17 @@ struct block {
 };
 struct ptx_heap {
     uint8_t *base;
+    uint64_t bytes;
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct ptx_heap *heap_locked(struct ptx_module *m)
 {
     if (!m->heap && (m->heap = calloc(1, sizeof(*m->heap)))) {
-        m->heap->base = m->memory.alloc(m->memory.arg, HEAP_BYTES, 0);
+        m->heap->bytes = (m->memory.heap_bytes(m->memory.arg) + 4095) & ~4095ull;
+        m->heap->base = m->heap->bytes ? m->memory.alloc(m->memory.arg, m->heap->bytes, 0) : NULL;
         if (m->heap->base)
-            ((struct block *)(void *)m->heap->base)->bytes = HEAP_BYTES;
+            ((struct block *)(void *)m->heap->base)->bytes = m->heap->bytes;
     }
     return m->heap && m->heap->base ? m->heap : NULL;
 }
@@ -32,11 +32,11 @@ static uint64_t take(struct ptx_heap *h, uint64_t bytes)
     uint64_t need = (bytes + sizeof(struct block) + 15) & ~15ull;
     struct block *b, *next;
 
-    if (bytes > HEAP_BYTES)
+    if (bytes > h->bytes)
         return 0;
-    for (uint64_t at = 0; at < HEAP_BYTES; at += b->bytes) {
+    for (uint64_t at = 0; at < h->bytes; at += b->bytes) {
         b = (struct block *)(void *)(h->base + at);
-        while (!b->used && at + b->bytes < HEAP_BYTES) { /* free neighbours become one */
+        while (!b->used && at + b->bytes < h->bytes) { /* free neighbours become one */
             next = (struct block *)(void *)(h->base + at + b->bytes);
             if (next->used)
                 break;
@@ -61,9 +61,9 @@ static bool give(struct ptx_heap *h, uint64_t address)
 {
     struct block *b;
 
-    for (uint64_t at = 0; at < HEAP_BYTES; at += b->bytes) {
+    for (uint64_t at = 0; at < h->bytes; at += b->bytes) {
         b = (struct block *)(void *)(h->base + at);
-        if (b->bytes < sizeof(*b) || b->bytes > HEAP_BYTES - at)
+        if (b->bytes < sizeof(*b) || b->bytes > h->bytes - at)
             return false; /* overwritten by the program */
         if ((uint64_t)(uintptr_t)(b + 1) != address)
             continue;

@@ -145,29 +145,42 @@ void ptx_native_end(struct ptx_kernel *k)
 static void put(const struct ptx_native *n, struct ptx_warp *w, int32_t slot, uint32_t m)
 {
     const struct slot_info *s = &n->t.slots[slot];
+    const n_u64 *r64 = w->native->r64 + (size_t)s->at * PTX_LANES;
+    const n_u32 *r32 = w->native->r32 + (size_t)s->at * PTX_LANES;
     uint64_t *r = REG(slot);
 
     if (s->place != P_FRAME || s->constant)
         return;
-    if (s->width == 64) {
-        EACH r[l] = w->native->r64[s->at * PTX_LANES + l];
-    } else {
-        EACH r[l] = w->native->r32[s->at * PTX_LANES + l];
-    }
+    if (s->width == 64 && m == ~0u) /* as it mostly is: vector code */
+        memcpy(r, r64, PTX_LANES * sizeof(*r));
+    else if (m == ~0u)
+        for (unsigned l = 0; l < PTX_LANES; l++)
+            r[l] = r32[l];
+    else
+        EACH r[l] = s->width == 64 ? r64[l] : r32[l];
 }
 
 static void get(const struct ptx_native *n, struct ptx_warp *w, int32_t slot, uint32_t m)
 {
     const struct slot_info *s = &n->t.slots[slot];
+    n_u64 *r64 = w->native->r64 + (size_t)s->at * PTX_LANES;
+    n_u32 *r32 = w->native->r32 + (size_t)s->at * PTX_LANES;
     const uint64_t *r = REG(slot);
 
     if (s->place != P_FRAME)
         return;
-    if (s->width == 64) {
-        EACH w->native->r64[s->at * PTX_LANES + l] = r[l];
-    } else {
-        EACH w->native->r32[s->at * PTX_LANES + l] = (uint32_t)r[l];
-    }
+    if (s->width == 64 && m == ~0u)
+        memcpy(r64, r, PTX_LANES * sizeof(*r));
+    else if (s->width != 64 && m == ~0u)
+        for (unsigned l = 0; l < PTX_LANES; l++)
+            r32[l] = (uint32_t)r[l];
+    else
+        EACH {
+            if (s->width == 64)
+                r64[l] = r[l];
+            else
+                r32[l] = (uint32_t)r[l];
+        }
 }
 
 /* What an instruction reads, from the frame to the interpreter's slots. */
@@ -237,8 +250,9 @@ static bool prepare(struct ptx_warp *w, const struct ptx_native *n)
     nw->r32 = aligned_alloc(64, (size_t)(n->t.nr_r32 + 1) * PTX_LANES * 4);
     nw->r64 = aligned_alloc(64, (size_t)(n->t.nr_r64 + 1) * PTX_LANES * 8);
     nw->ranges = calloc(n->t.sites + 1u, sizeof(*nw->ranges));
+    nw->shapes = calloc(n->t.nr_shapes + 1u, sizeof(*nw->shapes));
     w->native = nw;
-    return nw->r32 && nw->r64 && nw->ranges;
+    return nw->r32 && nw->r64 && nw->ranges && nw->shapes;
 }
 
 void ptx_native_release(struct ptx_warp *w)
@@ -248,6 +262,7 @@ void ptx_native_release(struct ptx_warp *w)
     free(w->native->r32);
     free(w->native->r64);
     free(w->native->ranges);
+    free(w->native->shapes);
     free(w->native);
     w->native = NULL;
 }
@@ -267,6 +282,8 @@ void ptx_native_adopt(struct ptx_block *b, bool fresh)
         for (unsigned f = 0; f < n->nr_frame && (first || !fresh); f++)
             if (!fresh || n->t.slots[n->frame[f]].constant)
                 get(n, w, n->frame[f], ~0u);
+        for (unsigned s = 0; s < n->t.nr_shapes; s++)
+            w->native->shapes[s].mask = 0;
     }
     b->native = n;
 }

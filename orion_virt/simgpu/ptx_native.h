@@ -13,13 +13,25 @@ typedef short n_s16;
 typedef int n_s32;
 typedef long long n_s64;
 
-#define N_VERSION 1
 #define N_LANES 32u
 enum n_space { N_GENERIC, N_GLOBAL, N_SHARED, N_LOCAL, N_PARAM, N_CONST }; /* as enum ptx_space */
+enum n_exchange { N_UP, N_DOWN, N_BFLY, N_IDX, N_ALL, N_ANY, N_UNI, N_BALLOT };
 enum n_left { N_CHOOSE, N_CONTROL };       /* why translated code returns: choose a group; interpret one instruction first */
 
 struct n_range {                           /* memory that an instruction found accessible last */
     n_u64 start, bytes;
+};
+/* What the lanes' addresses in a register have in common. Kept while the register keeps it: found once before a loop, it
+ * holds for all turns of it, as long as only what is the same for all lanes is added. */
+struct n_shape {
+    n_u64 low;                             /* the lowest */
+    n_u64 bits;                            /* at least those that are set in any */
+    n_u64 mask;                            /* of these lanes, 0: not known */
+    n_u64 number;                          /* shapes of one number differ in what is above alone */
+    n_u64 span;                            /* from the lowest to the highest */
+    n_u64 step[2];                         /* from lane to lane within each half of the warp, ~0: irregular */
+    n_u64 at[2];                           /* from the lowest to where each half's lane 0 is, or would be */
+    n_u64 regular;                         /* both steps are */
 };
 struct n_warp {
     void *warp;                            /* struct ptx_warp */
@@ -28,6 +40,8 @@ struct n_warp {
     n_u64 *r64;
     n_u32 *pc;
     struct n_range *ranges;                /* of each instruction that accesses memory */
+    struct n_shape *shapes;                /* of each register that addresses memory */
+    n_u64 nr_shapes;                       /* that were looked at so far */
     n_u8 *shared, *local;
     const n_u8 *params;
     n_u64 shared_bytes, local_bytes, params_bytes; /* local: of one lane */
@@ -96,22 +110,23 @@ IN void set_pc(struct n_warp *w, n_u32 m, n_u32 pc)
         w->pc[l] = m >> l & 1 ? pc : w->pc[l];
 }
 
-/* Where the memory of a space begins and how much there is from `address` on; 0: not in one piece or not there. */
-IN n_u8 *piece(struct n_warp *w, n_u32 space, n_u64 address, n_u64 bytes, n_u32 site)
+/* Where the memory of a space begins, if there are `bytes` and `more` from `address` on in one piece. */
+IN n_u8 *piece(struct n_warp *w, n_u32 space, n_u64 address, n_u64 bytes, n_u64 more, n_u32 site)
 {
     struct n_range *r = &w->ranges[site];
+    n_u64 left = space == N_SHARED ? w->shared_bytes : w->params_bytes;
 
-    if (space == N_SHARED)
-        return address < w->shared_bytes && w->shared_bytes - address >= bytes ? w->shared + address : 0;
-    if (space == N_PARAM)
-        return address < w->params_bytes && w->params_bytes - address >= bytes ? (n_u8 *)w->params + address : 0;
+    if (space == N_SHARED || space == N_PARAM)
+        return address < left && left - address >= bytes && left - address - bytes >= more
+               ? (space == N_SHARED ? w->shared : (n_u8 *)w->params) + address : 0;
     if (address - r->start >= r->bytes) {
         if (space == N_LOCAL || address >> 56)
             return 0;
         r->bytes = w->extent(w, address);
         r->start = address; /* a lower place of the same memory is found anew; the lowest soon is */
     }
-    return r->bytes - (address - r->start) >= bytes ? (n_u8 *)address : 0;
+    left = r->bytes - (address - r->start);
+    return left >= bytes && left - bytes >= more ? (n_u8 *)address : 0;
 }
 
 /* The place of one lane's access. */
@@ -123,7 +138,7 @@ IN n_u8 *place(struct n_warp *w, n_u32 space, n_u64 address, n_u32 bytes, n_u32 
         if (space == N_LOCAL)
             p = address < w->local_bytes && w->local_bytes - address >= bytes ? w->local + l * w->local_bytes + address : 0;
         else
-            p = piece(w, space, address, bytes, site);
+            p = piece(w, space, address, bytes, 0, site);
     }
     return p ? p : w->find(w, at, l, space, address, bytes);
 }
@@ -131,132 +146,220 @@ IN n_u8 *place(struct n_warp *w, n_u32 space, n_u64 address, n_u32 bytes, n_u32 
 /* One of two by a mask's lowest bit, without the masked stores that a conditional store becomes: those are slow. */
 #define BLEND(T, bit, yes, no) (T)(((T)(yes) & ((T)0 - ((T)(bit) & 1))) | ((T)(no) & ~((T)0 - ((T)(bit) & 1))))
 
-/* The addresses in a register, once for all accesses by it: lanes that take no part have the first one's that does. */
-struct n_addresses {
-    const n_u64 *b;                        /* the register, or `own` */
-    n_u64 own[N_LANES] __attribute__((aligned(64)));
-    n_u64 low, high, bits;                 /* the lowest, the highest, all bits of all */
-    n_u64 step[2];                         /* from lane to lane within each half of the warp, ~0: irregular */
-};
-IN void extremes(struct n_addresses *x)
+/* One half's steps: between its first two lanes of `m`, if the others follow. */
+IN int shape_half(n_u32 m, const n_u64 *b, n_u64 *step, n_u64 *base)
+{
+    n_u32 first = m ? (n_u32)__builtin_ctz(m) : 0;
+    n_u64 off = 0, s = m >> first & 2 ? b[first + 1] - b[first] : 0, zero = b[first] - first * s;
+
+    for (n_u32 l = 0; l < 16; l++)
+        off |= (b[l] - (zero + l * s)) & ((n_u64)0 - (m >> l & 1));
+    *step = s;
+    *base = zero;
+    return !off && (s + (1ull << 31)) >> 32 == 0;
+}
+
+IN void irregular(struct n_shape *s, n_u32 m, const n_u64 *b)
 {
     n_u64 low = ~0ull, high = 0, all = 0;
 
     for (n_u32 l = 0; l < N_LANES; l++) {
-        low = x->b[l] < low ? x->b[l] : low;
-        high = x->b[l] > high ? x->b[l] : high;
-        all |= x->b[l];
+        n_u64 none = (n_u64)(m >> l & 1) - 1;
+        low = (b[l] | none) < low ? b[l] | none : low;
+        high = (b[l] & ~none) > high ? b[l] & ~none : high;
+        all |= b[l] & ~none;
     }
-    x->low = low;
-    x->high = high;
-    x->bits = all;
+    s->low = low;
+    s->span = high - low;
+    s->bits = all;
+    s->step[0] = s->step[1] = ~0ull;
+    s->at[0] = s->at[1] = 0;
+    s->regular = 0;
 }
 
-static const n_u64 n_first_15[16] __attribute__((aligned(64))) = { ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull,
-                                                                   ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, 0 };
-
-static void analyse(n_u32 m, struct n_addresses *x, const n_u64 *b)
+/* Regular: the ends of the halves are the extremes, and what is aligned at their start and by step is everywhere. */
+static __attribute__((noinline)) void shape_64(struct n_warp *w, struct n_shape *s, n_u32 m, const n_u64 *b)
 {
-    n_u64 first, ends[4], off[2] = { 0, 0 }, step[2] = { b[1] - b[0], b[17] - b[16] };
+    n_u64 base[2], low = ~0ull, high = 0;
 
-    x->b = b;
-    if (m != ~0u) {
-        first = b[__builtin_ctz(m)];
-        for (n_u32 l = 0; l < N_LANES; l++)
-            x->own[l] = BLEND(n_u64, m >> l, b[l], first);
-        b = x->b = x->own;
-        step[0] = b[1] - b[0];
-        step[1] = b[17] - b[16];
+    s->mask = m;
+    s->number = ++w->nr_shapes;
+    if (!(shape_half(m & 0xffff, b, &s->step[0], &base[0]) & shape_half(m >> 16, b + 16, &s->step[1], &base[1])))
+        return irregular(s, m, b);
+    s->bits = 0;
+    for (n_u32 h = 0; h < 2; h++) {
+        n_u32 part = h ? m >> 16 : m & 0xffff;
+        if (!part)
+            continue;
+        n_u64 one = base[h] + (n_u32)__builtin_ctz(part) * s->step[h], other = base[h] + (31 - (n_u32)__builtin_clz(part)) * s->step[h];
+        low = one < low ? one : low;
+        low = other < low ? other : low;
+        high = one > high ? one : high;
+        high = other > high ? other : high;
+        s->bits |= one | s->step[h];
     }
-    for (n_u32 l = 0; l < 16; l++)
-        off[0] |= ((b[l + 1] - b[l]) ^ step[0]) & n_first_15[l];
-    for (n_u32 l = 0; l < 15; l++)
-        off[1] |= (b[17 + l] - b[16 + l]) ^ step[1];
-    x->step[0] = off[0] ? ~0ull : step[0];
-    x->step[1] = off[1] ? ~0ull : step[1];
-    if (off[0] | off[1] || (step[0] + (1ull << 31)) >> 32 || (step[1] + (1ull << 31)) >> 32)
-        return extremes(x);
-    /* regular: the ends of the halves are the extremes, and what is aligned at their start and by step is everywhere */
-    ends[0] = b[0], ends[1] = b[15], ends[2] = b[16], ends[3] = b[31];
-    x->low = x->high = ends[0];
-    for (n_u32 k = 1; k < 4; k++) {
-        x->low = ends[k] < x->low ? ends[k] : x->low;
-        x->high = ends[k] > x->high ? ends[k] : x->high;
-    }
-    x->bits = ends[0] | ends[2] | step[0] | step[1];
+    s->low = low;
+    s->span = high - low;
+    s->at[0] = base[0] - low;
+    s->at[1] = base[1] - low;
+    s->regular = 1;
 }
+
+static __attribute__((noinline)) void shape_32(struct n_warp *w, struct n_shape *s, n_u32 m, const n_u32 *r)
+{
+    n_u64 b[N_LANES] __attribute__((aligned(64)));
+
+    for (n_u32 l = 0; l < N_LANES; l++)
+        b[l] = r[l];
+    shape_64(w, s, m, b);
+}
+
+/* All lanes at one address. */
+IN void shape_one(struct n_shape *s, n_u32 m, n_u64 address)
+{
+    *s = (struct n_shape){ .low = address, .bits = address, .mask = m, .regular = 1 };
+}
+
+/* d = a + more, which is the same for all lanes, in the lanes `m`. */
+IN void shape_add_64(struct n_shape *d, const struct n_shape *a, n_u32 m, n_u64 more)
+{
+    if (d->number != a->number)
+        *d = *a;
+    d->mask = a->mask != m || a->low + more + a->span < a->low + more ? 0 : m;
+    d->bits = a->bits | more;
+    d->low = a->low + more;
+}
+IN void shape_add_32(struct n_shape *d, const struct n_shape *a, n_u32 m, n_u32 more)
+{
+    n_u64 low = (n_u32)(a->low + more);
+
+    if (d->number != a->number)
+        *d = *a;
+    d->mask = a->mask != m || low + a->span > 0xffffffffull ? 0 : m;
+    d->bits = a->bits | more;
+    d->low = low;
+}
+
+struct n_access {                          /* what is known of one when it is translated */
+    n_u32 space, wide, site, at;           /* wide: addresses of 64 bits; 2: one for all lanes */
+    n_u64 off;
+};
 
 /* The memory that all lanes access, if it is one piece: where the lowest address is. */
-IN n_u8 *together(struct n_warp *w, n_u32 space, const struct n_addresses *x, n_u64 off, n_u32 bytes, n_u32 site)
+IN n_u8 *reach(struct n_warp *w, const struct n_shape *s, const struct n_access *a, n_u32 bytes)
 {
-    if ((x->bits | off) & (bytes - 1) || x->low + off > x->high + off)
+    n_u64 address = s->low + a->off;
+
+    if ((s->bits | a->off) & (bytes - 1))
         return 0;
-    if (space == N_LOCAL)
-        return x->high + off < w->local_bytes && w->local_bytes - (x->high + off) >= bytes ? w->local + x->low + off : 0;
-    return piece(w, space, x->low + off, x->high - x->low + bytes, site);
+    if (a->space == N_LOCAL)
+        return address < w->local_bytes && w->local_bytes - address >= bytes && w->local_bytes - address - bytes >= s->span
+               ? w->local + address : 0;
+    return piece(w, a->space, address, bytes, s->span, a->site);
 }
 
-#define LOAD(name, T, R, W) \
-    IN void name##_half(const n_u8 *p, n_u64 step, n_u32 m, const n_u64 *b, n_u64 low, R *d) \
+/* The lanes' addresses without what is added to all; lanes that take no part have the lowest. */
+IN void addresses(n_u64 *to, n_u32 m, const struct n_shape *s, const struct n_access *a, const void *b)
+{
+    for (n_u32 l = 0; l < N_LANES; l++) {
+        n_u64 v = a->wide == 2 ? s->low : a->wide ? ((const n_u64 *)b)[l] : ((const n_u32 *)b)[l];
+        to[l] = BLEND(n_u64, m >> l, v, s->low);
+    }
+}
+
+typedef n_u32 sixteen_n_u32 __attribute__((vector_size(64), aligned(64), may_alias));
+typedef n_u64 sixteen_n_u64 __attribute__((vector_size(128), aligned(64), may_alias));
+
+/* Of 16 lanes; where none takes part nothing is read. */
+#define LOAD_HALF(name, T, R, W) \
+    IN void name##_half(n_u32 m, const n_u8 *p, n_u64 step, R *d) \
     { \
-        const T *q = (const T *)(p + (b[0] - low)); \
+        const T *q = (const T *)p; \
+        if (!m) return; \
         if (step == 0) { \
             R v = (R)(W)*q; \
-            if ((m & 0xffff) == 0xffff) for (n_u32 l = 0; l < 16; l++) d[l] = v; \
-            else for (n_u32 l = 0; l < 16; l++) d[l] = BLEND(R, m >> l, v, d[l]); \
+            for (n_u32 l = 0; l < 16; l++) d[l] = BLEND(R, m >> l, v, d[l]); \
         } else if (step == sizeof(T)) { \
-            if ((m & 0xffff) == 0xffff) for (n_u32 l = 0; l < 16; l++) d[l] = (R)(W)q[l]; \
-            else for (n_u32 l = 0; l < 16; l++) d[l] = BLEND(R, m >> l, (R)(W)q[l], d[l]); \
+            for (n_u32 l = 0; l < 16; l++) { R v = m >> l & 1 ? (R)(W)q[l] : d[l]; d[l] = v; } \
         } else { \
-            for (n_u32 l = 0; l < 16; l++) { R v = (R)(W)*(const T *)(p + (b[l] - low)); d[l] = BLEND(R, m >> l, v, d[l]); } \
-        } \
-    } \
-    static int name(struct n_warp *w, n_u32 space, n_u32 m, const struct n_addresses *x, n_u64 off, R *d, n_u32 site, n_u32 at) \
-    { \
-        n_u8 *p; \
-        if (!m) return 1; \
-        if ((p = together(w, space, x, off, sizeof(T), site))) { \
-            if (space != N_LOCAL) { \
-                name##_half(p, x->step[0], m, x->b, x->low, d); \
-                name##_half(p, x->step[1], m >> 16, x->b + 16, x->low, d + 16); \
-                return 1; \
-            } \
-            for (n_u32 l = 0; l < N_LANES; l++) { \
-                R v = (R)(W)*(const T *)(p + (x->b[l] - x->low) + l * w->local_bytes); \
+            n_u64 none = (n_u32)__builtin_ctz(m) * step; \
+            for (n_u32 l = 0; l < 16; l++) { \
+                R v = (R)(W)*(const T *)(p + BLEND(n_u64, m >> l, l * step, none)); \
                 d[l] = BLEND(R, m >> l, v, d[l]); \
             } \
+        } \
+    }
+/* A load by all lanes from consecutive or one place, the most frequent by far, is written out; others are called. */
+#define LOAD(name, T, R, W) \
+    LOAD_HALF(name, T, R, W) \
+    static __attribute__((noinline)) int name##_lanes(struct n_warp *w, n_u32 m, const struct n_shape *s, const void *b, \
+                                                      const struct n_access *a, R *d) \
+    { \
+        n_u64 own[N_LANES] __attribute__((aligned(64))), stride = a->space == N_LOCAL ? w->local_bytes : 0; \
+        n_u8 *p = reach(w, s, a, sizeof(T)); \
+        if (p && s->regular) { \
+            name##_half(m & 0xffff, p + s->at[0], s->step[0] + stride, d); \
+            name##_half(m >> 16, p + s->at[1] + 16 * stride, s->step[1] + stride, d + 16); \
             return 1; \
         } \
-        for (n_u32 l = 0; l < N_LANES; l++) { \
+        addresses(own, m, s, a, b); \
+        for (n_u32 l = 0; p && l < N_LANES; l++) { \
+            R v = (R)(W)*(const T *)(p + (own[l] - s->low) + l * stride); \
+            d[l] = BLEND(R, m >> l, v, d[l]); \
+        } \
+        for (n_u32 l = 0; !p && l < N_LANES; l++) { \
             if (!(m >> l & 1)) continue; \
-            if (!(p = place(w, space, x->b[l] + off, sizeof(T), l, site, at))) return 0; \
-            d[l] = (R)(W)*(volatile T *)p; \
+            const n_u8 *q = place(w, a->space, own[l] + a->off, sizeof(T), l, a->site, a->at); \
+            if (!q) return 0; \
+            d[l] = (R)(W)*(const volatile T *)q; \
         } \
         return 1; \
+    } \
+    IN int name(struct n_warp *w, n_u32 m, const struct n_shape *s, const void *b, const struct n_access *a, R *d) \
+    { \
+        const n_u8 *p; \
+        int same = s->step[0] == s->step[1]; \
+        if (a->space != N_LOCAL && m == ~0u && same && s->step[0] == sizeof(T) && (p = reach(w, s, a, sizeof(T)))) { \
+            T u[N_LANES] __attribute__((aligned(64))); /* copied first: nothing can overlap */ \
+            __builtin_memcpy(u, p + s->at[0], 16 * sizeof(T)); \
+            __builtin_memcpy(u + 16, p + s->at[1], 16 * sizeof(T)); \
+            for (n_u32 l = 0; l < N_LANES; l++) d[l] = (R)(W)u[l]; \
+            return 1; \
+        } \
+        if (a->space != N_LOCAL && m == ~0u && same && !s->step[0] && (p = reach(w, s, a, sizeof(T)))) { \
+            R u = (R)(W)*(const T *)(p + s->at[0]), v = (R)(W)*(const T *)(p + s->at[1]); \
+            *(sixteen_##R *)d = (sixteen_##R){ 0 } + u; \
+            *(sixteen_##R *)(d + 16) = (sixteen_##R){ 0 } + v; \
+            return 1; \
+        } \
+        return !m || name##_lanes(w, m, s, b, a, d); \
     }
 #define STORE(name, T, R) \
-    static int name(struct n_warp *w, n_u32 space, n_u32 m, const struct n_addresses *x, n_u64 off, const R *v, n_u32 site, n_u32 at) \
+    static __attribute__((noinline)) int name##_lanes(struct n_warp *w, n_u32 m, const struct n_shape *s, const void *b, \
+                                                      const struct n_access *a, const R *v) \
     { \
-        n_u8 *p; \
-        if (!m) return 1; \
-        if ((p = together(w, space, x, off, sizeof(T), site))) { \
-            n_u64 stride = space == N_LOCAL ? w->local_bytes : 0; \
-            if (!stride && m == ~0u && x->step[0] == sizeof(T) && x->step[1] == sizeof(T)) { \
-                T *q = (T *)(p + (x->b[0] - x->low)), *r = (T *)(p + (x->b[16] - x->low)); \
-                for (n_u32 l = 0; l < 16; l++) q[l] = (T)v[l]; \
-                for (n_u32 l = 0; l < 16; l++) r[l] = (T)v[16 + l]; \
-                return 1; \
-            } \
-            for (n_u32 l = 0; l < N_LANES; l++) \
-                if (m >> l & 1) *(volatile T *)(p + (x->b[l] - x->low) + l * stride) = (T)v[l]; \
-            return 1; \
-        } \
+        n_u64 own[N_LANES] __attribute__((aligned(64))), stride = a->space == N_LOCAL ? w->local_bytes : 0; \
+        n_u8 *p = reach(w, s, a, sizeof(T)); \
+        addresses(own, m, s, a, b); \
         for (n_u32 l = 0; l < N_LANES; l++) { \
             if (!(m >> l & 1)) continue; \
-            if (!(p = place(w, space, x->b[l] + off, sizeof(T), l, site, at))) return 0; \
-            *(volatile T *)p = (T)v[l]; \
+            n_u8 *q = p ? p + (own[l] - s->low) + l * stride : place(w, a->space, own[l] + a->off, sizeof(T), l, a->site, a->at); \
+            if (!q) return 0; \
+            *(volatile T *)q = (T)v[l]; \
         } \
         return 1; \
+    } \
+    IN int name(struct n_warp *w, n_u32 m, const struct n_shape *s, const void *b, const struct n_access *a, const R *v) \
+    { \
+        n_u8 *p; \
+        if (a->space != N_LOCAL && m == ~0u && s->step[0] == sizeof(T) && s->step[1] == sizeof(T) && (p = reach(w, s, a, sizeof(T)))) { \
+            T u[N_LANES] __attribute__((aligned(64))); \
+            for (n_u32 l = 0; l < N_LANES; l++) u[l] = (T)v[l]; \
+            __builtin_memcpy(p + s->at[0], u, 16 * sizeof(T)); \
+            __builtin_memcpy(p + s->at[1], u + 16, 16 * sizeof(T)); \
+            return 1; \
+        } \
+        return !m || name##_lanes(w, m, s, b, a, v); \
     }
 LOAD(ld_u8_32, n_u8, n_u32, n_u32) LOAD(ld_s8_32, n_s8, n_u32, n_s32) LOAD(ld_u16_32, n_u16, n_u32, n_u32)
 LOAD(ld_s16_32, n_s16, n_u32, n_s32) LOAD(ld_u32_32, n_u32, n_u32, n_u32) LOAD(ld_u8_64, n_u8, n_u64, n_u64)
@@ -265,18 +368,46 @@ LOAD(ld_u32_64, n_u32, n_u64, n_u64) LOAD(ld_s32_64, n_s32, n_u64, n_s64) LOAD(l
 STORE(st_8_32, n_u8, n_u32) STORE(st_16_32, n_u16, n_u32) STORE(st_32_32, n_u32, n_u32) STORE(st_8_64, n_u8, n_u64)
 STORE(st_16_64, n_u16, n_u64) STORE(st_32_64, n_u32, n_u64) STORE(st_64_64, n_u64, n_u64)
 
-/* The places of a vector access, each lane's one. */
-static int places(struct n_warp *w, n_u32 space, n_u32 m, const struct n_addresses *x, n_u64 off, n_u8 **p, n_u32 bytes, n_u32 site,
-                  n_u32 at)
+/* The places of a vector access, each lane's one; lanes that take no part have another's. */
+static int places(struct n_warp *w, n_u32 m, const struct n_shape *s, const void *b, const struct n_access *a, n_u32 bytes, n_u8 **to)
 {
-    n_u8 *q = m ? together(w, space, x, off, bytes, site) : 0;
+    n_u64 own[N_LANES] __attribute__((aligned(64))), stride = a->space == N_LOCAL ? w->local_bytes : 0;
+    n_u8 *p = m ? reach(w, s, a, bytes) : 0, *any = 0;
 
-    for (n_u32 l = 0; q && l < N_LANES; l++)
-        p[l] = q + (x->b[l] - x->low) + (space == N_LOCAL ? l * w->local_bytes : 0);
-    for (n_u32 l = 0; !q && l < N_LANES; l++)
-        if (m >> l & 1 && !(p[l] = place(w, space, x->b[l] + off, bytes, l, site, at)))
+    addresses(own, m, s, a, b);
+    for (n_u32 l = 0; p && l < N_LANES; l++)
+        to[l] = p + (own[l] - s->low) + l * stride;
+    for (n_u32 l = 0; !p && l < N_LANES; l++)
+        if (m >> l & 1 && !(any = to[l] = place(w, a->space, own[l] + a->off, bytes, l, a->site, a->at)))
             return 0;
+    for (n_u32 l = 0; !p && l < N_LANES; l++)
+        to[l] = m >> l & 1 ? to[l] : any;
     return 1;
+}
+
+/* A shuffle by the whole warp; `in`: which lanes' sources lie in their segment, or NULL. As source() of ptx_warp.c. */
+IN void shuffle(n_u32 mode, const n_u32 *a, n_u32 b, n_u32 c, n_u32 *d, n_u32 *in)
+{
+    n_u32 before[N_LANES] __attribute__((aligned(64))), segment = c >> 8 & 31;
+
+    __builtin_memcpy(before, a, sizeof(before));
+    b &= 31;
+    for (n_u32 l = 0; l < N_LANES; l++) {
+        n_u32 bottom = l & segment, top = bottom | (c & 31 & ~segment);
+        n_u32 from = mode == N_UP ? l - b : mode == N_DOWN ? l + b : mode == N_BFLY ? l ^ b : bottom | (b & ~segment);
+        n_u32 yes = mode == N_UP ? (n_s32)from >= (n_s32)((c & 31) | bottom) : from <= top;
+        d[l] = before[(yes ? from : l) & 31];
+        if (in) in[l] = yes;
+    }
+}
+
+/* A vote by the whole warp. */
+IN void vote(n_u32 mode, n_u32 yes, n_u32 *d)
+{
+    n_u32 v = mode == N_BALLOT ? yes : mode == N_ALL ? yes == ~0u : mode == N_ANY ? yes != 0 : yes == 0 || yes == ~0u;
+
+    for (n_u32 l = 0; l < N_LANES; l++)
+        d[l] = v;
 }
 
 IN void copy_local(struct n_warp *w, n_u32 m, n_u64 to, n_u64 from, n_u64 bytes)

@@ -29,30 +29,38 @@ void ptx_fault(struct ptx_warp *w, unsigned lane, enum ptx_status s, const char 
 
 /* ---- groups of a warp ---- */
 
-uint32_t ptx_lanes_in(const struct ptx_warp *w, enum ptx_lane state)
+/* The lanes whose byte is `value`, which like all of them is below 128. */
+static uint32_t equal_bytes(const uint8_t *bytes, unsigned value)
 {
     uint32_t m = 0;
 
     for (unsigned l = 0; l < PTX_LANES; l += 8) { /* a bit of each byte of eight that is zero after the comparison */
         uint64_t eight, differ;
-        memcpy(&eight, w->state + l, 8);
-        differ = eight ^ state * 0x0101010101010101ull; /* states are small: no byte carries into the next */
-        differ = ~(differ + 0x7f7f7f7f7f7f7f7full) & 0x8080808080808080ull;
+        memcpy(&eight, bytes + l, 8);
+        differ = eight ^ value * 0x0101010101010101ull;
+        differ = ~(differ + 0x7f7f7f7f7f7f7f7full) & 0x8080808080808080ull; /* small: no byte carries into the next */
         m |= (uint32_t)((differ >> 7) * 0x0102040810204080ull >> 56) << l;
     }
     return m;
 }
 
+uint32_t ptx_lanes_in(const struct ptx_warp *w, enum ptx_lane state)
+{
+    return equal_bytes(w->state, state);
+}
+
+/* For loops over lanes that the compiler turns into vector code: bits of a mask, not shifts by the lane. */
+static const uint32_t lane_bit[PTX_LANES] = {
+    1u << 0, 1u << 1, 1u << 2, 1u << 3, 1u << 4, 1u << 5, 1u << 6, 1u << 7, 1u << 8, 1u << 9, 1u << 10,
+    1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21,
+    1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
+};
+
 /* Where the next group stands: at the lowest instruction, so that the others wait for it to come by; when one ran for
  * long, at the lowest behind it, in turn, since what it waits for may be theirs to do. */
 static uint32_t next_pc(struct ptx_warp *w, uint32_t ready)
 {
-    uint32_t lowest = UINT32_MAX, behind = UINT32_MAX, first = w->pc[__builtin_ctz(ready)], other = 0;
-
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        other |= (w->pc[l] ^ first) & (0 - (ready >> l & 1));
-    if (!other) /* as it mostly is */
-        return first;
+    uint32_t lowest = UINT32_MAX, behind = UINT32_MAX;
 
     for (unsigned l = 0; l < PTX_LANES; l++) {
         if (!(ready >> l & 1))
@@ -65,9 +73,22 @@ static uint32_t next_pc(struct ptx_warp *w, uint32_t ready)
     return w->rotate && behind != UINT32_MAX ? behind : lowest;
 }
 
+/* All these lanes stand at one instruction. */
+static bool united(const struct ptx_warp *w, uint32_t m)
+{
+    uint32_t first = w->pc[__builtin_ctz(m)], other = 0;
+
+    if (m == ~0u) /* as it mostly is */
+        return !memcmp(w->pc, w->pc + 1, sizeof(w->pc) - sizeof(w->pc[0]));
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        other |= m & lane_bit[l] ? w->pc[l] ^ first : 0;
+    return !other;
+}
+
 static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
 {
     uint32_t ready = ptx_lanes_in(w, L_RUN), m = 0;
+    bool one;
 
     if (!ready && (ready = ptx_lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
         for (unsigned l = 0; l < PTX_LANES; l++)
@@ -75,9 +96,12 @@ static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
                 w->state[l] = L_RUN;
     if (!ready)
         return 0;
-    *pc = next_pc(w, ready);
+    one = united(w, ready);
+    *pc = one ? w->pc[__builtin_ctz(ready)] : next_pc(w, ready);
     w->rotate = false;
     w->last = *pc;
+    if (one)
+        return ready;
     for (unsigned l = 0; l < PTX_LANES; l++)
         m |= (uint32_t)(ready >> l & 1 && w->pc[l] == *pc) << l;
     return m;
@@ -85,12 +109,21 @@ static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
 
 static void set_pc(struct ptx_warp *w, uint32_t m, uint32_t pc)
 {
-    EACH w->pc[l] = pc;
+    for (unsigned l = 0; l < PTX_LANES; l++)
+        w->pc[l] = m & lane_bit[l] ? pc : w->pc[l];
+}
+
+static void set_bytes(uint8_t *bytes, uint32_t m, unsigned value)
+{
+    if (m == ~0u)
+        memset(bytes, (int)value, PTX_LANES);
+    else
+        EACH bytes[l] = (uint8_t)value;
 }
 
 static void set_state(struct ptx_warp *w, uint32_t m, enum ptx_lane state)
 {
-    EACH w->state[l] = (uint8_t)state;
+    set_bytes(w->state, m, state);
 }
 
 static uint32_t guarded(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
@@ -134,15 +167,19 @@ static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m,
 
 static void wait_at_barrier(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc)
 {
-    unsigned id = 0;
-
-    EACH {
-        id = i->a < 0 ? 0 : (unsigned)REG(i->a)[l] & 15;
-        w->barrier[l] = (uint8_t)id;
-        w->pc[l] = pc + (i->flags & F_ARRIVE ? 1 : 0);
-        w->block->arrived[id]++;
+    while (m) { /* those that name the same one, at once */
+        unsigned id = i->a < 0 ? 0 : (unsigned)REG(i->a)[__builtin_ctz(m)] & 15;
+        uint32_t same = m;
+        bool one = i->a < 0 || !memcmp(REG(i->a), REG(i->a) + 1, (PTX_LANES - 1) * sizeof(*REG(i->a)));
+        for (unsigned l = 0; !one && l < PTX_LANES; l++)
+            if (((unsigned)REG(i->a)[l] & 15) != id)
+                same &= ~(1u << l);
+        set_bytes(w->barrier, same, id);
+        set_pc(w, same, pc + (i->flags & F_ARRIVE ? 1 : 0));
+        w->block->arrived[id] += (unsigned)__builtin_popcount(same);
         if (!(i->flags & F_ARRIVE))
-            w->state[l] = L_BARRIER;
+            set_state(w, same, L_BARRIER);
+        m &= ~same;
     }
 }
 
@@ -304,19 +341,22 @@ static unsigned expected(const struct ptx_block *b, const struct ptx_warp *w, un
     return alive;
 }
 
+static uint32_t waiting(const struct ptx_warp *w, unsigned id)
+{
+    return ptx_lanes_in(w, L_BARRIER) & equal_bytes(w->barrier, id);
+}
+
 /* The result of bar.red over all lanes that wait at the barrier. */
 static unsigned barrier_result(const struct ptx_block *b, unsigned id, const struct ptx_insn *i)
 {
     unsigned yes = 0, all = 0;
 
-    for (unsigned k = 0; k < b->nr_warps; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++) {
-            struct ptx_warp *w = &b->warps[k];
-            if (w->state[l] != L_BARRIER || w->barrier[l] != id)
-                continue;
-            all++;
-            yes += (REG(i->c)[l] != 0) != ((i->flags & F_NEG_C) != 0);
-        }
+    for (unsigned k = 0; k < b->nr_warps; k++) {
+        struct ptx_warp *w = &b->warps[k];
+        uint32_t m = waiting(w, id);
+        all += (unsigned)__builtin_popcount(m);
+        EACH yes += (REG(i->c)[l] != 0) != ((i->flags & F_NEG_C) != 0);
+    }
     return i->mode == M_POPC ? yes : i->mode == M_AND ? yes == all : yes != 0;
 }
 
@@ -324,44 +364,31 @@ static void release(struct ptx_block *b, unsigned id, const struct ptx_insn *i)
 {
     unsigned result = i->flags & F_RED ? barrier_result(b, id, i) : 0;
 
-    for (unsigned k = 0; k < b->nr_warps; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++) {
-            struct ptx_warp *w = &b->warps[k];
-            if (w->state[l] != L_BARRIER || w->barrier[l] != id)
-                continue;
-            if (i->flags & F_RED) {
-                REG(i->d)[l] = result;
-                ptx_native_results(w, i, 1u << l);
-            }
-            w->state[l] = L_RUN;
-            w->pc[l]++;
+    for (unsigned k = 0; k < b->nr_warps; k++) {
+        struct ptx_warp *w = &b->warps[k];
+        uint32_t m = waiting(w, id);
+        if (i->flags & F_RED && m) {
+            EACH REG(i->d)[l] = result;
+            ptx_native_results(w, i, m);
         }
-    b->arrived[id] = 0;
-}
-
-/* A lane that waits at barrier `id`; false: none does. */
-static bool waiting(struct ptx_block *b, unsigned id, struct ptx_warp **warp, unsigned *lane)
-{
-    for (unsigned k = 0; k < b->nr_warps; k++)
+        set_state(w, m, L_RUN);
         for (unsigned l = 0; l < PTX_LANES; l++)
-            if (b->warps[k].state[l] == L_BARRIER && b->warps[k].barrier[l] == id) {
-                *warp = &b->warps[k];
-                *lane = l;
-                return true;
-            }
-    return false;
+            w->pc[l] += m & lane_bit[l] ? 1 : 0;
+    }
+    b->arrived[id] = 0;
 }
 
 void ptx_release_barriers(struct ptx_block *b)
 {
-    struct ptx_warp *w;
-    unsigned lane;
-
-    for (unsigned id = 0; id < 16; id++) {
-        if (!b->arrived[id] || !waiting(b, id, &w, &lane))
-            continue;
-        const struct ptx_insn *i = &w->kernel->module->code[w->pc[lane]];
-        if (b->arrived[id] >= expected(b, w, lane, i))
-            release(b, id, i);
-    }
+    for (unsigned id = 0; id < 16; id++)
+        for (unsigned k = 0; b->arrived[id] && k < b->nr_warps; k++) {
+            struct ptx_warp *w = &b->warps[k];
+            uint32_t m = waiting(w, id);
+            if (!m)
+                continue;
+            const struct ptx_insn *i = &w->kernel->module->code[w->pc[__builtin_ctz(m)]];
+            if (b->arrived[id] >= expected(b, w, (unsigned)__builtin_ctz(m), i))
+                release(b, id, i);
+            break;
+        }
 }

@@ -97,7 +97,7 @@ static void place_slots(struct translator *t)
     int32_t block = 0, segment = 0, slots[PTX_OPERANDS_MAX];
 
     for (uint32_t pc = 0; pc < t->m->nr_code; pc++) {
-        const struct ptx_insn *i = &t->m->code[pc];
+        const struct ptx_insn *i = &t->m->code[t->order[pc]];
         if (!in_code(t, pc))
             continue;
         enum how how = ptx_how(t, i);
@@ -136,7 +136,7 @@ static void describe_slots(struct translator *t, const struct ptx_kernel *f)
 /* ---- writing ---- */
 
 /* The array of 32 lanes that a slot of the frame or block is. */
-static const char *array(const struct translator *t, int32_t slot, char *text)
+const char *ptx_array(const struct translator *t, int32_t slot, char *text)
 {
     const struct slot_info *s = &t->slots[slot];
 
@@ -165,44 +165,7 @@ static void write_block_arrays(struct translator *t, uint32_t pc)
     fprintf(t->out, "\n");
 }
 
-/* What is known of the addresses in a register, for all accesses of the block by it until it changes. */
-static void write_addresses(struct translator *t, int32_t slot)
-{
-    char name[64], text[96];
-
-    for (unsigned k = 0; k < PTX_ADDRESSES; k++)
-        if (t->known[k].slot == slot && t->known[k].number) {
-            t->address = t->known[k].number;
-            return;
-        }
-    t->address = ++t->nr_addresses;
-    t->known[t->address % PTX_ADDRESSES].slot = slot;
-    t->known[t->address % PTX_ADDRESSES].number = t->address;
-    if (ptx_is_register(t, slot) && t->slots[slot].width == 64) {
-        fprintf(t->out, "struct n_addresses X%u; analyse(m, &X%u, %s);\n", t->address, t->address, array(t, slot, text));
-        return;
-    }
-    ptx_lane_name(t, slot, name);
-    fprintf(t->out, "struct n_addresses X%u; for (int l = 0; l < 32; l++) X%u.own[l] = %s%s; analyse(m, &X%u, X%u.own);\n", t->address,
-            t->address, ptx_is_register(t, slot) ? array(t, slot, text) : name, ptx_is_register(t, slot) ? "[l]" : "", t->address,
-            t->address);
-}
-
-/* After instructions that change registers: what was known of those. */
-static void forget_addresses(struct translator *t, const struct ptx_insn *i)
-{
-    int32_t slots[PTX_OPERANDS_MAX];
-    unsigned nr = i ? ptx_defs(t, i, slots) : 0;
-
-    if (!i)
-        memset(t->known, 0, sizeof(t->known));
-    for (unsigned d = 0; d < nr; d++)
-        for (unsigned k = 0; k < PTX_ADDRESSES; k++)
-            if (t->known[k].slot == slots[d])
-                t->known[k].number = 0;
-}
-
-struct run {             /* of instructions that share a loop */
+struct run {             /* of instructions that share a loop, by their place in the order */
     uint32_t first, end;
 };
 
@@ -213,7 +176,7 @@ static void write_loop_registers(struct translator *t, struct run r, uint8_t *se
     char text[64];
 
     for (uint32_t at = r.first; at < r.end; at++) {
-        const struct ptx_insn *i = &t->m->code[at];
+        const struct ptx_insn *i = &t->m->code[t->order[at]];
         unsigned uses = ptx_uses(t, i, slots), nr = uses + ptx_defs(t, i, slots + uses);
         for (unsigned k = 0; k < nr; k++) {
             const struct slot_info *s = &t->slots[slots[k]];
@@ -226,12 +189,12 @@ static void write_loop_registers(struct translator *t, struct run r, uint8_t *se
             else if (!pass && definition && s->place == P_ARRAY && i->pred < 0)
                 fprintf(t->out, "n_u%d x%d; ", s->width == 64 ? 64 : 32, slots[k]);
             else if (!pass)
-                fprintf(t->out, "n_u%d x%d = %s[l]; ", s->width == 64 ? 64 : 32, slots[k], array(t, slots[k], text));
+                fprintf(t->out, "n_u%d x%d = %s[l]; ", s->width == 64 ? 64 : 32, slots[k], ptx_array(t, slots[k], text));
             else if (s->place == P_ARRAY)
-                fprintf(t->out, "%s[l] = x%d; ", array(t, slots[k], text), slots[k]);
+                fprintf(t->out, "%s[l] = x%d; ", ptx_array(t, slots[k], text), slots[k]);
             else if (s->place == P_FRAME)
-                fprintf(t->out, "%s[l] = BLEND(n_u%d, M[l], x%d, %s[l]); ", array(t, slots[k], text), s->width == 64 ? 64 : 32,
-                        slots[k], array(t, slots[k], text));
+                fprintf(t->out, "%s[l] = BLEND(n_u%d, M[l], x%d, %s[l]); ", ptx_array(t, slots[k], text), s->width == 64 ? 64 : 32,
+                        slots[k], ptx_array(t, slots[k], text));
         }
     }
     fprintf(t->out, "\n");
@@ -243,18 +206,18 @@ static uint32_t write_loop(struct translator *t, uint32_t pc)
     uint8_t *seen = calloc(t->nr_slots + 1u, 1);
 
     while (r.end < t->m->nr_code && in_code(t, r.end) && (r.end == pc || !t->leader[r.end]) &&
-           ptx_how(t, &t->m->code[r.end]) == H_LANES)
+           ptx_how(t, &t->m->code[t->order[r.end]]) == H_LANES)
         r.end++;
     fprintf(t->out, "for (int l = 0; l < 32; l++) {\n");
     if (seen) {
         write_loop_registers(t, r, seen, 0);
         for (uint32_t at = r.first; at < r.end; at++)
-            ptx_lane_write(t, &t->m->code[at]);
-        for (uint32_t at = r.first; at < r.end; at++)
-            forget_addresses(t, &t->m->code[at]);
+            ptx_lane_write(t, &t->m->code[t->order[at]]);
         write_loop_registers(t, r, seen, 1);
     }
     fprintf(t->out, "}\n");
+    for (uint32_t at = r.first; at < r.end; at++)
+        ptx_shapes_follow(t, &t->m->code[t->order[at]]);
     free(seen);
     return r.end;
 }
@@ -266,7 +229,7 @@ static const char *guarded(const struct translator *t, const struct ptx_insn *i,
 
     if (i->pred < 0)
         return "m";
-    snprintf(text, 128, "(m & %sbits(%s))", i->pred_neg ? "~" : "", array(t, i->pred, p));
+    snprintf(text, 128, "(m & %sbits(%s))", i->pred_neg ? "~" : "", ptx_array(t, i->pred, p));
     return text;
 }
 
@@ -293,7 +256,7 @@ static void write_value_array(struct translator *t, int32_t slot, unsigned k)
     fprintf(t->out, "n_u64 v%u[32] AL; for (int l = 0; l < 32; l++) v%u[l] = %s;\n", k, k, name);
 }
 
-static void write_element(struct translator *t, const struct ptx_insn *i, int32_t slot, unsigned k)
+static void write_element(struct translator *t, const struct ptx_insn *i, int32_t slot, unsigned k, const char *where)
 {
     bool load = i->exec == ptx_ld, constant = !ptx_is_register(t, slot);
     unsigned width = constant || t->slots[slot].width == 64 ? 64 : 32, bytes = ptx_bytes(i->type);
@@ -304,35 +267,35 @@ static void write_element(struct translator *t, const struct ptx_insn *i, int32_
     if (width == 32 && bytes == 4)
         type = "u32";
     if (i->nr == 1 && load)
-        fprintf(t->out, "if (!ld_%s_%u(w, %u, g, &X%u, 0x%llxull, %s, %u, %u)) return 0;\n", type, width, i->space, t->address,
-                (unsigned long long)i->off, array(t, slot, text), t->sites, t->pc);
+        fprintf(t->out, "if (!ld_%s_%u(w, g, %s, &x, %s)) return 0;\n", type, width, where, ptx_array(t, slot, text));
     else if (i->nr == 1)
-        fprintf(t->out, "if (!st_%u_%u(w, %u, g, &X%u, 0x%llxull, %s, %u, %u)) return 0;\n", bytes * 8, width, i->space, t->address,
-                (unsigned long long)i->off, constant ? from : array(t, slot, text), t->sites, t->pc);
+        fprintf(t->out, "if (!st_%u_%u(w, g, %s, &x, %s)) return 0;\n", bytes * 8, width, where,
+                constant ? from : ptx_array(t, slot, text));
     else if (load)
-        fprintf(t->out, "if (g >> l & 1) %s[l] = (n_u%u)(n_%s%u)*(volatile n_%s *)(P[l] + %u);\n", array(t, slot, text), width,
+        fprintf(t->out, "if (g >> l & 1) %s[l] = (n_u%u)(n_%s%u)*(volatile n_%s *)(P[l] + %u);\n", ptx_array(t, slot, text), width,
                 type[0] == 's' ? "s" : "u", width, type, k * bytes);
     else
         fprintf(t->out, "if (g >> l & 1) *(volatile n_u%u *)(P[l] + %u) = (n_u%u)%s[l];\n", bytes * 8, k * bytes, bytes * 8,
-                constant ? from : array(t, slot, text));
+                constant ? from : ptx_array(t, slot, text));
 }
 
 static void write_memory(struct translator *t, const struct ptx_insn *i)
 {
-    char guard[128];
+    char guard[128], where[PTX_TEXT];
     int32_t one = i->d;
     const int32_t *elements = i->list < 0 ? &one : t->m->lists + i->list;
+    unsigned wide = !ptx_is_register(t, i->a) ? 2 : t->slots[i->a].width == 64;
 
-    write_addresses(t, i->a);
-    fprintf(t->out, "{ n_u32 g = %s;\n", guarded(t, i, guard));
+    fprintf(t->out, "{ n_u32 g = %s; static const struct n_access x = { %u, %u, %u, %u, 0x%llxull };\n", guarded(t, i, guard), i->space, wide,
+            t->sites, t->pc, (unsigned long long)i->off);
+    ptx_shape(t, i->a, where);
     for (unsigned k = 0; i->exec == ptx_st && k < i->nr; k++)
         write_value_array(t, elements[k], k);
     if (i->nr > 1)
-        fprintf(t->out, "n_u8 *P[32] AL; if (!places(w, %u, g, &X%u, 0x%llxull, P, %u, %u, %u)) return 0;\n"
-                "for (int l = 0; l < 32; l++) {\n", i->space, t->address, (unsigned long long)i->off, ptx_bytes(i->type) * i->nr,
-                t->sites, t->pc);
+        fprintf(t->out, "n_u8 *P[32] AL; if (!places(w, g, %s, &x, %u, P)) return 0;\nfor (int l = 0; l < 32; l++) {\n", where,
+                ptx_bytes(i->type) * i->nr);
     for (unsigned k = 0; k < i->nr; k++)
-        write_element(t, i, elements[k], k);
+        write_element(t, i, elements[k], k, where);
     fprintf(t->out, i->nr > 1 ? "} }\n" : "}\n");
     t->sites++;
 }
@@ -383,6 +346,28 @@ static void write_return(struct translator *t, const struct ptx_insn *i)
             "goto again; }\n", slot, slot, slot);
 }
 
+/* The frequent ones, where all 32 lanes are there; false: it is none. Their registers lie in the frame. */
+static bool write_exchange(struct translator *t, const struct ptx_insn *i)
+{
+    static const char *const modes[] = { [M_UP] = "N_UP", [M_DOWN] = "N_DOWN", [M_BFLY] = "N_BFLY", [M_IDX] = "N_IDX",
+                                         [M_ALL] = "N_ALL", [M_ANY] = "N_ANY", [M_UNI] = "N_UNI", [M_BALLOT] = "N_BALLOT" };
+    char a[64], b[PTX_TEXT], c[PTX_TEXT], d[64], d2[64];
+
+    if (!ptx_is_register(t, i->a) || t->slots[i->a].width == 64 || t->slots[i->d].width == 64)
+        return false;
+    ptx_array(t, i->a, a);
+    ptx_array(t, i->d, d);
+    if (i->exec == ptx_vote) {
+        fprintf(t->out, "if (g == ~0u) vote(%s, %sbits(%s), %s); else ", modes[i->mode], i->flags & F_NEG_C ? "~" : "", a, d);
+        return true;
+    }
+    if (i->exec != ptx_shfl || !ptx_one_for_all(t, i->b, b) || !ptx_one_for_all(t, i->c, c))
+        return false;
+    fprintf(t->out, "if (g == ~0u) shuffle(%s, %s, (n_u32)%s, (n_u32)%s, %s, %s); else ", modes[i->mode], a, b, c, d,
+            i->d2 >= 0 ? ptx_array(t, i->d2, d2) : "0");
+    return true;
+}
+
 /* An instruction of the whole warp: here if all lanes that its mask names are. */
 static void write_warp(struct translator *t, const struct ptx_insn *i)
 {
@@ -392,14 +377,16 @@ static void write_warp(struct translator *t, const struct ptx_insn *i)
     fprintf(t->out, "{ n_u32 g = %s; ", guarded(t, i, guard));
     if (mask >= 0) {
         if (ptx_is_register(t, mask))
-            snprintf(guard, sizeof(guard), "%s[__builtin_ctz(g)]", array(t, mask, name));
+            snprintf(guard, sizeof(guard), "%s[__builtin_ctz(g)]", ptx_array(t, mask, name));
         else
             snprintf(guard, sizeof(guard), "%s", ptx_lane_name(t, mask, name));
         fprintf(t->out, "if (g) { n_u32 want = (n_u32)%s & *w->alive; if ((g & want) != want) { w->at = %u; w->mask = m; return 1; } }\n",
                 guard, t->pc);
     }
-    if (i->exec)
+    if (i->exec) {
+        write_exchange(t, i);
         fprintf(t->out, "if (g && !w->exec(w, %u, g)) return 0;\n", t->pc);
+    }
     fprintf(t->out, "}\n");
 }
 
@@ -418,9 +405,13 @@ static void write_instruction(struct translator *t, const struct ptx_insn *i, en
     case H_CALL: write_call(t, i); break;
     case H_RETURN: write_return(t, i); break;
     case H_WARP: write_warp(t, i); break;
-    case H_CONTROL: fprintf(t->out, "w->at = %u; w->mask = m; return 1;\n", t->pc); break;
+    case H_CONTROL: break;
     default: break;
     }
+    if (how != H_COPY && how != H_CALL)
+        ptx_shapes_follow(t, i);
+    if (how == H_CONTROL)
+        fprintf(t->out, "w->at = %u; w->mask = m; return 1;\n", t->pc);
 }
 
 /* One basic block; where it ends without a jump, the next follows in the text. */
@@ -431,18 +422,16 @@ static uint32_t write_block(struct translator *t, uint32_t pc)
     while (end < t->m->nr_code && in_code(t, end) && !t->leader[end])
         end++;
     fprintf(t->out, "L%u: if (%uu >= meeting) { set_pc(w, m, %u); return 0; } *budget -= %u;\n{ ", pc, pc, pc, end - pc);
-    forget_addresses(t, NULL);
     write_block_arrays(t, pc);
     while (pc < end) {
-        const struct ptx_insn *i = &t->m->code[pc];
+        const struct ptx_insn *i = &t->m->code[t->order[pc]];
         enum how how = ptx_how(t, i);
-        t->pc = pc;
+        t->pc = t->order[pc];
         if (how == H_LANES) {
             pc = write_loop(t, pc);
             continue;
         }
         write_instruction(t, i, how);
-        forget_addresses(t, i);
         pc++;
     }
     fprintf(t->out, "}\n");
@@ -467,7 +456,8 @@ static void write_kernel(struct translator *t)
             "#define BACK(to) do { if (*budget < 0) { set_pc(w, m, to); w->exhausted = 1; return 0; } "
             "__asm__ volatile(\"\" ::: \"memory\"); if (others) meeting = w->meeting(w, m, to); } while (0)\n"
             "n_run ptx_translated;\nint ptx_translated(struct n_warp *w, n_u32 m, n_u32 pc, n_u32 meeting, int others, long *budget)\n"
-            "{\nn_u32 *restrict r32 = w->r32; n_u64 *restrict r64 = w->r64; (void)r32; (void)r64;\nn_u32 M[32] AL;\n"
+            "{\nn_u32 *restrict r32 = w->r32; n_u64 *restrict r64 = w->r64; (void)r32; (void)r64;\n"
+            "struct n_shape *restrict S = w->shapes; (void)S;\nn_u32 M[32] AL;\n"
             "for (int l = 0; l < 32; l++) M[l] = m >> l & 1;\n");
     write_constants(t);
     fprintf(t->out, "goto again; again:\nswitch (pc) {\n");
@@ -504,7 +494,10 @@ char *ptx_translate(const struct ptx_kernel *k, struct translator *t, const char
         if (m->functions[f]->defined && (m->functions[f] == k || !m->functions[f]->entry))
             describe_slots(t, m->functions[f]);
     find_leaders(t);
+    if (!ptx_order(t))
+        return NULL;
     place_slots(t);
+    ptx_shapes_find(t);
     t->out = open_memstream(&text, &bytes);
     if (!t->out)
         return NULL;
@@ -518,5 +511,6 @@ void ptx_translate_end(struct translator *t)
 {
     free(t->leader);
     free(t->reached);
+    free(t->order);
     free(t->slots);
 }

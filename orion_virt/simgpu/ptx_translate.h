@@ -8,7 +8,7 @@
 #include "ptx_internal.h"
 
 #define PTX_OPERANDS_MAX 24u
-#define PTX_ADDRESSES 16u /* registers of addresses that are remembered within a block */
+#define PTX_TEXT 160u        /* of an expression */
 
 enum place {             /* where a slot lies */
     P_UNUSED,
@@ -32,16 +32,17 @@ struct slot_info {
     int32_t segment;     /* the only one */
     uint32_t at;         /* in the frame */
     bool defined;        /* before it is used, in its block */
+    bool launch;         /* the same for all lanes and for ever */
+    unsigned shape;      /* + 1, in the warp's; 0: it addresses nothing */
 };
 struct translator {
     const struct ptx_kernel *k;
     const struct ptx_module *m;
     uint8_t *leader, *reached;   /* for each instruction of the module */
+    uint32_t *order;             /* the instruction that is written at a place; within a block */
     struct slot_info *slots;
     unsigned nr_slots, nr_r32, nr_r64;
-    unsigned sites;
-    unsigned address, nr_addresses; /* of the access being written; so far */
-    struct { int32_t slot; unsigned number; } known[PTX_ADDRESSES];
+    unsigned sites, nr_shapes;
     FILE *out;
     uint32_t pc;                 /* being written */
 };
@@ -59,7 +60,21 @@ void ptx_lane_write(struct translator *t, const struct ptx_insn *i);
 /* The name of a slot in a loop, or the text of its constant; `text` has 64 bytes. */
 const char *ptx_lane_name(const struct translator *t, int32_t slot, char *text);
 
+/* ---- ptx_order.c ---- */
+bool ptx_order(struct translator *t); /* false: out of memory */
+
+/* ---- ptx_shapes.c ---- */
+void ptx_shapes_find(struct translator *t);
+/* A value that is the same for all lanes of the launch, for ever, as an expression; `text` has PTX_TEXT bytes. */
+bool ptx_one_for_all(const struct translator *t, int32_t slot, char *text);
+/* After an instruction: what is known of the addresses in the registers that it defines. */
+void ptx_shapes_follow(struct translator *t, const struct ptx_insn *i);
+/* The shape of a register's addresses and the addresses, as arguments; `text` has PTX_TEXT bytes. */
+const char *ptx_shape(struct translator *t, int32_t slot, char *text);
+
 /* ---- ptx_translate.c ---- */
+/* The array of 32 lanes that a register of the frame or block is; `text` has 64 bytes. */
+const char *ptx_array(const struct translator *t, int32_t slot, char *text);
 /* C for a kernel and what it calls, to be freed; NULL: it must be interpreted, `why` says why. */
 char *ptx_translate(const struct ptx_kernel *k, struct translator *t, const char **why);
 void ptx_translate_end(struct translator *t);

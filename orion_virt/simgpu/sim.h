@@ -415,4 +415,15 @@ void sim_report(const char *error, unsigned nr, const CUjit_option *options, voi
 /* The executable's copy of a node, for changing it between launches; NULL: none of that type. */
 struct CUgraphNode_st *sim_exec_node(struct CUgraphExec_st *exec, struct CUgraphNode_st *node, CUgraphNodeType type);
 
+/* ---- running.c ---- */
+struct sim_running {                 /* a kernel that runs; the caller's memory */
+    const char *name;
+    uint64_t done, blocks, began_ns; /* done: atomic */
+    struct sim_running *older;
+};
+void sim_running_begin(struct sim_running *run, const char *name, uint64_t blocks);
+void sim_running_end(struct sim_running *run);
+/* The kernel that has run for longest; 0: none runs. The executor looks for this name in its driver. */
+SIM_API int orion_sim_running(char *name, size_t room, uint64_t *done, uint64_t *blocks, uint64_t *ns);
+
 #endif

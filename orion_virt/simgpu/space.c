@@ -528,6 +528,11 @@ static void ptx_say(const char *text)
     sim_say("%s", text);
 }
 
-const struct ptx_memory sim_ptx_memory = { .say = ptx_say, .describe = ptx_describe,
+static uint64_t ptx_heap_bytes(void *arg)
+{
+    return ((struct CUctx_st *)arg)->limits[CU_LIMIT_MALLOC_HEAP_SIZE];
+}
+
+const struct ptx_memory sim_ptx_memory = { .heap_bytes = ptx_heap_bytes, .say = ptx_say, .describe = ptx_describe,
                                            .extent = ptx_extent, .alloc = ptx_alloc, .free = ptx_free,
                                            .print = ptx_print, .texture = sim_texture_view };

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cuda.bindings import driver
 
 SOURCE = r"""
 extern "C" __global__ void saxpy(float a, const float *x, float *y, int n) {
@@ -215,3 +216,14 @@ def test_conversions_and_comparisons_of_special_floats(gpu):
     np.testing.assert_array_equal(o[:, 7], np.isnan(x))
     np.testing.assert_array_equal(o[:, 8].view(np.float32), np.fmin(x, y))
     assert o[2, 9:].view(np.float32)[0] == np.float32(1.5)  # toward zero: unchanged
+
+
+def test_malloc_of_device_code_gives_as_much_as_the_limit_allows(gpu, ok):
+    source = 'extern "C" __global__ void takes(size_t n, int *p) { char *m = (char *)malloc(n); *p = m != 0; if (m) m[n - 1] = 1; free(m); }'
+    got, before = [], ok(driver.cuCtxGetLimit(driver.CUlimit.CU_LIMIT_MALLOC_HEAP_SIZE))
+    for limit in (before, 32 << 20):
+        ok(driver.cuCtxSetLimit(driver.CUlimit.CU_LIMIT_MALLOC_HEAP_SIZE, limit))
+        out = gpu.put(np.full(1, 7, np.int32))
+        gpu.launch(gpu.function(source, "takes"), (1,), (1,), np.uint64(20 << 20), out)
+        got.append(int(gpu.get(out, np.zeros(1, np.int32))[0]))
+    assert (before, got) == (8 << 20, [0, 1])

@@ -60,7 +60,14 @@ def test_a_picture(daemon: FakeDaemon) -> None:
     assert lines[1] == "2 processes, 4 of 4 vGPUs, 400 of 2048 MiB, 2468 calls/s, 5.0 MB/s"
     assert lines[3].split() == list(module.COLUMNS)
     assert lines[4].split()[:2] == ["192.0.2.7", "43"], "the busiest first; who has no domain shows its address"
-    assert lines[5].split() == ["vm1", "42", "python3", "2", "200/1024", "MiB", "40%", "1234", "2.5", "MB/s", "1:02:05"]
+    assert lines[5].split() == ["vm1", "42", "python3", "2", "200/1024", "MiB", "40%", "1234", "2.5", "MB/s", "1:02:05", "-"]
+
+
+def test_a_long_kernel_shows_how_far_it_is(daemon: FakeDaemon) -> None:
+    kernel = {"name": "_Z4slowPf", "blocks_done": 12, "blocks": 256, "seconds": 75}
+    daemon.answers["processes"]["processes"] = [PROCESS | {"kernel": kernel}, OTHER | {"kernel": None}]
+    lines = CliRunner().invoke(main, ["top", "--once"]).output.splitlines()
+    assert lines[4].endswith(" -") and lines[5].endswith(" 12/256 0:01:15 _Z4slowPf")
 
 
 def test_programs_get_a_line_for_each_picture(daemon: FakeDaemon) -> None:
