@@ -63,6 +63,7 @@ class ServerConfig:
     worker_user: str = ""  # empty: the daemon's own user
     compute_limits: str = "off"
     confine: bool = False
+    keep_workers: int = 60  # seconds that workers outlive their oriond
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"
@@ -228,6 +229,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "driver"): ("driver", _choice("auto", "nvidia", "simulated")),
     ("server", "worker_user"): ("worker_user", _word),
     ("server", "confine"): ("confine", parse_bool),
+    ("server", "keep_workers"): ("keep_workers", _integer(0, 3600)),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server-shm", "shm_path_base"): ("shm_path_base", _directory),
     ("server-shm", "shm_group_name"): ("shm_group_name", _word),

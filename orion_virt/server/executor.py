@@ -31,6 +31,8 @@ class Config(ctypes.Structure):
         ("limits", _u64 * layout.MAX_DEVICES),
         ("group_fd", _int),
         ("group_row", _u32),
+        ("listen_fd", _int),
+        ("keep_seconds", _u32),
         ("log_path", ctypes.c_char * 256),
     ]
 

@@ -18,7 +18,7 @@ FLAGS += ["-fno-common", "-pthread", "-O1", "-g"]
 ADDRESS, THREAD = "address,undefined", "thread"
 # What of the executor needs no family: these files, the generated driver table and the tests' own operations.
 CORE = "alias baton context control core_ops extents group handles ledger log loop output poll run spin stats transport turn".split()
-CORE += ["twin", "watch"]
+CORE += ["resume", "twin", "watch"]
 
 
 def compile_c(args: list[str | Path]) -> None:

@@ -46,7 +46,7 @@ static void run_worker(const struct client *c, int socket, int control, uint64_t
 {
     int region = c->region;
     struct oh_config config = {
-        .socket_fd = socket, .region_fd = region, .control_fd = control, .doorbell_fd = c->doorbell, .polled = c->polled,
+        .socket_fd = socket, .region_fd = region, .control_fd = control, .doorbell_fd = c->doorbell, .listen_fd = -1, .polled = c->polled,
         .base = free_place(base),
         .region_bytes = HARNESS_REGION, .block_off = region < 0 ? 0 : HARNESS_BLOCK, .channel_id = 5,
         .nr_devices = 2, .limits = { 1 << 20, 1 << 20 }, .group_fd = -1,
