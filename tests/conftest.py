@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for everybody: a whole host side (controller, oriond, a region) on the simulated GPU."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import host
 import pytest
 import skips
@@ -36,3 +39,27 @@ def make_oriond(tmp_path):
         return host.running(tmp_path, **options)
 
     return make
+
+
+@pytest.fixture
+def web():
+    """`web(answer, status=200)`: an HTTP server that answers a GET of `path` with the text `answer(path)`; its host:port."""
+    servers = []
+
+    def serve(answer, status=200):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(answer(self.path).encode())
+
+            def log_message(self, *_): ...
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()

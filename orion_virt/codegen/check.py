@@ -25,10 +25,10 @@ def check_spec(spec: Spec) -> None:
     ops: dict[int, str] = {}
     names: dict[str, str] = {}
     for family in spec.families:
-        for line in [*family.calls, *family.unsupported]:
-            if line.name in names:
-                raise SpecError(f"{family.name}.py: {line.name}: already in {names[line.name]}.py; remove one")
-            names[line.name] = family.name
+        for name in [line.name for lines in (family.calls, family.unsupported) for line in lines]:
+            if name in names:
+                raise SpecError(f"{family.name}.py: {name}: already in {names[name]}.py; remove one")
+            names[name] = family.name
         for call in family.calls:
             _check_call(spec, call)
             _check_op(call, ops)

@@ -39,7 +39,7 @@ def _body(call: Call) -> list[str]:
     declarations, lines = _locals(call, ins), []
     lines += [f"    if (!oh_drv.{call.name})", "        return CUDA_ERROR_NOT_SUPPORTED;"]
     if ins:
-        lines += [f"    parts.at = (const uint8_t *)payload + sizeof(*in);", "    parts.left = bytes - sizeof(*in);"]
+        lines += ["    parts.at = (const uint8_t *)payload + sizeof(*in);", "    parts.left = bytes - sizeof(*in);"]
     for p in call.params:
         lines += _decode(call, p)
     lines += _check_spans(call) + _before(call)

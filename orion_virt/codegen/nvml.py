@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orion_virt.spec.nvml import LINES, types
-from orion_virt.spec.nvml.schema import DEVICE, Absent, Always, Field, Figure, Hand, Line, Same, Text
+from orion_virt.spec.nvml.schema import DEVICE, Absent, Always, Field, Figure, Function, Hand, Line, Same, Text
 
 from .load import SpecError
 
@@ -77,7 +77,7 @@ def enum_name(line: Figure | Field | Text) -> str:
 # ---- prototypes ----
 
 
-def parameters(spec: Nvml, line: Line) -> str:
+def parameters(spec: Nvml, line: Function) -> str:
     """The parameter list of a function, "" where there is none."""
     if isinstance(line, Same):
         return parameters(spec, next(other for other in spec.functions if other.name == line.of))
@@ -89,7 +89,7 @@ def parameters(spec: Nvml, line: Line) -> str:
     return ", ".join([DEVICE, *by, *(f"{line.out} *out{i}" for i in range(line.outs))])
 
 
-def prototype(spec: Nvml, line: Line) -> str:
+def prototype(spec: Nvml, line: Function) -> str:
     returns = line.returns if isinstance(line, Hand) else "nvmlReturn_t"
     return f"{returns}{'' if returns.endswith('*') else ' '}{line.name}({parameters(spec, line) or 'void'})"
 
@@ -140,7 +140,7 @@ def answers_c(spec: Nvml) -> str:
     return "\n".join([*lines, ""])
 
 
-def _body(spec: Nvml, line: Line) -> list[str]:
+def _body(spec: Nvml, line: Figure | Text | Always | Same) -> list[str]:
     if isinstance(line, Same):
         names = [p.split()[-1].lstrip("*") for p in parameters(spec, line).split(",")] if parameters(spec, line) else []
         return [f"    return {line.of}({', '.join(names)});"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 import uuid as uuids
@@ -173,7 +174,7 @@ class Pool:
             allocation, undo = found
             changes: dict[str, Entry | None] = {} if ticket is None else {records.waiter_key(ticket): None}
             changes[records.allocation_key(allocation.uuid)] = records.allocation_entry(allocation)
-            if await _whole(self._write(seen, changes, "grant"), lambda done: self._take_back(done, undo)):
+            if await _whole(self._write(seen, changes, "grant"), functools.partial(self._take_back, uuid=undo)):
                 self._queued -= ticket is not None
                 _log.info("allocation %s %s %s: %d vGPU of %s", allocation.uuid, "shared with" if allocation.joining else "granted to",
                           request.client.domain or request.client.address, len(allocation.vgpus), allocation.server)

@@ -85,7 +85,7 @@ class Agent:
     def __init__(self, raw: Raw) -> None:
         self._raw = raw
 
-    def ask(self, command: str, kind: type[Any] = dict, **arguments: Any) -> Any:
+    def ask(self, command: str, kind: type[Any] = dict, /, **arguments: Any) -> Any:
         """The answer's `return`, which is of that kind. Raises ProtocolError, and what the answer itself says."""
         request = {"execute": command} | ({"arguments": arguments} if arguments else {})
         text = self._raw(json.dumps(request), ANSWER_SECONDS)

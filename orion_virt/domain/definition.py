@@ -47,7 +47,7 @@ def host_devices(domain: etree._Element) -> list[str]:
     """Of each host device passed through, the sysfs file that names its vendor: the XML does not."""
     found = []
     for element in domain.iterfind("devices/hostdev/source/address"):
-        kind = element.getparent().getparent().get("type")  # type: ignore[union-attr]
+        kind = element.getparent().getparent().get("type")
         if kind == "mdev":  # a mediated device lies in the directory of its card
             found.append(f"/sys/bus/mdev/devices/{element.get('uuid')}/../vendor")
         elif kind == "pci":

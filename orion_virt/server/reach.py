@@ -37,7 +37,7 @@ class _Known:
 
         A lease that has ended, and what a NIC had where it is plugged in no more, is forgotten.
         """
-        places = {nic.mac: (nic.kind, nic.network, nic.bridge, nic.subnet) for nic in nics}
+        places: dict[str, tuple[str | None, ...]] = {nic.mac: (nic.kind, nic.network, nic.bridge, nic.subnet) for nic in nics}
         self.seen = {mac: known for mac, known in self.seen.items() if self.places.get(mac) == places.get(mac)}
         self.places = places
         fresh: dict[str, list[GuestAddress]] = {}

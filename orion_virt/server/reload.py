@@ -13,7 +13,8 @@ _NO_KEY = frozenset({"file", "warnings"})
 
 def merge(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig, list[str], list[str]]:
     """What runs from now on, the keys that changed at once, and those that need a restart ("[section] key")."""
-    at_once, later = [], []
+    at_once: list[str] = []
+    later: list[str] = []
     changes = {}
     for name in (field.name for field in fields(ServerConfig)):
         value = getattr(wanted, name)

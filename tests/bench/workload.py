@@ -80,7 +80,7 @@ def copy() -> None:
             host = torch.ones(n_bytes, dtype=torch.uint8, pin_memory=pinned)
             card = torch.empty(n_bytes, dtype=torch.uint8, device=CARD)
             for name, to, source in (("h2d", card, host), ("d2h", host, card)):
-                work = repeated(lambda to=to, source=source: to.copy_(source, non_blocking=pinned), times)
+                work = repeated(lambda to=to, source=source, pinned=pinned: to.copy_(source, non_blocking=pinned), times)
                 say(f"{name}_{kind}_{kib}k", n_bytes * times / seconds(work, 3) / 1e9, "GB/s")
 
 

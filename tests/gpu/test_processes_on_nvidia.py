@@ -18,6 +18,8 @@ PROCESSES = str(HERE / "processes.py")
 NCCL_CONF = hosts.ROOT / "guest-agent" / "installer" / "nccl.conf"
 BODIES = ["simple", "vmm", "pool", "pages", "wrong"]
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+SUMS = [f"sum of {size} True" for size in (1, 1000, 1 << 20, 16 << 20)] + [
+    "gathered [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]] broadcast [1.0, 1.0, 1.0, 1.0, 1.0]", "end"]
 TWO = {"ORION_VGPU": 2, "ORION_GMEM": 12000}
 
 
@@ -59,11 +61,7 @@ def test_torch_shared(host: hosts.Host, expandable: bool) -> None:
 @pytest.mark.parametrize("disabled", [0, 1])
 def test_nccl_sum(host: hosts.Host, disabled: int) -> None:
     """By CUDA memory of both, and by pages in /dev/shm."""
-    lines = on_two(host, "nccl_sum", NCCL_P2P_DISABLE=disabled).splitlines()
-    assert lines == [f"sum of {size} True" for size in (1, 1000, 1 << 20, 16 << 20)] + [
-        "gathered [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]] broadcast [1.0, 1.0, 1.0, 1.0, 1.0]",
-        "end",
-    ]
+    assert on_two(host, "nccl_sum", NCCL_P2P_DISABLE=disabled).splitlines() == SUMS
 
 
 @needs_torch

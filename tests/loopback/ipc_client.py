@@ -18,7 +18,7 @@ import threading
 import time
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_uint64, c_void_p
 
-from memory_client import HOST_FN, Access, Prop, answers, call, cu, device, expect, pattern, setup, stream
+from memory_client import HOST_FN, Access, Prop, answers, call, device, expect, pattern, setup, stream
 
 TOKEN = c_char * 64
 SIZE = (3 << 20) + 500

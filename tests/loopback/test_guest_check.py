@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import host
@@ -58,32 +57,12 @@ def errors(done):
     return [line.removeprefix("[Error] ") for line in done.stdout.splitlines() if line.startswith("[Error]")]
 
 
-@pytest.fixture
-def web():
-    """An HTTP server with one answer for each path; returns its address."""
-    servers = []
-
-    def serve(status=200, **answers):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                name = "free" if "used=true" in self.path else self.path.split("?")[0].strip("/")
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(answers.get(name, "").encode())
-
-            def log_message(self, *_): ...
-
-        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
-        return f"127.0.0.1:{servers[-1].server_port}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 GOOD = {"info": "data_version=0.1,api_version=0.1", "devices": "res=nvidia_cuda,total=8", "free": "res=nvidia_cuda,free=8"}
+
+
+def answers(**by_name):
+    """A controller's, by the last word of the path, and "free" for the vGPUs that are."""
+    return lambda path: by_name.get("free" if "used=true" in path else path.split("?")[0].strip("/"), "")
 
 
 @pytest.fixture
@@ -96,7 +75,7 @@ def nobody():
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
 def test_in_order_is_the_golden_text(client, web, shell):
-    addr = web(**GOOD)
+    addr = web(answers(**GOOD))
     (client.parent / "etc" / "client.conf").write_text(f"[controller]\ncontroller_addr = {addr}\n")
     done = run(client, "runtime", "client", shell=shell, ORION_SERVER=addr)
     assert (done.returncode, done.stderr) == (0, "")
@@ -121,9 +100,9 @@ def test_the_devices_header_says_where(client, oriond_env):
 
 
 def broken(client, web, nobody):
-    addr = web(**GOOD)
-    empty = web(**(GOOD | {"devices": "res=nvidia_cuda,total=0", "free": "res=nvidia_cuda,free=0"}))
-    other, wrong, mute = web(status=404), web(info="hello", devices="nothing"), web(**(GOOD | {"devices": "x"}))
+    addr = web(answers(**GOOD))
+    empty = web(answers(**GOOD | {"devices": "res=nvidia_cuda,total=0", "free": "res=nvidia_cuda,free=0"}))
+    other, wrong, mute = web(answers(), 404), web(answers(info="hello", devices="nothing")), web(answers(**GOOD | {"devices": "x"}))
     return [
         (nobody, addr, f"Can not reach {nobody}. {CANNOT.format('Controller')}"),
         (other, addr, f"Address {other} is reached, but what answers there is no Orion Controller: HTTP 404. "

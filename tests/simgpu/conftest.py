@@ -7,6 +7,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -16,9 +17,8 @@ pytest.importorskip("numpy")
 pytest.importorskip("cuda.bindings")
 if not LIBRARY.exists():
     pytest.skip("the simulated GPU is not built (make build)", allow_module_level=True)
-os.environ["ORION_SIM_MEMORY"] = "512"
-os.environ["ORION_SIM_GPUS"] = "2"
-ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)  # cuda-python's dlopen of libcuda.so.1 finds this one
+with mock.patch.dict(os.environ, ORION_SIM_MEMORY="512", ORION_SIM_GPUS="2"):
+    ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL).cuInit(0)  # cuda-python's dlopen of libcuda.so.1 finds this one
 
 import numpy as np  # noqa: E402
 from cuda.bindings import driver, nvrtc  # noqa: E402

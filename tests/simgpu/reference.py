@@ -86,8 +86,8 @@ def record(device: Device) -> None:
     found = {i.name: summary(i, v) for i, v in zip(chosen, instruction_results(device, chosen))}
     FOLDER.mkdir(exist_ok=True)
     programs = {name: packed(v) for name, v in program_results(device).items()}
-    for name, results in (("instructions", found), ("programs", programs)):
-        (FOLDER / f"{name}.json").write_text(json.dumps(head | {"results": results}, indent=0) + "\n")
+    for name, recorded in (("instructions", found), ("programs", programs)):
+        (FOLDER / f"{name}.json").write_text(json.dumps(head | {"results": recorded}, indent=0) + "\n")
     print(f"{head['card']}: {len(found)} instructions, {len(programs)} programs recorded in {FOLDER}")
 
 

@@ -121,7 +121,7 @@ def test_required(setup: Setup, guests: Callable[..., Guest]) -> None:
         setup.oriond.start()
     setup.libvirt.virsh("start", "must")
     for guest in (must, may):
-        eventually(lambda: bool(setup.oriond.domain(guest.config.name).get("server_addrs")), "no header")
+        eventually(lambda guest=guest: bool(setup.oriond.domain(guest.config.name).get("server_addrs")), "no header")
 
 
 def test_planted_symlink(setup: Setup, guests: Callable[..., Guest]) -> None:

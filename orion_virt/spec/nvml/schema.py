@@ -102,7 +102,8 @@ class Absent:
     reason: str
 
 
-Line = Figure | Field | Text | Always | Hand | Same | Absent
+Function = Figure | Text | Always | Hand | Same  #: what the library exports with an answer
+Line = Function | Field | Absent
 
 
 def figure(number: int, name: str, out: str, *by: tuple[str, int], outs: int = 1, live: bool = False) -> Figure:

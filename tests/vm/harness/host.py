@@ -118,8 +118,7 @@ class PrivateHost:
     def environ(self) -> dict[str, str]:
         """The variables that point every part of orion-virt at this host's directories."""
         found = {f"ORION_{name.upper()}": str(self.state / "orion" / name) for name in ORION_DIRS}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("ORION_SIM_")}  # of tests in this process
-        return {**kept, **found, "ORION_LIBVIRT_URI": "qemu:///system"}
+        return {**os.environ, **found, "ORION_LIBVIRT_URI": "qemu:///system"}
 
     def argv(self, command: list[str], directory: str | Path = "/") -> list[str]:
         """`command` as it must be called from outside, to run in `directory`."""
