@@ -63,8 +63,8 @@ def parse(text: str) -> Record:
         said = _known(Hello, raw.pop("hello")) | {"raw": b""}
         said["vgpus"] = tuple(said["vgpus"])
         said["env"] = tuple((str(key), str(value)) for key, value in said["env"])
-        pairs = {name: tuple(raw.pop(name)) for name in ("region", "mail")}
-        return Record(**_known(Record, raw), hello=Hello(**said), **pairs)
+        raw = _known(Record, raw) | {"hello": Hello(**said), "region": tuple(raw["region"]), "mail": tuple(raw["mail"])}
+        return Record(**raw)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ProtocolError(f"it is not readable: {error!r}") from None
 
