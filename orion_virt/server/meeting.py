@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from orion_virt import layout
 from orion_virt.errors import ProtocolError, Unavailable
@@ -79,11 +80,19 @@ def find(kept: Kept) -> int | None:
         pidfd = os.pidfd_open(kept.pid) if kept.pid > 0 else -1
     except OSError:
         return None
-    if pidfd >= 0 and started(kept.pid) == kept.started and not _has_ended(pidfd, 0):
+    if pidfd >= 0 and started(kept.pid) == kept.started and _is_worker(kept.pid) and not _has_ended(pidfd, 0):
         return pidfd
     if pidfd >= 0:
         os.close(pidfd)
     return None
+
+
+def _is_worker(pid: int) -> bool:
+    """Nobody else is ended, whatever a record says."""
+    try:
+        return b"orion_virt.server.worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 async def meet(keeping: Keeping, kept: Kept, pidfd: int) -> Heard:

@@ -119,12 +119,14 @@ shared: list[int] = []
 
 
 def take(token: str, path: str) -> str:
+    """Both, or with "-" what goes by descriptor alone: the driver opens no handle of a process that has ended."""
     pointer, handle = c_uint64(), c_uint64()
-    ok("cuIpcOpenMemHandle_v2", byref(pointer), Handle.from_buffer_copy(bytes.fromhex(token)), c_uint(1))
+    if token != "-":
+        ok("cuIpcOpenMemHandle_v2", byref(pointer), Handle.from_buffer_copy(bytes.fromhex(token)), c_uint(1))
+        shared.append(pointer.value)
     fd = os.open(path, os.O_RDWR)
     ok("cuMemImportFromShareableHandle", byref(handle), c_void_p(fd), 1)
-    os.close(fd)
-    shared[:] = [pointer.value, mapped(handle)]
+    shared.append(mapped(handle))
     return look()
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid as uuids
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +56,8 @@ class Program:
 
     def lost(self) -> str:
         """Its last words, once its channel has ended under it."""
-        out, err = self.process.communicate(timeout=60)
+        self.process.wait(60)
+        out, err = self.process.communicate()
         assert self.process.returncode == 1 and out.split()[-1] == "46", out + err
         return err
 
@@ -127,3 +129,122 @@ def test_programs_go_on(host: Host, end: End) -> None:
         assert wait_for(lambda: first.ask("alloc 150") == "0", 10)  # what it had is the group's again
         fresh = host.run([sys.executable, HERE / "client.py", "once"], ORION_RATIO=70)
         assert fresh.returncode == 1 and "30 % are asked" not in fresh.stderr and "% of its time left" in fresh.stderr, fresh.stderr
+
+
+@WAYS
+def test_what_processes_share(host: Host, end: End, request: pytest.FixtureRequest) -> None:
+    """Memory by handle and by descriptor, and pages of a file: whoever is left has them, books them, and shows them on."""
+    path = Path("/dev/shm") / f"orion-test-{os.getpid()}"
+    request.addfinalizer(path.unlink)
+    path.write_bytes(b"first".ljust(2 * MIB + 4096, b"\0"))
+    with programs(*(Program(host.env, "quiet", ORION_GMEM=200) for _ in "abc")) as (maker, user, late):
+        shown = maker.ask("show")
+        free = int(user.ask("free"))
+        assert user.ask(f"take {shown}") == "7 8"
+        assert maker.ask(f"register {path}") == user.ask(f"register {path}") == "0"
+        end(host)
+        maker.kill()
+        assert user.ask("put other") == "other" and user.ask("look") == "7 8"
+        host.start()
+        assert wait_for(lambda: int(user.ask("free")) <= free - 12, 10)  # it books what the maker had
+        assert late.ask(f"register {path}") == "0" and late.ask("get") == "other"
+        assert late.ask(f"take - {_fd_of(user)}") == "8"
+        assert user.ask("unregister") == late.ask("unregister") == "0"
+        user.kill()
+        assert late.ask("look") == "8"
+
+
+def _fd_of(program: Program) -> str:
+    """The descriptor in which it has the token."""
+    folder = Path(f"/proc/{program.process.pid}/fd")
+    return str(next(fd for fd in sorted(folder.iterdir()) if os.readlink(fd).startswith("/memfd:")))
+
+
+@WAYS
+def test_who_ends_while_no_oriond_is_there(host: Host, end: End) -> None:
+    """A client, a worker, a region; what they had is free when the next oriond is ready, and only that."""
+    region = host.command("region-create", uuid=str(uuids.uuid4()), size_mib=16)
+    other = host.env | {"ORION_REGION": region["path"]}
+    made = [Program(host.env, ORION_GMEM=200) for _ in range(3)] + [Program(other, ORION_GMEM=200)]
+    with programs(*made) as (stays, dies, loses, removed):
+        assert [program.ask("pin 4") for program in made] == ["0"] * 4
+        worker = channels(host)[loses.process.pid]["worker"]
+        end(host)
+        dies.kill()
+        os.kill(worker, signal.SIGKILL)
+        assert "lost" in loses.lost()
+        os.unlink(region["path"])
+        host.start()
+        assert list(channels(host)) == [stays.process.pid] and stays.computes()
+        assert logged(host, "its region was removed or replaced meanwhile") and "lost" in removed.lost()
+        assert host.status()["regions"][0]["extents_used"] == 3  # its block, and 4 MiB
+        assert sorted(path.suffix for path in (host.dir / "run" / "workers").iterdir()) == [".json", ".sock"]
+        again = host.run([sys.executable, HERE / "client.py", "once"], ORION_GMEM=7000)  # memory is back too
+        assert again.returncode == 0, again.stderr
+
+
+def test_another_configuration(host: Host) -> None:
+    """What runs keeps what it was promised; what comes gets what is promised now."""
+    with programs(*(Program(host.env, ORION_GMEM=100) for _ in range(3))) as made:
+        planned(host)
+        host._config = CONFIG.replace("vgpu_count = 8", "vgpu_count = 2").replace("= on", "= off") + "[server-shm]\nshm_budget = 2\n"
+        host.start()
+        assert len(channels(host)) == 3 and all(program.computes() and program.ask("pin 2") == "0" for program in made)
+        refused = host.run([sys.executable, HERE / "client.py", "once"])
+        assert refused.returncode == 1 and "0 of 2 vGPU" in refused.stderr, refused.stderr
+        host._config = CONFIG
+        planned(host)
+        host.start()
+        assert all(program.computes() for program in made)
+        host.command("region-remove", uuid=host.uuid)
+        assert all("lost" in program.lost() for program in made)
+        host.command("region-create", uuid=host.uuid, size_mib=host.region_mib)
+
+
+def test_nobody_comes_back(host: Host) -> None:
+    """A worker waits as long as it is told to; stopped for good, oriond ends what there is at once."""
+    planned(host)
+    host._config = CONFIG.replace("= 60", "= 2")
+    host.start()
+    with programs(Program(host.env), Program(host.env, "quiet")) as (busy, asks):
+        sid = host.process.pid
+        killed(host)
+        asks.send("pin 2")
+        assert "oriond on the host was stopped" in busy.lost()
+        assert asks.answer() == "46"
+        assert wait_for(lambda: not hosts.processes_of_session(sid), 10)
+    host.start()
+    with programs(Program(host.env)) as (busy,):
+        host.process.send_signal(signal.SIGINT)
+        assert host.process.wait(20) == 0 and "oriond on the host was stopped" in busy.lost()
+    host.start()
+
+
+def _changed(host: Host, program: Program, **fields: object) -> None:
+    """Another record than the last oriond wrote."""
+    path = host.dir / "run" / "workers" / f"{channels(host)[program.process.pid]['channel']}.json"
+    killed(host)
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    host.start()
+
+
+def test_records_that_are_not_of_this_version(host: Host) -> None:
+    with programs(Program(host.env), Program(host.env)) as (old, other):
+        _changed(host, old, protocol=0)
+        assert logged(host, "cannot be taken up and was ended: it is of another version")
+        assert "oriond on the host was stopped" in old.lost() and other.computes()
+        _changed(host, other, hello=None)
+        assert logged(host, "it is not readable") and "lost" in other.lost()
+        assert not channels(host)
+
+
+def test_claims_that_are_not_true(host: Host) -> None:
+    """A record of a process that is no worker does it no harm; blocks and regions of others are not given away."""
+    with programs(*(Program(host.env) for _ in "abc")) as (one, other, stranger):
+        blocks = {pid: json.loads((host.dir / "run" / "workers" / f"{c['channel']}.json").read_text()) for pid, c in channels(host).items()}
+        _changed(host, other, block=blocks[one.process.pid]["block"])
+        assert logged(host, "it has not the block of its channel") and "lost" in other.lost()
+        started = int(Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19])
+        _changed(host, stranger, pid=os.getpid(), started=started)
+        assert one.computes() and list(channels(host)) == [one.process.pid]
+        os.kill(blocks[stranger.process.pid]["pid"], signal.SIGKILL)
