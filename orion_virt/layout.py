@@ -150,6 +150,7 @@ TURN, TURN_WANT, TURN_DONE = range(13, 16)
 PROGRESS = 20
 RESUME, HAVE_CLIENT, HAVE_GROUP, HAVE_EXTENT, HAVE_PAGES, HAVE_SHARE, CLIENT = range(21, 28)
 PART_MADE, PART_PAYS = 1, 2
+PROTOCOL = 1  # OH_PROTOCOL: between daemon and worker; of the daemon's records of channels too
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

@@ -346,6 +346,8 @@ class Daemon:
             "controller_addr": self.config.controller_addr,
             "registered": self.accounts.is_registered,
             "channels": channels,
+            "keep_workers": self.config.keep_workers,
+            "protocol": layout.PROTOCOL,
             "workers": len(channels),
             "warm_workers": self.pool.nr_warm,
             "regions": [self.regions.inspect(region.uuid) for region in self.regions],

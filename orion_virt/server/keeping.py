@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from orion_virt.errors import ProtocolError
+from orion_virt.layout import PROTOCOL
 from orion_virt.server.hello import Hello
-
-PROTOCOL = 1  # OH_PROTOCOL of executor.h: of the record too
 
 _log = logging.getLogger("orion.keeping")
 

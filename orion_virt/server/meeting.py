@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orion_virt import layout
 from orion_virt.errors import ProtocolError, Unavailable
-from orion_virt.server.keeping import PROTOCOL, Keeping, Kept, started
+from orion_virt.server.keeping import Keeping, Kept, started
 from orion_virt.server.workers import Worker
 
 MEET_SECONDS = 5.0
@@ -133,7 +133,7 @@ def _listen(keeping: Keeping, kept: Kept, heard: Heard, deadline: float) -> bool
     control.settimeout(MEET_SECONDS)
     nr = 0
     with contextlib.suppress(BrokenPipeError):
-        control.send(bytes(layout.Control(kind=layout.RESUME, a=PROTOCOL)))
+        control.send(bytes(layout.Control(kind=layout.RESUME, a=layout.PROTOCOL)))
     while True:
         control.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
