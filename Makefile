@@ -30,6 +30,12 @@ test:
 	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
 
+# An hour of faults beside neighbours who must not notice; SECONDS= and SEED= choose another length and repeat a run.
+soak:
+	@.ci/setup
+	@$(MAKE) --no-print-directory -s PY=$(VENV) build
+	@$(SUDO) $(VENV) tests/soak/soak.py --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
+
 # Old and new releases of NVIDIA's libraries, of the frameworks and of Debian, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
 compat:
 	@.ci/setup
@@ -109,4 +115,4 @@ demo-ptx:
 clean:
 	rm -rf build $(LIB) ivshmem/gen guest-agent/*/gen orion_virt/executor/gen orion_virt/simgpu/gen
 
-.PHONY: all demo test compat test-nvidia-smi build gen clean demo-ptx packages
+.PHONY: all demo test soak compat test-nvidia-smi build gen clean demo-ptx packages

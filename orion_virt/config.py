@@ -62,6 +62,7 @@ class ServerConfig:
     driver: str = "auto"
     worker_user: str = ""  # empty: the daemon's own user
     compute_limits: str = "off"
+    longest_kernel: int = 0  # seconds, 0: as long as it likes
     confine: bool = False
     keep_workers: int = 60  # seconds that workers outlive their oriond
     shm_path_base: str = "/dev/shm"
@@ -207,6 +208,14 @@ def _budget(entry: Entry) -> int:
     return _integer(2, 1 << 40)(entry) * units.MIB
 
 
+def _kernel_seconds(entry: Entry) -> int:
+    if entry.value.lower() == "off":
+        return 0
+    if not entry.value.isascii() or not entry.value.isdigit() or not 1 <= int(entry.value) <= 86400:
+        raise entry.bad("off, or seconds from 1 to 86400")
+    return int(entry.value)
+
+
 _LEVELS = _choice("DEBUG", "INFO", "WARNING", "ERROR")
 _Parser = Callable[[Entry], Any]
 _LOG_KEYS: dict[str, tuple[str, _Parser]] = {
@@ -230,6 +239,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "worker_user"): ("worker_user", _word),
     ("server", "confine"): ("confine", parse_bool),
     ("server", "keep_workers"): ("keep_workers", _integer(0, 3600)),
+    ("server", "longest_kernel"): ("longest_kernel", _kernel_seconds),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server-shm", "shm_path_base"): ("shm_path_base", _directory),
     ("server-shm", "shm_group_name"): ("shm_group_name", _word),

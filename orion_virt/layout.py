@@ -32,7 +32,9 @@ CLOSED_BY_GUEST = 1
 CLOSED_PROTOCOL = 2
 CLOSED_WORKER = 3
 CLOSED_SERVER = 4
-CLOSE_WORDS = {0: "open", 1: "closed by the guest", 2: "malformed stream", 3: "worker ended", 4: "closed by the server"}
+CLOSED_LIMIT = 5
+CLOSE_WORDS = {0: "open", 1: "closed by the guest", 2: "malformed stream", 3: "worker ended", 4: "closed by the server",
+               5: "a kernel ran for too long"}
 
 FEATURE_MAILBOX = 2
 MAILBOX_OFF = 32768

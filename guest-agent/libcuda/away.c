@@ -7,7 +7,7 @@
 
 #include "core.h"
 
-#define AWAY_SECONDS 15u
+#define AWAY_SECONDS 30u
 #define AGAIN_US 200000
 #define SEEN_SECONDS 40 /* oriond writes the region's heartbeat every 10 s */
 

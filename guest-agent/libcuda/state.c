@@ -10,6 +10,7 @@
 
 /* The driver's own word for a device that is gone; no framework retries on it. */
 #define LOST_RESULT CUDA_ERROR_DEVICE_UNAVAILABLE
+static _Atomic int lost_result = LOST_RESULT;
 
 _Atomic int og_life = OG_NEW;
 _Atomic int og_state_lock;
@@ -27,7 +28,7 @@ CUresult og_life_result(int life)
     case OG_CONNECTED:
         return CUDA_SUCCESS;
     case OG_LOST:
-        return LOST_RESULT;
+        return (CUresult)atomic_load(&lost_result);
     case OG_EXITED:
         return CUDA_ERROR_DEINITIALIZED;
     default: /* OG_NEW, OG_FORKED */
@@ -178,8 +179,11 @@ void og_lost_by_close(void)
         "the worker found this process's commands malformed",
         "its worker on the host died or was stopped",
         "oriond on the host was stopped, or the domain was detached or restored",
+        "a kernel ran for longer than the host allows ([server] longest_kernel of its server.conf)",
     };
     uint32_t why = atomic_load_explicit(&og_link.channel->closed, memory_order_acquire);
 
+    if (why == OC_CLOSED_LIMIT)
+        atomic_store(&lost_result, CUDA_ERROR_LAUNCH_TIMEOUT); /* as the driver's own watchdog */
     og_lost(reasons[why < sizeof(reasons) / sizeof(reasons[0]) ? why : 0], again);
 }

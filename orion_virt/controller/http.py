@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from orion_virt import credential
 from orion_virt.config import join_addr
@@ -76,6 +76,22 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     return answer
 
 
+class _Refusals(logging.Filter):
+    """What is no HTTP is its sender's mistake, and anybody can send it: a line at INFO, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, http_exceptions.HttpProcessingError):
+            why = " ".join(error.message.split())
+            record.msg, record.args = "refused a request of %s: %.200s", (*(record.args or ("?",)), why)
+            record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        return True
+
+
+_http_log = logging.getLogger("orion.controller.http")
+_http_log.addFilter(_Refusals())
+
+
 class Controller:
     """Serves one pool at every address that `doors` opens."""
 
@@ -83,8 +99,8 @@ class Controller:
         """``secret``: of servers. ``token``: what callers from the local network must send; "": none may."""
         self.pool = pool
         self._secret, self._token = secret, token
-        self._runner = web.AppRunner(self._application(), access_log=None, keepalive_timeout=10, handler_cancellation=True,
-                                     shutdown_timeout=1)
+        self._runner = web.AppRunner(self._application(), access_log=None, logger=_http_log, keepalive_timeout=10,
+                                     handler_cancellation=True, shutdown_timeout=1)
         self.doors = Doors(self._runner)
         self._gateway_port = 0
 

@@ -2,9 +2,10 @@
 /* Contexts of the client: made, ended, set current; peers. */
 #include "array.h"
 #include "contexts.h"
-#include "turn.h"
+#include "limit.h"
 #include "modules.h"
 #include "share.h"
+#include "turn.h"
 
 enum { OH_PRIMARY = 0, OH_CREATED = 1 };                  /* kind of orion_ctx_activate */
 enum { OH_RELEASE_PRIMARY = 0, OH_RESET = 1, OH_DESTROY = 2 }; /* how of orion_ctx_end */
@@ -223,12 +224,14 @@ CUresult oh_orion_ctx_end(struct oh_twin *t, const struct ow_orion_ctx_end_in *i
     if (!oh_take(OW_KIND_CONTEXT, in->context, &real, (void **)&c)) /* another thread ends it */
         return CUDA_ERROR_INVALID_CONTEXT;
     oh_turn_context_ends(real);
+    oh_limit_context_ends(real);
     count_ended(c->device, &last_of_device, &last);
     if (c->primary)
         oh_green_end_all(t, c->device);
     drop_all_of(in->context, real, last);
     (void)oh_drv.cuCtxGetCurrent(&before);
     r = c->primary ? end_primary(&oh_devices[c->device], in->how, real) : oh_drv.cuCtxDestroy_v2(real);
+    oh_limit_context_ended(real);
     if (before == real) {
         (void)oh_drv.cuCtxSetCurrent(NULL);
         t->device = -1;

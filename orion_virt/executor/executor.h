@@ -42,6 +42,7 @@ struct oh_config {
     uint32_t group_row;      /* ours in it */
     int listen_fd;           /* where the next daemon finds us when this one has ended; -1: then we end too */
     uint32_t keep_seconds;   /* for how long we wait for it */
+    uint32_t kernel_seconds; /* the longest that a kernel may run, 0: as long as it likes */
     char log_path[256];
 };
 

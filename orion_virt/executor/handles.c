@@ -2,6 +2,7 @@
 /* The client's handles: by kind, from the number that the client minted to the driver's handle, and back. */
 #include <stdlib.h>
 
+#include "limit.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -59,6 +60,14 @@ static struct entry *live(enum ow_kind kind, uint64_t id)
     return e && atomic_load(&e->id) == id ? e : NULL;
 }
 
+static void tell_stream(void *stream)
+{
+    if (oh_turns_on)
+        oh_turn_stream(stream);
+    if (oh_limit_on)
+        oh_limit_stream(stream);
+}
+
 CUresult oh_get(enum ow_kind kind, uint64_t id, void **real)
 {
     struct entry *e;
@@ -66,16 +75,15 @@ CUresult oh_get(enum ow_kind kind, uint64_t id, void **real)
     *real = NULL;
     if (kind == OW_KIND_STREAM && id <= 2) { /* NULL, legacy, per thread */
         *real = (void *)(uintptr_t)id;
-        if (oh_turns_on)
-            oh_turn_stream(*real);
+        tell_stream(*real);
         return CUDA_SUCCESS;
     }
     e = live(kind, id);
     if (!e)
         return invalid(kind);
     *real = atomic_load(&e->real);
-    if (kind == OW_KIND_STREAM && oh_turns_on)
-        oh_turn_stream(*real);
+    if (kind == OW_KIND_STREAM)
+        tell_stream(*real);
     return atomic_load(&e->id) == id ? CUDA_SUCCESS : invalid(kind);
 }
 

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "limit.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -53,19 +54,24 @@ static CUresult unknown(const struct oc_cmd *h)
 
 static CUresult dispatch(struct twin *tw, const struct oc_cmd *h, const struct oh_op *op, uint32_t *bytes)
 {
-    bool takes_turn;
+    bool takes_turn, limited;
     CUresult r;
 
     if (!op)
         return unknown(h);
     takes_turn = oh_turns_on && op->works;
+    limited = oh_limit_on && oh_limit_counts(h->op);
     if (h->bytes < op->in_bytes)
         return oh_fault(&tw->pub, "%u bytes of payload, %u needed", h->bytes, op->in_bytes);
     if (takes_turn)
         oh_turn_enter(&tw->pub);
+    if (limited)
+        oh_limit_enter(&tw->pub);
     if (op->blocks)
         oh_unlock_ring(&tw->pub);
     r = op->run(&tw->pub, tw->pub.buffer, h->bytes, tw->out, bytes);
+    if (limited)
+        oh_limit_leave();
     if (takes_turn)
         oh_turn_leave();
     if (*bytes > sizeof(tw->out))

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "limit.h"
 #include "loop.h"
 #include "turn.h"
 
@@ -143,6 +144,8 @@ static int start(void)
         err = catch_faults();
     if (!err && oh_config.turns)
         err = oh_turns_start();
+    if (!err && oh_config.kernel_seconds)
+        err = oh_limit_start();
     if (!err)
         err = oh_watch_open();
     if (!err)
@@ -163,6 +166,15 @@ static int start(void)
     return err;
 }
 
+/* Before the guest hears of it: once that has gone, little time is left to us, and the reason must not be lost. */
+static void tell_why(int why)
+{
+    struct oh_control m = { .kind = OH_CLOSED, .a = (uint64_t)why };
+
+    snprintf(m.text, sizeof(m.text), "%s", oh_last_error());
+    oh_control_tell(&m);
+}
+
 EXPORT int oh_run(const struct oh_config *config)
 {
     int err, why;
@@ -180,8 +192,11 @@ EXPORT int oh_run(const struct oh_config *config)
     oh_watch_run();
     why = atomic_load(&oh_ending);
     atomic_store(&oh_channel->closed, (uint32_t)why);
-    if (why != OC_CLOSED_BY_GUEST)
+    if (why != OC_CLOSED_BY_GUEST) {
+        if (why != OC_CLOSED_SERVER) /* who ended it knows */
+            tell_why(why);
         oh_wake();
+    }
     /* Memory stays mapped: threads inside the driver may still use it until the process ends. */
     if (!oh_twins_wait_gone(TWINS_GRACE_MS))
         oh_log("%u thread(s) still inside the driver", oh_twins_alive());

@@ -52,6 +52,7 @@ class Channel:
     bell: Bell | None = None  # what the guest rings instead of sending a byte
     owner: str = ""  # the domain whose ceilings count; over TCP known by its NIC
     seat: Seat | None = None  # in the group that shares the allocation
+    log: str = ""  # its path, of a channel that is resumed
     is_kept: bool = False  # the next daemon finds it
     is_resumed: bool = False  # an earlier daemon began it: its worker may speak of what only that one knew
     ratio: int = 0  # percent of a card's time for each vGPU; 0: the default
@@ -348,7 +349,7 @@ class Channel:
         await asyncio.gather(*(task for task in self._tasks if task is not mine), return_exceptions=True)
         await self.pages.gone(self.id)
         if self.memory is not None:
-            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER) and not self._guest_gone:
+            if self.closed in (layout.CLOSED_WORKER, layout.CLOSED_SERVER, layout.CLOSED_LIMIT) and not self._guest_gone:
                 await asyncio.sleep(NOTICE_SECONDS)
             await self.memory.close()
         self.on_gone(self)

@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import time
-import uuid as uuids
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +19,7 @@ from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
+from orion_virt.server import resuming
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
@@ -30,7 +30,7 @@ from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.keeping import Keeping, Record, started
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
-from orion_virt.server import resuming
+from orion_virt.server.session_logs import SessionLogs
 from orion_virt.server.shares import Shares
 from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Pool, user_ids
@@ -51,7 +51,7 @@ class Channels:
         self._regions = regions
         self._accounts = accounts
         self._pool = pool
-        self._log_dir = log_dir
+        self._logs = SessionLogs(log_dir)
         self._ceilings = ceilings
         self._ids = itertools.count(1)
         self._live: dict[int, Channel] = {}
@@ -62,6 +62,7 @@ class Channels:
         self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
     def start(self) -> None:
+        self._logs.start()
         self._hangup.start()
 
     def reconfigure(self, config: ServerConfig) -> None:
@@ -162,7 +163,8 @@ class Channels:
             fds.append(channel.bell.fd)
         if channel.seat is not None:
             fds.append(channel.seat.fd)
-        log, listener = self._session_log(channel), self._keep(channel)
+        log = self._session_log(channel)
+        listener = self._keep(channel, "" if log is None else str(log.name))
         try:
             path = "" if log is None else log.name
             fds += [end.fileno() for end in (listener, log) if end is not None]
@@ -206,9 +208,10 @@ class Channels:
             "env": dict(channel.hello.env),
             "turns": int(self._turns.are_on),
             "keep": self._config.keep_workers if channel.is_kept else 0,
+            "kernel_seconds": self._config.longest_kernel,
         }
 
-    def _keep(self, channel: Channel) -> socket.socket | None:
+    def _keep(self, channel: Channel, log: str) -> socket.socket | None:
         """Writes down what the next daemon has to know of the channel; where its worker will wait for that one."""
         if not self._config.keep_workers:
             return None
@@ -217,7 +220,7 @@ class Channels:
         record = Record(channel.id, channel.worker.pid, started(channel.worker.pid), channel.hello, channel.peer, channel.owner,
                         channel.allocation, channel.ratio, self._turns.are_on, channel.opened_at, memory.block if memory else 0,
                         (info.st_dev, info.st_ino) if info else (), place, channel.bell.value if channel.bell else 0,
-                        channel.seat.row if channel.seat else -1)
+                        channel.seat.row if channel.seat else -1, log)
         try:
             listener = self.keeping.put(record)
         except OSError as error:
@@ -227,19 +230,9 @@ class Channels:
         return listener
 
     def _session_log(self, channel: Channel) -> IO[bytes] | None:
-        """The channel's log, which its worker cannot open itself; None where it cannot be made: no reason to refuse a client."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = self._log_dir / f"{stamp}-{channel.id}-{uuids.uuid4().hex[:8]}.log"
-        who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
-        said = channel.hello
-        try:
-            log = open(path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_APPEND, 0o600))
-            log.write(f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}\n".encode())
-        except OSError as error:
-            _log.warning("channel %d: no log at %s: %s", channel.id, path, error.strerror)
-            return None
-        os.fchown(log.fileno(), *user_ids(self._config.worker_user))
-        return log
+        said, who = channel.hello, _who(channel)
+        words = f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}"
+        return self._logs.make(channel.id, who, words, user_ids(self._config.worker_user))
 
     # ---- ending ----
 
@@ -269,6 +262,7 @@ class Channels:
             return
         del self._live[channel.id]
         self.keeping.drop(channel.id)
+        self._logs.ended(channel.id)
         channel.ended.set()
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")
         level = logging.INFO if channel.closed == layout.CLOSED_BY_GUEST else logging.WARNING
@@ -335,6 +329,7 @@ class Channels:
         self._live = {channel.id: channel for channel, _ in found}
         for channel, heard in found:
             self._hangup.add(channel.conn, channel.client_gone)
+            self._logs.resume(channel.id, Path(channel.log), _who(channel))
             resuming.begin(channel, heard, self._ended)
 
     # ---- questions ----
@@ -360,6 +355,11 @@ def _holder(hello: Hello, region: Region | None, peer: str) -> dict[str, Any]:
     proven = {} if region is None or region.identity is None else {
         "domain": hello.domain, "owner": credential.owner_key(region.identity.token)}
     return {"client": peer, "process": hello.comm, "pid": hello.pid} | proven
+
+
+def _who(channel: Channel) -> str:
+    """Whose session log it is; `orion-virt logs` looks for it."""
+    return f"domain {channel.owner}" if channel.owner else channel.peer
 
 
 def _way(channel: Channel) -> str:

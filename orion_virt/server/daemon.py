@@ -156,7 +156,6 @@ class Daemon:
         self._stop.set()
 
     async def start(self) -> None:
-        (paths.log() / "session").mkdir(parents=True, exist_ok=True)
         self.regions.restore()
         self.channels_part.start()
         await self.channels_part.resume(self.mailboxes.resume)

@@ -33,6 +33,7 @@ class Config(ctypes.Structure):
         ("group_row", _u32),
         ("listen_fd", _int),
         ("keep_seconds", _u32),
+        ("kernel_seconds", _u32),
         ("log_path", ctypes.c_char * 256),
     ]
 

@@ -46,6 +46,7 @@ class Record:
     mail: tuple[int, ...] = ()
     bell: int = 0
     group_row: int = -1
+    log: str = ""
 
     def text(self) -> str:
         raw = asdict(self) | {"protocol": PROTOCOL}

@@ -63,13 +63,15 @@ class Listening:
             if not is_missing(error):
                 raise error
         if self._controller is not None:
-            self._controller.watch(self._of_controller)
+            self._controller.watch(self._of_controller, self._moved)
         self._task = asyncio.create_task(self._retry_forever(), name="listen again")
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            if self._controller is not None:
+                self._controller.unwatch()
 
     def want(self, who: str, ips: Iterable[str]) -> dict[str, OrionError]:
         """From now on `who` needs these and no others; returns those that cannot be had now, and why."""

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 
 from orion_virt.config import KEY_OF_FIELD, ServerConfig
 
-AT_ONCE = frozenset({"log", "worker_user", "keep_workers", "shm_buffer_bytes", "shm_budget_bytes", "libvirt_attach", "libvirt_exclude"})
+AT_ONCE = frozenset({"log", "worker_user", "keep_workers", "longest_kernel", "shm_buffer_bytes", "shm_budget_bytes", "libvirt_attach",
+                     "libvirt_exclude"})
 _NO_KEY = frozenset({"file", "warnings"})
 
 

@@ -123,7 +123,7 @@ def _channel(record: Record, heard: Heard, parts: Parts, connect: Connect, taken
     bell = parts.bells.resume(region, record.bell) if region is not None and record.bell else None
     channel = Channel(record.channel, record.hello, record.peer, record.allocation, heard.worker, conn, memory, parts.shares,
                       parts.pages, parts.turns, parts.gone, bell=bell, owner=record.owner, seat=seat, is_kept=True,
-                      is_resumed=True, ratio=record.ratio, opened_at=record.opened_at)
+                      is_resumed=True, log=record.log, ratio=record.ratio, opened_at=record.opened_at)
     channel.rate.resume()
     return channel
 

@@ -61,6 +61,7 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
         config.group_row = int(message.get("group_row", 0))
         config.nr_devices = len(devices)
         config.turns = int(message.get("turns", 0))
+        config.kernel_seconds = int(message.get("kernel_seconds", 0))
         for i, device in enumerate(devices):
             config.ordinals[i], config.limits[i] = int(device["ordinal"]), int(device["memory"])
     except (KeyError, TypeError, ValueError) as error:

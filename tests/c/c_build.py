@@ -17,7 +17,7 @@ FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wmissing-prototypes", "
 FLAGS += ["-fno-common", "-pthread", "-O1", "-g"]
 ADDRESS, THREAD = "address,undefined", "thread"
 # What of the executor needs no family: these files, the generated driver table and the tests' own operations.
-CORE = "alias baton context control core_ops extents group handles ledger log loop output poll run spin stats transport turn".split()
+CORE = "alias baton context control core_ops extents group handles ledger limit log loop output poll run spin stats transport turn".split()
 CORE += ["resume", "twin", "watch"]
 
 

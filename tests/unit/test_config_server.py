@@ -62,6 +62,8 @@ def test_unknown_key_is_a_warning_with_its_line():
         ("server", "listen_port = 0", "1 to 65535"),
         ("server", "listen_port = ٣", "1 to 65535"),
         ("server", "vgpu_count = 101", "1 to 100"),
+        ("server", "longest_kernel = 0", "off, or seconds from 1 to 86400"),
+        ("server", "longest_kernel = 1.5", "off, or seconds from 1 to 86400"),
         ("server", "enable_shm = maybe", "true or false"),
         ("server", "bind_addr = host", "auto, or IP"),
         ("server", "bind_addr = 10.0.0.1, fe80::1", "no link-local IPv6"),
@@ -115,3 +117,8 @@ def test_addresses(text, pair):
 
 def test_join():
     assert join_addr("::1", 5) == "[::1]:5"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 0), ("longest_kernel = off", 0), ("longest_kernel = 60", 60)])
+def test_the_longest_kernel(text, seconds):
+    assert parse_server(f"[server]\n{text}\n", "f").longest_kernel == seconds

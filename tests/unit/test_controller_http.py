@@ -213,3 +213,16 @@ def test_old_and_strange_requests(call):
             sock.shutdown(socket.SHUT_WR)
             assert b"Traceback" not in b"".join(iter(lambda: sock.recv(4096), b""))
     assert call("/info")[0] == 200
+
+
+@pytest.mark.parametrize("rubbish", [b"\x00\xff" * 100 + b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 70000])
+def test_what_is_no_http_is_no_error_of_ours(call, caplog, rubbish):
+    """Anybody can send it: neither a traceback nor more than a line in the log."""
+    caplog.set_level("INFO")
+    with socket.create_connection(("127.0.0.1", call.port), 10) as sock:
+        sock.sendall(rubbish)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(4096)
+    assert call("/info")[0] == 200
+    assert not [r for r in caplog.records if r.exc_info or r.levelname in ("WARNING", "ERROR")], caplog.text
+    assert all(len(r.getMessage().splitlines()) == 1 and len(r.getMessage()) < 300 for r in caplog.records)

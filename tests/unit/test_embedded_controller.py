@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 from host import ROOT, free_port, wait_for
+
+from orion_virt.server.embedded import EmbeddedController
 
 
 def answers(ip: str, port: int) -> bool:
@@ -38,3 +45,30 @@ def test_further_addresses_and_the_end(tmp_path: Path) -> None:
         assert not answers("127.0.0.2", port) and answers("127.0.0.3", port)
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+def test_one_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It serves where the last one did, oriond is told, and at oriond's end no further one comes."""
+    for name in ("ETC", "RUN", "LOG", "STATE"):
+        monkeypatch.setenv(f"ORION_{name}", str(tmp_path))
+    port = free_port()
+    asyncio.run(_killed(EmbeddedController(f"127.0.0.1:{port}"), port))
+    assert not answers("127.0.0.1", port)
+    assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == [
+        "the controller ended (signal SIGKILL) and is started again; until then new programs get no vGPU"]
+
+
+async def _killed(controller: EmbeddedController, port: int) -> None:
+    renewed = asyncio.Event()
+    controller._at.add("127.0.0.2")  # as of a gateway; `also_at` leaves loopback out
+    controller.watch(lambda ip: None, renewed.set)
+    try:
+        assert await asyncio.to_thread(wait_for, lambda: answers("127.0.0.1", port))
+        os.kill(controller._process.pid, signal.SIGKILL)
+        await asyncio.wait_for(renewed.wait(), 20)
+        for ip in ("127.0.0.1", "127.0.0.2"):
+            assert await asyncio.to_thread(wait_for, lambda ip=ip: answers(ip, port))
+    finally:
+        controller.unwatch()
+        controller.stop()
+    await asyncio.sleep(0.5)

@@ -54,8 +54,11 @@ class Controller:
     def trouble(self, ip: str) -> str:
         return self.troubles.get(ip, "")
 
-    def watch(self, changed: Callable[[str], None]) -> None:
+    def watch(self, changed: Callable[[str], None], renewed: Callable[[], None]) -> None:
         self.changed = changed
+
+    def unwatch(self) -> None:
+        pass
 
 
 class Kit:

@@ -208,7 +208,7 @@ def test_oriond_restarts_and_takes_it_up(setup: Setup, busy: Guest, number: int)
     eventually(lambda: channels(setup) == [], "a killed program's worker is left")
     life.begin(busy)
     setup.oriond.stop(number)
-    busy.destroy()
+    setup.libvirt.virsh("destroy", NAME)
     setup.oriond.start()
     eventually(lambda: channels(setup) == [] and setup.regions() == [], "worker or region of a domain that ended meanwhile is left")
 

@@ -144,6 +144,7 @@ enum oc_close {
     OC_CLOSED_PROTOCOL = 2,     /* guest sent a malformed stream */
     OC_CLOSED_WORKER = 3,       /* worker died or was stopped */
     OC_CLOSED_SERVER = 4,       /* daemon stopped, domain detached */
+    OC_CLOSED_LIMIT = 5,        /* a kernel ran for longer than the host allows */
 };
 
 /* A host function to run in the guest, in stream order. */
