@@ -16,7 +16,9 @@ static uint64_t since_ns; /* of the wait; 0: there is none. Under og_state_lock,
 
 static bool was_there(void)
 {
-    uint64_t beat = og_shared_region.base ? og_shared_region.header.heartbeat : 0;
+    const struct oc_header *h = &og_shared_region.header;
+    bool told = og_shared_region.base && !*og_settings.server && (*h->server_addr[0] || og_mailbox_there());
+    uint64_t beat = told ? h->heartbeat : 0; /* of whoever the region names */
     uint64_t now = (uint64_t)time(NULL);
 
     return reached || (now > beat ? now - beat : beat - now) < SEEN_SECONDS;

@@ -120,7 +120,8 @@ def test_programs_go_on(host: Host, end: End) -> None:
             assert known(host) | before == known(host)
             assert all(program.computes() for program in made)
             assert late.started().ask("alloc 1") == "0"
-            late.kill()
+            late.process.kill()
+            assert "Waiting up to 30 s for oriond" in late.process.communicate()[1]
         assert first.ask("alloc 300") == second.ask("alloc 300") == "2"  # the group's memory is still one
         assert wait_for(lambda: channels(host)[one.process.pid]["devices"][0]["used_bytes"] and
                         channels(host)[one.process.pid]["calls_per_second"], 10)
