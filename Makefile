@@ -108,6 +108,14 @@ packages: build
 $(LIB)/man/orion-virt.1: $(wildcard orion_virt/cli/*.py) orion_virt/errors.py
 	$(PY) -m orion_virt.cli.man $(@D)
 
+# The documentation's site, from docs/ and from what the code says of itself; needs no network. A warning is an error.
+SITE    ?= build/site
+.PHONY: docs
+docs: PY := $(or $(wildcard $(VENV)),$(PY))
+docs:
+	@$(PY) -c 'import furo, myst_parser, sphinx' || { echo "docs: run .ci/setup, or pip install '.[docs]'" >&2; exit 1; }
+	$(PY) -m sphinx -q -W --keep-going -E -d $(SITE).doctrees docs $(SITE)
+
 # Needed only when kernels.cu changes; takes NVRTC from the virtual environment.
 demo-ptx:
 	.venv/bin/python guest-agent/demo/compile.py guest-agent/demo/kernels.cu > guest-agent/demo/kernels.ptx

@@ -17,6 +17,7 @@ from orion_virt.errors import ConfigError
 
 DEFAULT_PORT = 9960
 DEFAULT_CONTROLLER_PORT = 9123
+DEFAULT_METRICS_PORT = 9464
 _BYTES_FROM = 1048576  # an shm_buffer_size above this is bytes: old files have it so
 
 
@@ -65,6 +66,9 @@ class ServerConfig:
     longest_kernel: int = 0  # seconds, 0: as long as it likes
     confine: bool = False
     keep_workers: int = 60  # seconds that workers outlive their oriond
+    metrics_addr: str = ""  # empty: not served
+    metrics_tls_cert: str = ""
+    metrics_tls_key: str = ""
     shm_path_base: str = "/dev/shm"
     shm_group_name: str = "auto"  # found from qemu.conf and the passwd database
     shm_user_name: str = "libvirt-qemu"
@@ -196,6 +200,16 @@ def _path(entry: Entry) -> str:
     return entry.value
 
 
+def _metrics(entry: Entry) -> str:
+    if entry.value.lower() == "off":
+        return ""
+    host, port = split_addr(entry.value, DEFAULT_METRICS_PORT) or ("", 0)
+    try:
+        return join_addr(str(ipaddress.ip_address(host)), port)
+    except ValueError:
+        raise entry.bad(f"off, or IP address:port, e.g. 127.0.0.1:{DEFAULT_METRICS_PORT}") from None
+
+
 def _buffer(entry: Entry) -> int:
     value = _integer(1, 1 << 50)(entry)
     size = value if value > _BYTES_FROM else value * units.MIB
@@ -241,6 +255,9 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "keep_workers"): ("keep_workers", _integer(0, 3600)),
     ("server", "longest_kernel"): ("longest_kernel", _kernel_seconds),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
+    ("server", "metrics"): ("metrics_addr", _metrics),
+    ("server", "metrics_tls_cert"): ("metrics_tls_cert", _path),
+    ("server", "metrics_tls_key"): ("metrics_tls_key", _path),
     ("server-shm", "shm_path_base"): ("shm_path_base", _directory),
     ("server-shm", "shm_group_name"): ("shm_group_name", _word),
     ("server-shm", "shm_user_name"): ("shm_user_name", _word),
@@ -317,6 +334,10 @@ def _parse(text: str, file: str, keys: Mapping[tuple[str, str], tuple[str, _Pars
 
 
 def _check_server(config: ServerConfig, entries: Mapping[str, Entry]) -> None:
+    if bool(config.metrics_tls_cert) != bool(config.metrics_tls_key):
+        found = entries.get("metrics_tls_cert") or entries["metrics_tls_key"]
+        raise ConfigError(f"{found.file}:{found.line}: [server] metrics_tls_cert and metrics_tls_key belong together",
+                          hint="Set both or neither")
     rdma = entries.get("enable_rdma")
     if not config.enable_rdma or rdma is None:
         return

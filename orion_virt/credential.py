@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The secret by which servers prove themselves to the controller: one 0600 file."""
+"""The secret by which servers prove themselves to the controller, and that of monitoring: one 0600 file each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from orion_virt.errors import ConfigError
@@ -65,6 +66,12 @@ def host_key(secret: str) -> str:
 
 def matches(given: str | None, secret: str) -> bool:
     return hmac.compare_digest((given or "").encode("utf-8", "replace"), secret.encode())
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The token of a request; "" where it has none."""
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def owner_key(token: bytes) -> str:

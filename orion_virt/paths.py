@@ -67,6 +67,11 @@ def credential() -> Path:
     return state() / "server.credential"
 
 
+def monitor_token() -> Path:
+    """The secret of who may see everything and change nothing: the web page, Prometheus; 0600."""
+    return state() / "monitor.token"
+
+
 def lib() -> Path:
     """What `make build` made: executor, simulated driver, guest library."""
     return Path(__file__).resolve().parent / "_lib"

@@ -80,7 +80,7 @@ def _copy_package(site: Path) -> None:
     """orion_virt and ivshmem as setup.cfg packages them, with the hook beside them as in a checkout."""
     for source in (*(REPO / "orion_virt").rglob("*"), *(REPO / "ivshmem").glob("*.py")):
         inside = source.relative_to(REPO)
-        is_data = inside.parts[1] in ("_lib", "systemd") or source.name == "vgpu.rng"
+        is_data = inside.parts[1] in ("_lib", "systemd") or source.name == "vgpu.rng" or source.parent.name == "web"
         if source.is_file() and "__pycache__" not in inside.parts and (source.suffix == ".py" or is_data):
             (site / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, site / inside)
@@ -134,6 +134,8 @@ def server(root: Path) -> None:
 
     for shell, place in complete.PLACES.items():
         _put(root, f"usr/share/{place}", complete.script(shell))
+    for file in (REPO / "monitoring").iterdir():
+        _put(root, f"usr/share/orion-virt/monitoring/{file.name}", file.read_bytes())
     for doc in (REPO / "docs").glob("*.md"):
         _put(root, f"usr/share/doc/orion-virt/{doc.name}", doc.read_bytes())
 

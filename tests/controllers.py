@@ -60,15 +60,15 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(make_store, token="", gateways=(), others=(), host="here"):
+def serving(make_store, token="", gateways=(), others=(), host="here", watch_token="", port=0):
     """The port of a controller that runs in a thread; `make_store` is called in it."""
     loop = asyncio.new_event_loop()
     started, stop, ports = threading.Event(), asyncio.Event(), []
 
     async def run():
-        controller = Controller(Pool(make_store(), host), SECRET, token)
+        controller = Controller(Pool(make_store(), host), SECRET, token, watch_token)
         await controller.start()
-        ports.append(await controller.doors.open("127.0.0.1", 0))
+        ports.append(await controller.doors.open("127.0.0.1", port))
         for ip in gateways:
             await controller.doors.open(ip, ports[0], gateway=True)
         for ip in others:

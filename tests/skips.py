@@ -12,6 +12,7 @@ IN_ORDER: list[tuple[str, str, str]] = [
     ("tests/*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
     ("tests/unit/test_huge_pages.py*", "this kernel has no huge pages", "no package brings another kernel"),
     ("tests/packages/test_under_systemd.py*", "cgroup2", "a container without cgroups of its own runs no systemd"),
+    ("tests/loopback/test_web_page.py*", "chromium is not installed on (?!debian)", "Ubuntu has it as a snap alone, which a test cannot drive"),
     ("tests/loopback/test_nvidia_smi.py*", "nvidia-smi is not installed", "NVIDIA's tool is not free: `make test-nvidia-smi`"),
 ]
 

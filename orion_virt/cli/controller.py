@@ -21,7 +21,7 @@ from orion_virt.controller.pool import Pool
 from orion_virt.controller.settings import Settings
 from orion_virt.controller.sqlite_store import SqliteStore
 from orion_virt.controller.store import Store
-from orion_virt.errors import OrionError
+from orion_virt.errors import ConfigError, OrionError
 
 _log = logging.getLogger("orion.controller")
 
@@ -30,6 +30,15 @@ def _store(settings: Settings) -> Store:
     if settings.store == "etcd":
         return EtcdStore(settings.etcd, settings.etcd_prefix, controller_settings.etcd_tls(settings))
     return SqliteStore(paths.state() / "controller.db")
+
+
+def _watch_token() -> str:
+    """Of who watches; where it cannot be had nobody may, and guests are served all the same."""
+    try:
+        return credential.load(paths.monitor_token())
+    except ConfigError as error:
+        _log.error("nobody can see the web page and the metrics: %s; then start orion-controller again", error)
+        return ""
 
 
 async def _listen(controller: Controller, settings: Settings) -> int:
@@ -72,7 +81,8 @@ async def _run(settings: Settings, also_at_stdin: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     secret = credential.load(paths.credential())
-    controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings))
+    controller = Controller(Pool(_store(settings), credential.host_key(secret)), secret, controller_settings.token(settings),
+                            _watch_token())
     await controller.start()
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:

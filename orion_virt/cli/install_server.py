@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import sysconfig
@@ -110,19 +111,31 @@ class Setup:
 
     # ---- services ----
 
-    def start(self, restart: bool) -> None:
-        """Enables and starts. An oriond that runs is restarted only where that ends no program. Raises Unavailable."""
+    def _units(self) -> tuple[str, ...]:
+        """With the controller, unless another host's is configured."""
         from orion_virt.server.embedded import is_loopback  # only here: each Tab of a shell imports this module
 
-        config = configs.load_server(paths.server_conf())
+        config = configs.load_server(self.at(paths.server_conf()))
         pair = configs.split_addr(config.controller_addr, configs.DEFAULT_CONTROLLER_PORT)
         own = pair is not None and (is_loopback(pair[0]) or pair[0] in ("0.0.0.0", "::"))
-        services.systemctl("daemon-reload")
+        return services.NAMES if own else (services.SERVER,)
+
+    def enable(self) -> None:
+        """For the next boot, also where systemd does not run: in an image, or while one is built. Raises Unavailable."""
+        if self.is_live:
+            services.systemctl("daemon-reload")
+            services.systemctl("enable", *self._units())
+        elif shutil.which("systemctl"):
+            try:
+                services.systemctl("enable", f"--root={self.root}", *self._units())
+            except Unavailable as error:
+                raise Unavailable(str(error), hint=f"Are the files of orion-virt's package in {self.root}?") from error
+
+    def start(self, restart: bool) -> None:
+        """An oriond that runs is restarted only where that ends no program. Raises Unavailable."""
         nr_ended = _nr_ended_by_restart(restart)
-        if own:
-            services.systemctl("enable", services.CONTROLLER)
+        if services.CONTROLLER in self._units():
             _start_or(services.CONTROLLER, nr_ended == 0 or restart)
-        services.systemctl("enable", services.SERVER)
         if _start_or(services.SERVER, nr_ended == 0 or restart):
             self.say("oriond runs: `orion-check runtime server` shows how.")
         else:
@@ -198,7 +211,10 @@ def _uninstall(setup: Setup, force: bool) -> None:
         for unit in reversed(services.NAMES):
             if services.is_active(unit):
                 services.systemctl("stop", unit)
-            services.systemctl("disable", unit)
+    if setup.is_live:
+        services.systemctl("disable", *services.NAMES)
+    elif shutil.which("systemctl"):
+        services.systemctl("disable", f"--root={setup.root}", *services.NAMES)
     setup.remove()
     if setup.is_live:
         services.systemctl("daemon-reload")
@@ -232,6 +248,7 @@ def install_server(quiet: bool, uninstall: bool, restart: bool, force: bool, roo
     if not quiet:
         _ask(setup)
     setup.write()
+    setup.enable()
     if setup.is_live:
         hook.reload_libvirt(quiet)
         setup.start(restart)

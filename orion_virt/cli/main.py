@@ -28,6 +28,7 @@ from orion_virt.cli.show import show
 from orion_virt.cli.top import top
 from orion_virt.cli.transfer import migrate, save
 from orion_virt.cli.uninstall import uninstall
+from orion_virt.cli.web import web
 from orion_virt.errors import OrionError
 
 
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 for command in (allocations, attach, build_client, completion, config, detach, doctor, hook, install, install_server, list_domains,
-                logs, migrate, region, reservations, reserve, save, set_domain, show, top, uninstall):
+                logs, migrate, region, reservations, reserve, save, set_domain, show, top, uninstall, web):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -34,34 +34,42 @@ def roff(text: str) -> str:
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
 
 
+def pieces(text: str) -> Iterator[tuple[bool, list[str]]]:
+    """Paragraphs of a help text by lines, each with whether click's mark says to leave its lines alone."""
+    for part in inspect.cleandoc(text).split("\n\n"):
+        lines = [line.strip() for line in part.splitlines()]
+        kept = bool(lines) and part.splitlines()[0].strip() == "\b"
+        yield kept, (part.splitlines()[1:] if kept else lines)
+
+
 def paragraphs(text: str) -> Iterator[str]:
-    """Help text: paragraphs are filled, but for those that click's mark leaves alone."""
-    for number, part in enumerate(inspect.cleandoc(text).split("\n\n")):
-        lines = part.splitlines()
+    """The same in roff."""
+    for number, (kept, lines) in enumerate(pieces(text)):
         if number:
             yield ".PP"
-        if lines and lines[0].strip() == "\b":
-            yield ".nf"
-            yield from (roff(line) for line in lines[1:])
-            yield ".fi"
-        else:
-            yield from (roff(line.strip()) for line in lines)
+        yield from ((".nf", *map(roff, lines), ".fi") if kept else map(roff, lines))
 
 
 def usage(ctx: click.Context) -> str:
     """The synopsis of a command, bold where it is to be typed."""
-    pieces = " ".join(ctx.command.collect_usage_pieces(ctx))
-    return f"\\fB{roff(ctx.command_path)}\\fR {roff(pieces)}"
+    arguments = " ".join(ctx.command.collect_usage_pieces(ctx))
+    return f"\\fB{roff(ctx.command_path)}\\fR {roff(arguments)}"
 
 
-def options(ctx: click.Context) -> Iterator[str]:
-    """Each option with its help."""
+def described(ctx: click.Context) -> Iterator[tuple[str, str]]:
+    """Each option with its help on one line."""
     for param in ctx.command.params:
         record = param.get_help_record(ctx)
         if isinstance(param, click.Option) and record is not None and not param.hidden:
-            yield from (".TP", f"\\fB{roff(record[0])}\\fR")
-            if record[1]:
-                yield roff(" ".join(record[1].split()))
+            yield record[0], " ".join(record[1].split())
+
+
+def options(ctx: click.Context) -> Iterator[str]:
+    """The same in roff."""
+    for option, meaning in described(ctx):
+        yield from (".TP", f"\\fB{roff(option)}\\fR")
+        if meaning:
+            yield roff(meaning)
 
 
 def subcommands(ctx: click.Context) -> Iterator[click.Context]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from orion_virt import credential
 from orion_virt.config import join_addr
-from orion_virt.controller import registration
+from orion_virt.controller import registration, reports
 from orion_virt.controller.doors import is_loopback
+from orion_virt.controller.overview import overview
 from orion_virt.controller.pool import WAIT_MAX_SECONDS, Pool
 from orion_virt.errors import Forbidden, NotFound, ProtocolError
 from orion_virt.model.allocation import Client
@@ -34,6 +35,7 @@ class Question:
     peer_ip: str
     local_ip: str  # our address that the caller dialled
     is_server: bool  # showed the server credential
+    is_watcher: bool = False  # showed the monitoring token: sees everything, changes nothing
 
     @property
     def is_local(self) -> bool:
@@ -61,6 +63,7 @@ class Call:
     query: dict[str, str] = field(default_factory=dict)  # name: description
     body: str = ""  # schema of the JSON body
     server_only: bool = False
+    watchers: bool = False  # of one that is for servers only: who watches may make it too
     text: bool = True  # exists outside /v1/ too
     refusals: tuple[int, ...] = ()
 
@@ -192,6 +195,18 @@ async def _unreserve(pool: Pool, question: Question) -> Answer:
     return Answer("", {})
 
 
+async def _usage(pool: Pool, question: Question) -> Answer:
+    report = reports.parse(_json(question))
+    if question.name not in (await pool.state()).servers:
+        raise NotFound(f"server {question.name} is not registered", hint="Send a heartbeat with status=on")
+    pool.reports.add(question.name, report)
+    return Answer("ok", {})
+
+
+async def _overview(pool: Pool, question: Question) -> Answer:
+    return Answer("", overview(await pool.state(), pool.reports))
+
+
 _BOTH = ("GET", "POST")
 CALLS = (
     Call("/info", _BOTH, _info, "The versions of data and interface", "Info"),
@@ -209,6 +224,10 @@ CALLS = (
          refusals=(403, 404, 503)),
     Call("/heartbeat/{name}", ("POST",), _heartbeat, "A server registers, keeps itself alive, or leaves", "Nothing",
          {"status": "on, continue or off", "res": "nvidia_cuda"}, "Registration", True, refusals=(400, 403, 404, 503)),
+    Call("/usage/{name}", ("POST",), _usage, "A server tells how busy its cards and the processes on them are", "Nothing",
+         body="Report", server_only=True, text=False, refusals=(400, 403, 404, 503)),
+    Call("/overview", ("GET",), _overview, "Hosts, cards, domains and who has what, as the web page shows it", "Overview",
+         server_only=True, watchers=True, text=False, refusals=(403, 503)),
     Call("/allocations", _BOTH, _allocations, "Who holds what", "Allocations", server_only=True, refusals=(403, 503)),
     Call("/reservations", ("GET",), _reservations, "What is reserved for domains", "Reservations", server_only=True, text=False,
          refusals=(403, 503)),
@@ -221,6 +240,9 @@ CALLS = (
 
 async def respond(call: Call, pool: Pool, question: Question) -> Answer:
     """Raises OrionError."""
-    if call.server_only and not question.is_server:
+    if call.server_only and not (question.is_server or call.watchers and question.is_watcher):
+        if call.watchers:
+            raise Forbidden("this call is for who watches the host", hint="Send the token that `orion-virt web` prints: "
+                            "Authorization: Bearer TOKEN")
         raise Forbidden("this call is for servers only", hint=f"Send the server credential in {credential.HEADER}")
     return await call.answer(pool, question)

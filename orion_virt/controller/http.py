@@ -12,7 +12,7 @@ from aiohttp import http_exceptions, web
 
 from orion_virt import credential
 from orion_virt.config import join_addr
-from orion_virt.controller import openapi
+from orion_virt.controller import openapi, page
 from orion_virt.controller.calls import CALLS, Answer, Call, Question, respond
 from orion_virt.controller.doors import Doors, is_loopback
 from orion_virt.controller.pool import Pool
@@ -95,23 +95,26 @@ _http_log.addFilter(_Refusals())
 class Controller:
     """Serves one pool at every address that `doors` opens."""
 
-    def __init__(self, pool: Pool, secret: str, token: str = "") -> None:
-        """``secret``: of servers. ``token``: what callers from the local network must send; "": none may."""
+    def __init__(self, pool: Pool, secret: str, token: str = "", watch_token: str = "") -> None:
+        """``secret``: of servers. ``token``: what callers from the local network must send, ``watch_token``: who watches;
+        "": none may."""
         self.pool = pool
-        self._secret, self._token = secret, token
+        self._secret, self._token, self._watch_token = secret, token, watch_token
         self._runner = web.AppRunner(self._application(), access_log=None, logger=_http_log, keepalive_timeout=10,
                                      handler_cancellation=True, shutdown_timeout=1)
         self.doors = Doors(self._runner)
         self._gateway_port = 0
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[_errors], client_max_size=_BODY_MAX)
+        app = web.Application(middlewares=[self._counted, _errors], client_max_size=_BODY_MAX)
         for call in CALLS:
             for method in call.methods:
                 app.router.add_route(method, f"/v1{call.path}", self._handler(call))
                 if call.text:
                     app.router.add_route(method, call.path, self._handler(call))
         app.router.add_route("GET", _DOCUMENT, self._document)
+        app.router.add_get("/metrics", self._metrics)
+        page.add_to(app)
         app.on_response_prepare.append(_sign)
         return app
 
@@ -146,6 +149,21 @@ class Controller:
         self._admit(request, _address(request, "sockname"))
         return web.json_response(openapi.document())
 
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        resource = request.match_info.route.resource
+        self.pool.stats.called("unknown" if resource is None else resource.canonical.removeprefix("/v1"), answer.status)
+        return answer
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        is_server, is_watcher = self._admit(request, _address(request, "sockname"), watched=True)
+        if not (is_server or is_watcher):
+            raise Forbidden("metrics are for who watches the host", hint="Send the token that `orion-virt web` prints: "
+                            "Authorization: Bearer TOKEN")
+        body, content_type = self.pool.stats.text(await self.pool.state(), request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
     def _handler(self, call: Call) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             answer = await self._answer(call, request)
@@ -155,24 +173,27 @@ class Controller:
 
     async def _answer(self, call: Call, request: web.Request) -> Answer:
         local_ip = _address(request, "sockname")
-        is_server = self._admit(request, local_ip)
+        is_server, is_watcher = self._admit(request, local_ip, call.watchers)
         question = Question(dict(request.query), request.match_info.get("name", ""), await _body(request),
-                            _address(request, "peername"), local_ip, is_server)
+                            _address(request, "peername"), local_ip, is_server, is_watcher)
         answer = await respond(call, self.pool, question)
         if call.path.startswith("/heartbeat/") and question.query.get("status") == "on":
             await self._meet(question)
         return answer
 
-    def _admit(self, request: web.Request, local_ip: str) -> bool:
-        """Whether it is a server. Raises Forbidden for a stranger of the local network."""
+    def _admit(self, request: web.Request, local_ip: str, watched: bool = False) -> tuple[bool, bool]:
+        """Whether it is a server, whether it is one who watches. Raises Forbidden for a stranger of the local network.
+
+        ``watched``: the call is one that who watches may make; any other one the monitoring token does not open.
+        """
         is_server = credential.matches(request.headers.get(credential.HEADER), self._secret)
-        if is_server or not self.doors.is_guarded(local_ip):
-            return is_server
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not self._token or not credential.matches(given, self._token):
-            raise Forbidden(f"this controller wants a token from who comes through {local_ip}",
-                            hint="Set ORION_TOKEN (client.conf: [controller] token) to the controller's")
-        return False
+        given = credential.bearer(request.headers)
+        is_watcher = watched and bool(self._watch_token) and credential.matches(given, self._watch_token)
+        if not (is_server or is_watcher) and self.doors.is_guarded(local_ip):
+            if not self._token or not credential.matches(given, self._token):
+                raise Forbidden(f"this controller wants a token from who comes through {local_ip}",
+                                hint="Set ORION_TOKEN (client.conf: [controller] token) to the controller's")
+        return is_server, is_watcher
 
 
 async def _sign(request: web.BaseRequest, response: web.StreamResponse) -> None:

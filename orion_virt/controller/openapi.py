@@ -35,6 +35,12 @@ _ALLOCATION = {
 _MEMORY = {"type": ["integer", "null"], "minimum": 1}
 _GPU = _object(index=_WHOLE, name=_TEXT, total_bytes=_WHOLE, slots={"type": "integer", "minimum": 1})
 
+_MAYBE = {"type": ["number", "null"], "minimum": 0}
+_LOAD = {key: _WHOLE for key in ("used_bytes", "busy_percent", "calls_per_second", "bytes_per_second")}
+_HISTORY = _object(seconds_ago=_list(_FLAT), busy_percent=_list(_WHOLE), used_bytes=_list(_WHOLE))
+_SHOWN = {key: value for key, value in _ALLOCATION.items() if key not in ("uuid", "vgpus")} | {
+    "vgpus": _list(_object(card=_WHOLE, slot=_WHOLE, memory_bytes=_WHOLE))}
+
 SCHEMAS: dict[str, Any] = {
     "Nothing": _object(),
     "Error": _object(error=_TEXT, hint=_TEXT),
@@ -56,6 +62,21 @@ SCHEMAS: dict[str, Any] = {
                "required": ["vgpus"]},
     "Reservation": _object(domain=_TEXT, vgpus=_WHOLE, memory_mib=_MEMORY, taken=_WHOLE, server=_TEXT),
     "Reservations": _object(reservations=_list(_ref("Reservation"))),
+    "Report": _object(
+        gpus=_list(_object(index=_WHOLE, busy_percent=_WHOLE, used_bytes=_WHOLE, temperature_celsius=_MAYBE, power_watts=_MAYBE)),
+        processes=_list(_object(allocation=_TEXT, pid=_WHOLE, comm=_TEXT, transport=_TEXT, **_LOAD)),
+        names={"type": "object", "additionalProperties": _TEXT},
+    ),
+    "Overview": _object(
+        now=_FLAT, total=_WHOLE, free=_WHOLE, waiting=_WHOLE,
+        hosts=_list(_object(name=_TEXT, reports={"type": "boolean"}, gpus=_list(_object(
+            index=_WHOLE, name=_TEXT, total_bytes=_WHOLE, slots=_WHOLE, used_slots=_WHOLE, granted_bytes=_WHOLE, busy_percent=_MAYBE,
+            used_bytes=_MAYBE, temperature_celsius=_MAYBE, power_watts=_MAYBE, history=_HISTORY)))),
+        domains=_list(_object(uuid=_TEXT, name=_TEXT, allocations=_WHOLE, vgpus=_WHOLE, reserved=_WHOLE, memory_bytes=_WHOLE,
+                              **dict.fromkeys(_LOAD, _MAYBE))),
+        allocations=_list(_object(id=_TEXT, domain_name=_TEXT, processes=_WHOLE, memory_bytes=_WHOLE, **_SHOWN,
+                                  **dict.fromkeys(_LOAD, _MAYBE))),
+    ),
 }
 _WHY = {400: "not understood", 403: "not allowed", 404: "not there", 409: "its state or a limit forbids it",
         503: "the store of the controller's state does not answer"}
@@ -76,7 +97,8 @@ def _operation(call: Call) -> dict[str, Any]:
         found["parameters"].append({"name": "name", "in": "path", "required": True, "schema": _TEXT})
     if call.body:
         found["requestBody"] = {"content": {"application/json": {"schema": _ref(call.body)}}}
-    found["security"] = [{"server": []}] if call.server_only else [{}, {"server": []}, {"token": []}]
+    watchers: list[dict[str, list[str]]] = [{"watcher": []}] if call.watchers else []
+    found["security"] = [{"server": []}, *watchers] if call.server_only else [{}, {"server": []}, {"token": []}]
     return found
 
 
@@ -98,6 +120,8 @@ def document() -> dict[str, Any]:
             "schemas": SCHEMAS,
             "securitySchemes": {
                 "server": {"type": "apiKey", "in": "header", "name": credential.HEADER},
+                "watcher": {"type": "http", "scheme": "bearer",
+                            "description": "the monitoring token, which `orion-virt web` prints: sees everything, changes nothing"},
                 "token": {"type": "http", "scheme": "bearer",
                           "description": "where the controller is reached through an address of the local network"},
             },

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from orion_virt.controller import crash, records
 from orion_virt.controller.doors import is_loopback
+from orion_virt.controller.reports import Reports
+from orion_virt.controller.stats import Stats
 from orion_virt.controller.store import SILENCE_SECONDS, Changes, Entry, Seen, Store
 from orion_virt.errors import Conflict, Forbidden, NotFound, ProtocolError, QuotaExceeded, Unavailable
 from orion_virt.model import pool as model
@@ -40,6 +42,7 @@ class Pool:
         """``host``: by which servers of this machine are known from those of others, over a restart too."""
         self._store = store
         self.host = host
+        self.stats, self.reports = Stats(), Reports()
         self._id = uuids.uuid4().hex
         self._keeper: asyncio.Task[None] | None = None
         self._queued = 0
@@ -141,7 +144,12 @@ class Pool:
 
         Without `wait_seconds` it waits a moment, where that can help: for a release on its way, or a server that starts.
         """
-        request = dataclasses.replace(request, host=self.host)
+        with self.stats.request() as outcome:
+            found = await self._grant(dataclasses.replace(request, host=self.host), wait_seconds)
+            outcome.append("shared" if found[0].joining else "granted")
+            return found
+
+    async def _grant(self, request: Request, wait_seconds: float | None) -> tuple[Allocation, Server]:
         deadline = time.monotonic() + (RELEASE_WAIT_SECONDS if wait_seconds is None else wait_seconds)
         ticket: int | None = None
         try:
@@ -153,6 +161,7 @@ class Pool:
                 left = deadline - time.monotonic()
                 idle = wait_seconds is None and {key.split("/", 1)[0] for key in seen.entries} & {"server", "allocation"} == {"server"}
                 if outcome.hopeless or left <= 0 or idle:
+                    self.stats.refused(outcome.kind)
                     refusal = QuotaExceeded(outcome.reason)
                     refusal.final = outcome.hopeless
                     raise refusal
@@ -187,6 +196,7 @@ class Pool:
     async def _enqueue(self, request: Request) -> int:
         def plan(state: State) -> tuple[dict[str, Entry | None], int]:
             if sum(w.request.client == request.client for w in state.waiters.values()) >= WAITERS_MAX:
+                self.stats.refused("too_many_waiting")
                 raise QuotaExceeded(f"{WAITERS_MAX} processes of this client wait for vGPUs already")
             ticket = max(state.waiters, default=0) + 1
             return {records.waiter_key(ticket): records.waiter_entry(Waiter(ticket, request), self._id)}, ticket

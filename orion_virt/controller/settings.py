@@ -11,6 +11,7 @@ from orion_virt import config
 from orion_virt.config import Entry
 from orion_virt.controller.doors import is_loopback
 from orion_virt.errors import ConfigError
+from orion_virt.tls import serving
 
 DEFAULT_LISTEN = (f"127.0.0.1:{config.DEFAULT_CONTROLLER_PORT}",)
 _WILDCARDS = ("0.0.0.0", "::")
@@ -136,15 +137,7 @@ def token(settings: Settings) -> str:
 
 def tls(settings: Settings) -> ssl.SSLContext | None:
     """Of what is guarded. Raises ConfigError."""
-    if not settings.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"tls_cert {settings.tls_cert} with tls_key {settings.tls_key}: {error}",
-                          hint="Both are PEM files, and belong together") from error
-    return context
+    return serving("", settings.tls_cert, settings.tls_key)
 
 
 def etcd_tls(settings: Settings) -> ssl.SSLContext | None:

@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
     host.configuration,
     host.daemon,
     host.controller,
+    host.monitoring,
     host.libvirt,
     host.hook,
     host.shared_memory,

@@ -62,6 +62,16 @@ def controller(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def monitoring(facts: Facts) -> Iterator[Finding]:
+    """Where metrics are wanted, Prometheus gets them."""
+    found = facts.known.get("metrics", {})
+    if found.get("problem"):
+        yield Finding(WARNING, f"metrics are not served: {found['problem']}", "correct [server] metrics in server.conf, then "
+                      "systemctl reload oriond")
+    elif found.get("addr"):
+        yield Finding(OK, f"metrics are served at {found['addr']}")
+
+
 def hook(facts: Facts) -> Iterator[Finding]:
     """libvirt's hook is installed, of this version, and finds its package."""
     text = facts.machine.read(HOOK)

@@ -249,7 +249,7 @@ int oh_control_read(void)
     return 1;
 }
 
-static void tell_progress(void)
+void oh_control_progress(void)
 {
     static uint64_t told, told_whom;
     struct oh_control m = {
@@ -276,7 +276,7 @@ void oh_control_usage(void)
     if (told_whom != atomic_load(&daemons)) /* a new one knows of nothing */
         memset(told, 0, sizeof(told));
     told_whom = atomic_load(&daemons);
-    tell_progress();
+    oh_control_progress();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {
         uint64_t used = atomic_load_explicit(oh_devices[i].used_bytes, memory_order_relaxed);
         struct oh_control m = { .kind = OH_USAGE, .a = i, .b = used };

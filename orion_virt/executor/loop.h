@@ -88,6 +88,7 @@ void oh_control_down(void);                        /* the daemon has ended: requ
 void oh_control_up(void);                          /* it is there, and knows nothing yet */
 int oh_control_read(void);                         /* watcher: 0 when the daemon is gone */
 void oh_control_usage(void);                       /* watcher, at its tick */
+void oh_control_progress(void);                    /* and once when the channel has ended, so that nothing is missing in the sums */
 extern void (*_Atomic oh_control_own)(const struct oh_control *m); /* OH_OWN came, on the watcher; set by share.c */
 
 /* ---- resume.c: the daemon ends, and another comes; on the watcher ---- */

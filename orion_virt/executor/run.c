@@ -200,6 +200,7 @@ EXPORT int oh_run(const struct oh_config *config)
     /* Memory stays mapped: threads inside the driver may still use it until the process ends. */
     if (!oh_twins_wait_gone(TWINS_GRACE_MS))
         oh_log("%u thread(s) still inside the driver", oh_twins_alive());
+    oh_control_progress();
     oh_stats_report();
     return why;
 }

@@ -19,12 +19,17 @@ class Grant:
     vgpus: tuple[VGpu, ...]
 
 
+# What refusals are counted by.
+KINDS = ("invalid", "no_server", "unreachable", "too_large", "vgpus", "memory", "reserved", "queue", "group")
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """Why not. `hopeless`: not even an idle pool could do it."""
+    """Why not. `hopeless`: not even an idle pool could do it. ``kind``: one of KINDS."""
 
     reason: str
     hopeless: bool
+    kind: str
 
 
 Decision = Grant | Refusal
@@ -33,18 +38,20 @@ Decision = Grant | Refusal
 def place(servers: Sequence[ServerLoad], count: int, memory_bytes: int | None) -> Decision:
     """Places `count` vGPUs of `memory_bytes` (None: each card's default)."""
     if not 1 <= count <= MAX_VGPUS:
-        return Refusal(f"nvidia_vgpu must be 1 to {MAX_VGPUS}, not {count}", True)
+        return Refusal(f"nvidia_vgpu must be 1 to {MAX_VGPUS}, not {count}", True, "invalid")
     if memory_bytes is not None and memory_bytes < MIB:
-        return Refusal("memory must be at least 1 MiB", True)
+        return Refusal("memory must be at least 1 MiB", True, "invalid")
     if not servers:
-        return Refusal("no server is registered: is oriond running?", False)
+        return Refusal("no server is registered: is oriond running?", False, "no_server")
     for server in servers:
         vgpus = _place_on(server, count, memory_bytes)
         if vgpus is not None:
             return Grant(vgpus)
     idle = [replace(s, cards=tuple(CardLoad(load.card) for load in s.cards)) for s in servers]
     hopeless = all(_place_on(server, count, memory_bytes) is None for server in idle)
-    return Refusal(_reason(servers, count, memory_bytes, hopeless), hopeless)
+    has_slots = any(sum(load.nr_free for load in server.cards) >= count for server in servers)
+    kind = "too_large" if hopeless else "memory" if has_slots else "vgpus"
+    return Refusal(_reason(servers, count, memory_bytes, hopeless), hopeless, kind)
 
 
 def _place_on(server: ServerLoad, count: int, memory_bytes: int | None) -> tuple[VGpu, ...] | None:

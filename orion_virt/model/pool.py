@@ -106,9 +106,10 @@ class State:
 
     def taken_by(self, domain: str) -> int:
         """vGPUs that a domain has."""
-        return sum(len(a.vgpus) for a in self.live() if domain and self._domain_of_allocation(a) == domain)
+        return sum(len(a.vgpus) for a in self.live() if domain and self.domain_of_allocation(a) == domain)
 
-    def _domain_of_allocation(self, allocation: Allocation) -> str:
+    def domain_of_allocation(self, allocation: Allocation) -> str:
+        """Empty where nothing proved one."""
         return allocation.domain or self.domain_of(allocation.client)[0]
 
     def reserved_for(self, domain: str) -> int:
@@ -129,7 +130,7 @@ def decide(state: State, request: Request, ticket: int | None = None) -> Decisio
     decision = _decide_alone(served, request)
     before = len(served.allocations) - len(state.allocations)
     if isinstance(decision, Refusal) and before and isinstance(_decide_alone(state, request), Grant):
-        return Refusal(f"{request.count} vGPU must wait: {before} of those who wait (ORION_WAIT) came before", False)
+        return Refusal(f"{request.count} vGPU must wait: {before} of those who wait (ORION_WAIT) came before", False, "queue")
     return decision
 
 
@@ -146,7 +147,7 @@ def _decide_alone(state: State, request: Request) -> Decision:
     domain, home = state.domain_of(request.client)
     loads = [load for load in state.loads() if (load.name == home if home else _reaches(state.servers[load.name], request))]
     if state.servers and not loads:
-        return Refusal(_OUT_OF_REACH, False)
+        return Refusal(_OUT_OF_REACH, False, "unreachable")
     held = _without_reserved(state, loads, domain)
     decision = placement.place(_near_first(state, held, request), request.count, request.memory_bytes)
     return _explained(state, loads, request, decision, domain) if isinstance(decision, Refusal) else decision
@@ -160,7 +161,7 @@ def joined(state: State, request: Request) -> Allocation | Refusal | None:
     vgpus = same[0].vgpus
     if request.count != len(vgpus) or request.memory_bytes not in (None, vgpus[0].memory_bytes):
         return Refusal(f"group {request.group} shares {len(vgpus)} vGPU of {vgpus[0].memory_bytes // MIB} MiB: ask for as much, or "
-                       "name another ORION_GROUP", True)
+                       "name another ORION_GROUP", True, "group")
     return same[0]
 
 
@@ -220,7 +221,7 @@ def _explained(state: State, loads: list[ServerLoad], request: Request, refusal:
     if not state.reservations or isinstance(placement.place(loads, request.count, request.memory_bytes), Refusal):
         return refusal
     held = sum(state.reserved_for(name) for name in state.reservations if name != domain)
-    return Refusal(f"{refusal.reason}; {held} vGPU are reserved for other domains", False)
+    return Refusal(f"{refusal.reason}; {held} vGPU are reserved for other domains", False, "reserved")
 
 
 def never(state: State, reservation: Reservation) -> str:

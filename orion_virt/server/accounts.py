@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -30,8 +30,11 @@ _log = logging.getLogger("orion.accounts")
 class Accounts:
     """For the event loop."""
 
-    def __init__(self, addr: str, secret: str, describe: Callable[[], dict[str, Any]], tls_ca: str = "") -> None:
-        """`describe` gives the body of a registration, live allocations included. Raises ConfigError."""
+    def __init__(self, addr: str, secret: str, describe: Callable[[], dict[str, Any]], tls_ca: str = "",
+                 report: Callable[[], Awaitable[dict[str, Any]]] | None = None) -> None:
+        """`describe` gives the body of a registration, live allocations included, `report` what the web page shows of us.
+
+        Raises ConfigError."""
         pair = config.split_addr(addr, config.DEFAULT_CONTROLLER_PORT)
         assert pair is not None, "config has checked it"
         self._addr = addr
@@ -39,11 +42,13 @@ class Accounts:
         self._url = f"{'https' if tls_ca else 'http'}://{config.join_addr(*pair)}/v1"
         self._secret = secret
         self._describe = describe
+        self._report = report
         self._session: aiohttp.ClientSession | None = None
         self._opening: set[str] = set()  # confirmed, or about to be, and not yet among what `describe` gives
         self._registered = self._stale = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._again, self._known = asyncio.Event(), asyncio.Event()
 
     @property
@@ -69,6 +74,9 @@ class Accounts:
 
     async def stop(self, for_good: bool = True) -> None:
         """``for_good``: what we serve has ended, and the controller may forget us."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -90,6 +98,7 @@ class Accounts:
         try:
             if self._registered:
                 await self._heartbeat("continue")
+                self._begin_to_tell()
             else:
                 self._stale = False
                 await self._heartbeat("on")
@@ -110,6 +119,18 @@ class Accounts:
         body = self._describe()
         self._opening -= {allocation["uuid"] for allocation in body["allocations"]}
         await self._call(path, body | {"opening": sorted(self._opening)})
+
+    def _begin_to_tell(self) -> None:
+        """Beside the heartbeat, which must not wait for cards that answer slowly."""
+        if self._report is not None and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._tell_usage(self._report), name="usage")
+
+    async def _tell_usage(self, report: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        """Nothing depends on it: a controller that does not take it shows allocations alone."""
+        try:
+            await self._call(f"/usage/{quote(self.name, safe='')}", await report())
+        except OrionError as error:
+            _log.debug("the controller did not take what we use: %s", error)
 
     async def confirm(self, uuid: str, holder: dict[str, Any]) -> dict[str, Any]:
         """The allocation, now ours to serve; `holder` is who shows it. Raises NotFound, Conflict, Forbidden, Unavailable."""

@@ -61,6 +61,7 @@ class Channel:
     reason: str = ""
     usage: dict[int, int] = field(default_factory=dict)
     rate: Rate = field(default_factory=Rate)
+    gpu_seconds: dict[int, float] = field(default_factory=dict)  # of each card; server/usage.py adds to it
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _killer: asyncio.TimerHandle | None = None
@@ -331,7 +332,7 @@ class Channel:
         self._spawn(self._finish())
 
     def _drain(self) -> None:
-        """What the worker said last: why it ended."""
+        """What the worker said last: why it ended, and how far it came."""
         while True:
             try:
                 raw = self.worker.control.recv(_CONTROL_BYTES + 1)
@@ -341,7 +342,7 @@ class Channel:
                 return
             if len(raw) == _CONTROL_BYTES:
                 message = layout.Control.from_buffer_copy(raw)
-                if message.kind == layout.CLOSED:
+                if message.kind in (layout.CLOSED, layout.PROGRESS):
                     self._handle(message)
 
     async def _finish(self) -> None:

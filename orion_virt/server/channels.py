@@ -32,6 +32,7 @@ from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
 from orion_virt.server.session_logs import SessionLogs
 from orion_virt.server.shares import Shares
+from orion_virt.server.tally import Tally
 from orion_virt.server.turns import CardTurns
 from orion_virt.server.workers import Pool, user_ids
 
@@ -58,7 +59,8 @@ class Channels:
         self._releases: set[asyncio.Task[None]] = set()
         self._hangup = HangupWatch()
         self._shares, self._pages, self._bells, self._groups = Shares(), Pages(), Doorbells(), Groups()
-        self._turns = CardTurns(config.compute_limits, config.vgpu_count)
+        self.turns = self._turns = CardTurns(config.compute_limits, config.vgpu_count)
+        self.tally = Tally()
         self._held: dict[str, float] = {}  # domain -> until when (monotonic) it gets no channel
 
     def start(self) -> None:
@@ -123,6 +125,7 @@ class Channels:
         channel.ratio = ratio
         self._live[channel_id] = channel
         self._turns.join(channel, ratio)
+        self.tally.opened(_way(channel))
         return channel
 
     def _ratio(self, owner: str, asked: int) -> int:
@@ -262,6 +265,7 @@ class Channels:
             return
         del self._live[channel.id]
         self.keeping.drop(channel.id)
+        self.tally.ended(channel)
         self._logs.ended(channel.id)
         channel.ended.set()
         why = layout.CLOSE_WORDS[channel.closed] + (f": {channel.reason}" if channel.reason else "")

@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orion_virt.config import ServerConfig
 from orion_virt.errors import OrionError
+from orion_virt.gpu.inventory import Inventory
+from orion_virt.region.regions import Regions
 from orion_virt.server.ceilings import Ceilings
+
+if TYPE_CHECKING:
+    from orion_virt.server.accounts import Accounts
+    from orion_virt.server.channels import Channels
+    from orion_virt.server.names import Names
+    from orion_virt.server.usage import Usage
+    from orion_virt.server.workers import Pool
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """One command of control.sock: the request's object in, the answer's fields out (without "ok").
@@ -99,3 +108,16 @@ class DomainsPart(Protocol):
     def neighbour(self, mac: str) -> None:
         """This host has heard of a neighbour."""
         ...
+
+
+class Parts(Protocol):
+    """What monitoring looks at; the daemon has it."""
+
+    config: ServerConfig
+    inventory: Inventory
+    regions: Regions
+    accounts: Accounts
+    pool: Pool
+    channels_part: Channels
+    usage: Usage
+    names: Names

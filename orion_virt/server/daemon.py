@@ -34,7 +34,11 @@ from orion_virt.server.errand import Errands
 from orion_virt.server.guests import Guests
 from orion_virt.server.listening import Listening, is_here
 from orion_virt.server.mailbox import Mailboxes
+from orion_virt.server.metrics import Exporter
+from orion_virt.server.monitoring import Monitoring
+from orion_virt.server.names import Names
 from orion_virt.server.reload import merge
+from orion_virt.server.report import report
 from orion_virt.server.sensors import sensors_of
 from orion_virt.server.sockets import ControlSocket, HookSocket
 from orion_virt.server import usage
@@ -96,7 +100,8 @@ class Daemon:
         self.boot_id = os.urandom(16)
         snap = snapshot.build(inventory, config.vgpu_count)
         self.regions = Regions(config, self.boot_id, snap, paths.state() / "regions.json")
-        self.accounts = Accounts(config.controller_addr, secret, self._registration, config.controller_tls_ca)
+        self.accounts = Accounts(config.controller_addr, secret, self._registration, config.controller_tls_ca,
+                                 lambda: report(self))
         self.pool = Pool(inventory.driver_path, config.confine)
         self.ceilings = Ceilings(paths.state() / "ceilings.json")
         sessions = paths.log() / "session"
@@ -112,6 +117,8 @@ class Daemon:
         )
         self.channels_part.mail_place = self.mailboxes.place
         self.domains: DomainsPart | None = None
+        self.names = Names(lambda: self.commands.get("names"))
+        self.monitoring = Monitoring(config, Exporter(self))
         self.commands: dict[str, Command] = {
             "ping": self._ping,
             "status": self._status,
@@ -174,6 +181,7 @@ class Daemon:
         if self.config.libvirt_attach != "off":
             await self._start_domains()
         self.hook.start()
+        self.monitoring.start()
         await self.control.start()
         _log.info("%s", huge.describe(Path(self.config.shm_path_base)))
         what = "simulated GPU" if self.inventory.simulated else "NVIDIA GPU"
@@ -199,6 +207,7 @@ class Daemon:
         self.config, at_once, later = merge(self.config, wanted)
         self.regions.reconfigure(self.config)
         self.channels_part.reconfigure(self.config)
+        await self.monitoring.reconfigure(self.config)
         for warning in wanted.warnings:
             _log.warning("%s", warning)
         _log.info("%s is reloaded: %s", wanted.file, ", ".join(at_once) or "nothing that takes effect at once has changed")
@@ -220,6 +229,7 @@ class Daemon:
         _log.info("stopping")
         notify("STOPPING=1")
         await self.control.stop()
+        await self.monitoring.stop()
         self.hook.stop()
         self.network.stop()
         if self.domains is not None:
@@ -230,8 +240,8 @@ class Daemon:
         left = await self.channels_part.stop("oriond is stopping", leave)
         await self.mailboxes.stop(left)
         await self.pool.stop()
-        await self.usage.stop()
         await self.accounts.stop(for_good=not len(self.channels_part))
+        await self.usage.stop()  # now nobody looks any more
         if self._beat is not None:
             self._beat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -344,6 +354,7 @@ class Daemon:
             **{name: getattr(self.config, name) for name in ("enable_shm", "enable_rdma", "enable_kvm")},
             "controller_addr": self.config.controller_addr,
             "registered": self.accounts.is_registered,
+            "metrics": {"addr": self.config.metrics_addr, "problem": self.monitoring.problem},
             "channels": channels,
             "keep_workers": self.config.keep_workers,
             "protocol": layout.PROTOCOL,

@@ -140,6 +140,7 @@ class Guests:
         try:
             handed_over = await self._shake_hands(conn, peer, domain)
         except (ProtocolError, TimeoutError, asyncio.TimeoutError) as error:
+            self._channels.tally.refused(ProtocolError)
             _log.info("handshake of %s failed: %s", peer, error or "it took too long")
         except OSError as error:
             _log.debug("connection of %s broke: %s", peer, error)
@@ -169,6 +170,7 @@ class Guests:
             region = await asyncio.wait_for(self._identify(conn, said), HANDSHAKE_SECONDS)
             return await asyncio.wait_for(self._welcome(conn, peer, said, region), OPEN_SECONDS)
         except OrionError as error:
+            self._channels.tally.refused(type(error))
             _log.info("refused a client of %s: %s", peer, error)
             await asyncio.wait_for(self._refuse(conn, error), HANDSHAKE_SECONDS)
             return False

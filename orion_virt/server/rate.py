@@ -32,6 +32,11 @@ class Rate:
         before, self._counts, self._at = self._counts, (commands, n_bytes), now
         self._rates = (max(0, commands - before[0]) / seconds, max(0, n_bytes - before[1]) / seconds)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Calls that reached the host, bytes that copies carried, in all."""
+        return self._counts
+
     def describe(self) -> dict[str, Any]:
         """Calls that reached the host, bytes that copies carried; both in all and a second."""
         rates = self._rates if self._clock() - self._at <= STALE_SECONDS else (0.0, 0.0)

@@ -45,7 +45,7 @@ class Sensors(Protocol):
     async def start(self) -> None: ...
 
     async def look(self, pids: Sequence[int]) -> Look:
-        """At most FRESH_SECONDS old; empty where nothing can be read. `pids`: the workers."""
+        """At most FRESH_SECONDS old; empty where nothing can be read. `pids`: the workers. The same object until it is read anew."""
         ...
 
     async def stop(self) -> None: ...
@@ -64,6 +64,7 @@ class SimulatedSensors:
         self._at = 0.0
         self._before: dict[int, tuple[float, float]] = {}  # pid -> processor seconds, when
         self._load: dict[int, tuple[int, int]] = {}
+        self._last = Look()
 
     async def start(self) -> None:
         pass
@@ -77,7 +78,8 @@ class SimulatedSensors:
             seen = {pid: (used, now) for pid in pids if (used := _processor_seconds(pid)) is not None}
             self._load = {pid: (self._percent(pid, *found), 0) for pid, found in seen.items()}
             self._before, self._at = seen, now
-        return Look([figures.simulated(figures.SIMULATED_LIVE)] * self._nr_cards, [self._load] * self._nr_cards)
+            self._last = Look([figures.simulated(figures.SIMULATED_LIVE)] * self._nr_cards, [self._load] * self._nr_cards)
+        return self._last
 
     def _percent(self, pid: int, used: float, now: float) -> int:
         """Since the last look; a process that is new then has none yet."""

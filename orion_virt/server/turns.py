@@ -34,6 +34,8 @@ class CardTurns:
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._holders: dict[int, Holder] = {}
         self._shares: dict[int, dict[int, float]] = {}  # by channel, by card
+        self._wanted_at: dict[tuple[int, int], float] = {}  # (card, channel) that waits for its turn
+        self.waited_seconds: dict[int, float] = {}  # by card, of turns that have begun
 
     @property
     def are_on(self) -> bool:
@@ -78,6 +80,7 @@ class CardTurns:
     def leave(self, channel_id: int) -> None:
         """A channel is gone; harmless for one that never joined."""
         for card in self._shares.pop(channel_id, {}):
+            self._wanted_at.pop((card, channel_id), None)
             self._obey(card, self._cards[card].leave(channel_id, _now()))
         self._holders.pop(channel_id, None)
 
@@ -85,6 +88,10 @@ class CardTurns:
         """Two channels share memory: kernels of one may wait for those of the other."""
         for turns in self._cards.values():
             turns.together(one, other)
+
+    def waiting(self, card: int) -> int:
+        """Channels that have work for this card and wait for their turn."""
+        return sum(on == card for on, _ in self._wanted_at)
 
     # ---- words of workers ----
 
@@ -94,6 +101,7 @@ class CardTurns:
         if not self.are_on:
             self._holders[channel_id].turn(device, True, False)
             return
+        self._wanted_at.setdefault((card, channel_id), _now())
         self._obey(card, self._cards[card].want(channel_id, _now()))
 
     def done(self, channel_id: int, device: int) -> None:
@@ -114,6 +122,9 @@ class CardTurns:
             holder = self._holders[order.process]  # type: ignore[index]
             device = next(i for i, v in enumerate(holder.allocation["vgpus"]) if v["card"] == card)
             holder.turn(device, order.begin, order.shared)
+            since = self._wanted_at.pop((card, holder.id), None) if order.begin else None
+            if since is not None:
+                self.waited_seconds[card] = self.waited_seconds.get(card, 0.0) + _now() - since
         timer = self._timers.pop(card, None)
         if timer is not None:
             timer.cancel()

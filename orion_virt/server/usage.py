@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from orion_virt.server.hello import Asker
 from orion_virt.server.sensors import Look, Sensors
 
 MAX_PROCESSES = 256  # lines, one for each vGPU of a process; the guest's library holds no more
+SAMPLE_SECONDS = 1.0
+LONGEST_SAMPLE_SECONDS = 6.0  # a load that was read says nothing of what lies further back
 _SIMULATED = "0.0.0"  # no driver
 
 
@@ -25,17 +29,46 @@ class Usage:
         self._sensors = sensors
         self._always = _never_changing(inventory)
         self._nr_cards = len(inventory.gpus)
+        self._last: Look | None = None
+        self._last_at = 0.0
+        self._counts: dict[int, int] = {}  # calls by channel, at the last sample
+        self._sampler: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._sensors.start()
+        self._sampler = asyncio.create_task(self._sample_forever(), name="time on the cards")
 
     async def stop(self) -> None:
+        if self._sampler is not None:
+            self._sampler.cancel()
+            await asyncio.gather(self._sampler, return_exceptions=True)
         await self._sensors.stop()
+
+    async def look(self) -> Look:
+        """The cards' live figures; each new one is also counted as time on the cards."""
+        channels = self._channels.of(None)
+        look = await self._sensors.look([channel.worker.pid for channel in channels])
+        now = time.monotonic()
+        if look is not self._last:
+            seconds = min(now - self._last_at, LONGEST_SAMPLE_SECONDS) if self._last is not None else 0.0
+            self._last, self._last_at = look, now
+            for channel in channels:
+                _count(channel, look, seconds)
+        return look
+
+    async def _sample_forever(self) -> None:
+        """As long as something happens: who is idle costs nothing."""
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            counts = {channel.id: channel.rate.counts[0] for channel in self._channels.of(None)}
+            busy = self._last is not None and any(load for card in self._last.load for load, _ in card.values())
+            if counts and (busy or counts != self._counts):
+                self._counts = counts
+                await self.look()
 
     async def processes(self) -> tuple[list[dict[str, Any]], list[int]]:
         """Every process as ``Channel.describe`` has it, with the time it takes of its busiest card; the cards' load."""
-        channels = self._channels.of(None)
-        look = await self._sensors.look([channel.worker.pid for channel in channels])
+        channels, look = self._channels.of(None), await self.look()
         found, loads = [], [0] * self._nr_cards
         for channel in channels:
             cards = {vgpu["card"] for vgpu in channel.allocation["vgpus"]}
@@ -47,7 +80,7 @@ class Usage:
 
     async def answer(self, asker: Asker, peer: str) -> dict[str, object]:
         """The fields of a USAGE block, for an asker who has proven what he says."""
-        look = await self._sensors.look([channel.worker.pid for channel in self._channels.of(None)])
+        look = await self.look()
         fields: dict[str, object] = dict(self._always) if asker.everything else {}
         fields["live"] = " ".join(map(str, figures.LIVE))
         for card, found in enumerate(look.figures):
@@ -55,6 +88,12 @@ class Usage:
             fields[f"card.{card}"] = (still + _pairs(found)).strip()
         lines = [line for channel in self._channels.of(None) if _is_of(channel, asker, peer) for line in _lines(channel, look)]
         return fields | {f"process.{i}": line for i, line in enumerate(lines[:MAX_PROCESSES])}
+
+
+def _count(channel: Channel, look: Look, seconds: float) -> None:
+    for card in {vgpu["card"] for vgpu in channel.allocation["vgpus"]}:
+        added = seconds * look.load_of(card, channel.worker.pid)[0] / 100
+        channel.gpu_seconds[card] = channel.gpu_seconds.get(card, 0.0) + added
 
 
 def total(processes: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Worker:
     memory: mmap.mmap
     fd: int
     log: Path
+    progress: tuple[int, int] = (0, 0)
 
     def start(self, **changes: object) -> None:
         message = {
@@ -74,7 +75,11 @@ class Worker:
         return int(struct.unpack_from("<Q", self.memory, slot + 16)[0])
 
     def closed(self) -> tuple[int, str]:
+        """Why it says that its channel ended; before that it may say how many commands ran."""
         message = layout.Control.from_buffer_copy(self.control.recv(1024))
+        while message.kind == layout.PROGRESS:
+            self.progress = message.a, message.b
+            message = layout.Control.from_buffer_copy(self.control.recv(1024))
         assert message.kind == layout.CLOSED
         return message.a, message.text.decode()
 
@@ -108,6 +113,7 @@ def test_serves_a_channel_until_its_client_ends(worker: Worker) -> None:
     assert status.strip() == "oriond"
     worker.conn.close()
     assert worker.closed() == (layout.CLOSED_BY_GUEST, "the client's connection ended")
+    assert worker.progress == (1, 0)  # its last counts, however short the channel was
     assert worker.process.wait(5) == 0
     assert "channel open" in worker.log.read_text()
 

@@ -103,6 +103,11 @@ class Root:
         assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def changes(self, archive: Path) -> None:
+        """Writes what was written here, as a tar file for the same lower root elsewhere."""
+        done = self.outside("tar", "-C", f"{self._work}/upper", "-cf", str(archive), ".")
+        assert done.returncode == 0, done.stderr
+
     def close(self) -> None:
         self._holder.kill()
         self._holder.wait(10)

@@ -50,6 +50,8 @@ def test_metadata_of_the_debs(packages: Packages) -> None:
     for name in ("./usr/bin/oriond", "./usr/lib/systemd/system/oriond.service", "./usr/lib/tmpfiles.d/orion.conf",
                  "./usr/lib/orion/python/orion_virt/_lib/install-client", "./usr/lib/orion/python/hooks/qemu.d/50-orion-virt",
                  "./usr/lib/orion/python/ivshmem/server.py", "./usr/lib/orion/python/orion_virt/domain/vgpu.rng", "./usr/bin/orion-doorbell",
+                 "./usr/share/orion-virt/monitoring/grafana-dashboard.json", "./usr/share/orion-virt/monitoring/alerts.yml",
+                 "./usr/lib/orion/python/orion_virt/controller/web/index.html", "./usr/lib/orion/python/prometheus_client/__init__.py",
                  "./usr/share/man/man1/orion-virt.1", "./usr/share/man/man8/oriond.8",
                  "./usr/share/bash-completion/completions/orion-virt", "./usr/share/zsh/site-functions/_orion-virt"):
         assert f" {name}\n" in listed
@@ -73,7 +75,7 @@ def test_deb_and_rpm_have_the_same_files(packages: Packages) -> None:
         deb = subprocess.run(["dpkg-deb", "-c", str(packages[f"{name} 1.0 deb"])], capture_output=True, text=True, check=True).stdout
         in_deb = {line.split()[5].lstrip(".") for line in deb.splitlines() if not line.startswith("d")}
         in_rpm = set(rpm("-qpl", "--noartifact", str(packages[f"{name} 1.0 rpm"])).splitlines())
-        assert in_deb <= in_rpm and all(extra.startswith(("/usr/lib/orion", "/etc/orion", "/usr/share/doc/orion", "/etc/ld.so", "/usr/lib/systemd",
+        assert in_deb <= in_rpm and all(extra.startswith(("/usr/lib/orion", "/etc/orion", "/usr/share/doc/orion", "/usr/share/orion-virt", "/etc/ld.so", "/usr/lib/systemd",
                                                           "/usr/lib/tmpfiles")) for extra in in_rpm - in_deb)
 
 

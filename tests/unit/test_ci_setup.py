@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def setup(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     (tmp_path / ".venv" / f"installed-{stamp}").touch()
 
     def run(stdin: int = subprocess.DEVNULL, **variables: str) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MISSING": "", "FAILS": "", **variables}
+        env = {"OS_RELEASE": "/nowhere", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MISSING": "", "FAILS": "", **variables}
         return subprocess.run([shutil.which("dash") or "sh", tmp_path / ".ci" / "setup"], stdin=stdin, env=env, text=True,
                               capture_output=True, timeout=60, check=False)
 
@@ -67,6 +68,16 @@ def test_only_what_is_missing(setup: Callable[..., subprocess.CompletedProcess[s
     if not Path("/usr/sbin/policy-rc.d").exists():  # no service that comes with a package is started
         assert calls.index("sudo tee /usr/sbin/policy-rc.d") < calls.index("apt-get install")
         assert calls.index("apt-get install") < calls.index("sudo rm -f /usr/sbin/policy-rc.d")
+
+
+@pytest.mark.parametrize(("system", "browser"), [("debian", True), ("ubuntu", False), (None, False)])
+def test_the_browser_where_it_is_a_package(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, system: str | None,
+                                           browser: bool) -> None:
+    if system is not None:
+        (tmp_path / "os-release").write_text(f'NAME="X"\nVERSION_ID="1"\nID={system}\nID_LIKE=debian\n')
+    done = setup(MISSING="zstd chromium chromium-driver", YES="1", OS_RELEASE=str(tmp_path / "os-release"))
+    assert done.returncode == 0 and not done.stderr
+    assert [line.split()[-1 - 2 * browser :] for line in installed(tmp_path)] == [["zstd", *(["chromium", "chromium-driver"] if browser else [])]]
 
 
 def test_continuous_integration_is_not_asked(setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
@@ -107,6 +118,19 @@ def test_one_clear_error(setup: Callable[..., subprocess.CompletedProcess[str]],
     assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     calls = (tmp_path / "calls").read_text()
     assert calls.count("sudo tee /usr/sbin/policy") == min(1, calls.count("sudo rm -f /usr/sbin/policy"))
+
+
+def test_the_virtual_environment_gets_what_tests_and_documentation_need(setup: Callable[..., subprocess.CompletedProcess[str]],
+                                                                        tmp_path: Path) -> None:
+    next((tmp_path / ".venv").glob("installed-*")).unlink()
+    (tmp_path / ".venv" / "bin").mkdir()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".venv" / "bin" / "pip").write_text(f'#!/bin/sh\necho "pip $*" >>{tmp_path}/calls\n')
+    (tmp_path / ".venv" / "bin" / "pip").chmod(0o755)
+    assert setup().returncode == 0
+    assert "-r .venv/requirements.txt" in (tmp_path / "calls").read_text()
+    assert {"libvirt-python", "pytest", "sphinx", "myst-parser"} <= set((tmp_path / ".venv" / "requirements.txt").read_text().split())
+    assert list((tmp_path / ".venv").glob("installed-*"))
 
 
 @pytest.mark.parametrize(("uid", "sudo"), [("0", ""), ("1000", "sudo env ")])

@@ -20,6 +20,10 @@ from orion_virt.controller.sqlite_store import SqliteStore
 from orion_virt.errors import ConfigError
 
 
+REPORT = {"gpus": [{"index": 0, "busy_percent": 40, "used_bytes": 5 * MIB, "temperature_celsius": None, "power_watts": 10.5}],
+          "processes": [], "names": {"d-1": "vm1"}}
+
+
 @pytest.fixture
 def clock():
     return [100.0]
@@ -165,7 +169,8 @@ def test_answers_are_as_described(call, document):
         (f"/service/confirm/{uuid}", "post", holder), ("/allocations", "get", None),
         (f"/service/release/{uuid}", "post", {}), ("/heartbeat/10.0.0.1?status=continue", "post", ON),
         ("/reservations/d-1", "put", {"vgpus": 2, "memory_mib": 100}), ("/reservations", "get", None),
-        ("/reservations/d-1", "delete", None), ("/openapi.json", "get", None),
+        ("/reservations/d-1", "delete", None), ("/openapi.json", "get", None), ("/usage/10.0.0.1", "post", REPORT),
+        ("/overview", "get", None),
     ]  # fmt: skip
     seen = set()
     for path, method, body in made:

@@ -153,6 +153,13 @@ def test_configuration(facts: Facts) -> None:
     )
 
 
+def test_monitoring(facts: Facts) -> None:
+    assert not levels(list(host.monitoring(facts)))
+    assert levels(list(host.monitoring(status_with(facts, metrics={"addr": "127.0.0.1:9464", "problem": ""})))) == ["ok"]
+    taken = {"addr": "127.0.0.1:9464", "problem": "cannot listen on 127.0.0.1:9464: Address already in use"}
+    one(host.monitoring(status_with(facts, metrics=taken)), "warning", "already in use", "systemctl reload oriond")
+
+
 def test_daemon(facts: Facts) -> None:
     down = replace(facts, status=Unavailable("oriond is not running", hint="Start it"))
     one(host.daemon(down), "error", "not running", "Start it")

@@ -63,11 +63,11 @@ async def _killed(controller: EmbeddedController, port: int) -> None:
     controller._at.add("127.0.0.2")  # as of a gateway; `also_at` leaves loopback out
     controller.watch(lambda ip: None, renewed.set)
     try:
-        assert await asyncio.to_thread(wait_for, lambda: answers("127.0.0.1", port))
+        assert await asyncio.to_thread(wait_for, lambda: answers("127.0.0.1", port), 60)
         os.kill(controller._process.pid, signal.SIGKILL)
-        await asyncio.wait_for(renewed.wait(), 20)
+        await asyncio.wait_for(renewed.wait(), 60)
         for ip in ("127.0.0.1", "127.0.0.2"):
-            assert await asyncio.to_thread(wait_for, lambda ip=ip: answers(ip, port))
+            assert await asyncio.to_thread(wait_for, lambda ip=ip: answers(ip, port), 60)
     finally:
         controller.unwatch()
         controller.stop()

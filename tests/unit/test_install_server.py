@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ def files(root: Path) -> set[str]:
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_symlink() or p.is_file()}
 
 
+WANTED = {f"etc/systemd/system/{name}" for name in ("multi-user.target.wants/oriond.service", "multi-user.target.wants/orion-controller.service",
+                                                    "oriond.service.wants/orion-controller.service") if shutil.which("systemctl")}
 LINKS = {f"usr/local/bin/{name}" for name in install_server.PROGRAMS}
-ALL = LINKS | {"etc/orion/server.conf", "etc/systemd/system/oriond.service", "etc/systemd/system/orion-controller.service",
+ALL = LINKS | WANTED | {"etc/orion/server.conf", "etc/systemd/system/oriond.service", "etc/systemd/system/orion-controller.service",
                "etc/tmpfiles.d/orion.conf", "etc/libvirt/hooks/qemu.d/50-orion-virt", "etc/libvirt/hooks/orion-virt.env",
                *(f"usr/local/share/{place}" for place in complete.PLACES.values()),
                *(f"usr/local/share/man/man{section}/{name}.{section}" for name, (_, section) in man.PROGRAMS.items())}
@@ -96,8 +99,16 @@ def test_no_answer_sets_nothing_up(programs: Path, root: Path, answer: str) -> N
 
 def test_a_package_brings_its_units_itself(programs: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install_server, "_PACKAGED", programs)
-    run("-q", "--root", str(root))
-    assert files(root) == {f for f in ALL if f.startswith(("etc/orion", "etc/libvirt"))}
+    units = [root / "usr/lib/systemd/system" / name for name in services.NAMES]
+    units[0].parent.mkdir(parents=True)
+    for unit in units:
+        unit.write_text(services.text(unit.name, programs))
+    assert run("-q", "--root", str(root)).exit_code == 0
+    assert files(root) == WANTED | {str(u.relative_to(root)) for u in units} | {f for f in ALL if f.startswith(("etc/orion", "etc/libvirt"))}
+    if WANTED:
+        units[0].unlink()
+        done = run("-q", "--root", str(root))
+        assert done.exit_code == 6 and f"package in {root}?" in done.output
 
 
 def test_somebody_elses_program_is_not_overwritten(programs: Path, root: Path) -> None:
@@ -153,8 +164,7 @@ def test_a_first_start(live: Live) -> None:
     calls = live()
     done = run("-q")
     assert done.exit_code == 0, done.output
-    assert calls == ["daemon-reload", "enable orion-controller.service", "start orion-controller.service",
-                     "enable oriond.service", "start oriond.service"]
+    assert calls == ["daemon-reload", "enable orion-controller.service oriond.service", "start orion-controller.service", "start oriond.service"]
 
 
 def test_a_controller_elsewhere_is_not_started_here(live: Live) -> None:
@@ -199,8 +209,7 @@ def test_uninstall_with_running_programs_needs_force(live: Live) -> None:
     assert done.exit_code == 4 and "--force, which ends them" in done.output and not calls
     done = run("--uninstall", "--force")
     assert done.exit_code == 0 and "which does no harm: vm1." in done.output
-    assert calls == ["stop oriond.service", "disable oriond.service", "stop orion-controller.service",
-                     "disable orion-controller.service", "daemon-reload"]
+    assert calls == ["stop oriond.service", "stop orion-controller.service", "disable orion-controller.service oriond.service", "daemon-reload"]
 
 
 def test_an_oriond_that_does_not_answer(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,6 @@ def test_a_simulated_cards_load_is_the_workers(monkeypatch: pytest.MonkeyPatch) 
     first, second = asyncio.run(run())
     assert first.load_of(0, os.getpid()) == (0, 0)
     busy, memory = second.load_of(1, os.getpid())
-    assert 10 <= busy <= 100 and memory == 0
+    assert 0 < busy <= 100 and memory == 0
     assert second.load_of(0, 1 << 22) == (0, 0)
     assert len(second.figures) == 2 and second.figures[0][60] == 30

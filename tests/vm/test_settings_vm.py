@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,17 @@ def test_list_top_and_logs_show_a_running_program(setup: Setup, guest: Guest) ->
     top = json.loads(setup.oriond.command("top", "--once", "--json").stdout)
     assert [p["name"] for p in top["processes"]] == [NAME] and top["total"]["processes"] == 1
     assert NAME in setup.oriond.command("list").stdout
+    watched = json.loads(setup.oriond.command("web", "--json").stdout)
+    ask = f"import urllib.request as u; print(u.urlopen(u.Request('%s', headers={{'Authorization': 'Bearer {watched['token']}'}})).read().decode())"
+
+    def overview() -> dict[str, Any]:
+        return dict(json.loads(setup.host.run(["python3", "-c", ask % f"{watched['url']}v1/overview"]).stdout))
+
+    eventually(lambda: [a["domain_name"] for a in overview()["allocations"]] == [NAME], "the page does not show the domain's name", 30)
+    assert 'orion_controller_domain_vgpus{domain="' + guest.uuid in setup.host.run(["python3", "-c", ask % watched["metrics"]]).stdout
+    for path in ("metrics", "v1/overview"):  # its guest reaches the controller, and is told nothing of that
+        dial = f"python3 -c \"import urllib.request as u; u.urlopen('http://{setup.libvirt.gateway}:9123/{path}')\""
+        assert "HTTP Error 403" in guest.run(dial).output
     lines = setup.oriond.command("logs", NAME).stdout
     assert f"of domain {guest.uuid}" in lines and f"domain {NAME}: region of 128 MiB ready" in lines
     guest.run("kill $(cat /tmp/pid)")

@@ -75,17 +75,34 @@ done
 exec 3<>"$port"
 echo "orion-guest: ready"
 echo READY >&3
-while :; do
-    while read -r token user script <&3; do # one command: its token, its user, its text in base64
-        [ -n "$script" ] || continue
-        mkdir -p $root/run/harness
-        echo "$script" | base64 -d >$root/run/harness/command
-        if [ "$user" = root ]; then
-            chroot $root/ /run/harness/busybox sh -c 'cd /; export HOME=/root; . /run/harness/command' </dev/null >&3 2>&1 3>&-
-        else
-            chroot $root/ /run/harness/busybox su -s /bin/sh "$user" -c 'cd; . /run/harness/command' </dev/null >&3 2>&1 3>&-
-        fi
-        printf '\n%s %s\n' "$token" "$?" >&3
+serve() {
+    while :; do
+        while read -r token user script <&3; do # one command: its token, its user, its text in base64
+            [ -n "$script" ] || continue
+            [ "$user" != init ] || return 0
+            mkdir -p $root/run/harness
+            echo "$script" | base64 -d >$root/run/harness/command
+            if [ "$user" = root ]; then
+                chroot $root/ /run/harness/busybox sh -c 'cd /; export HOME=/root; . /run/harness/command' </dev/null >&3 2>&1 3>&-
+            else
+                chroot $root/ /run/harness/busybox su -s /bin/sh "$user" -c 'cd; . /run/harness/command' </dev/null >&3 2>&1 3>&-
+            fi
+            printf '\n%s %s\n' "$token" "$?" >&3
+        done
+        sleep 1 # the host has closed its end; it may open it again
     done
-    sleep 1 # the host has closed its end; it may open it again
-done
+}
+
+serve
+# The root's own init takes over, and finds its root in place as after any initramfs; commands are served beside it.
+root=/proc/1/root
+{
+    until [ -d $root/run/systemd ]; do sleep 0.2; done
+    mkdir -p $root/run/harness
+    cp /bin/busybox $root/run/harness/busybox
+    printf '\n%s 0\n' "$token" >&3
+    serve
+} &
+cd /newroot
+mount --move . /
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --unit=multi-user.target 3>&-
