@@ -12,6 +12,7 @@
 #define SEEN_SECONDS 40 /* oriond writes the region's heartbeat every 10 s */
 
 static bool reached;      /* by this process, or by the one that it was forked from */
+static bool came_back;    /* after this process had waited for it */
 static uint64_t since_ns; /* of the wait; 0: there is none. Under og_state_lock, as all here */
 
 static bool was_there(void)
@@ -32,6 +33,12 @@ void og_away_begin(void)
 void og_away_reached(void)
 {
     reached = true;
+    came_back |= since_ns != 0;
+}
+
+bool og_away_came_back(void)
+{
+    return came_back;
 }
 
 bool og_away_again(bool nobody)
