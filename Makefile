@@ -77,7 +77,7 @@ $(LIB)/guest/libcuda.so.1: build/gen.stamp $(wildcard guest-agent/libcuda/*.[ch]
 
 # The library asks the same server by the same means, so it takes those files as they are.
 NVML    := $(wildcard guest-agent/libnvidia-ml/*.c) \
-  $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
+  $(addprefix guest-agent/libcuda/,away.c connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c server.c settings.c settings_file.c snapshot.c)
 
 $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard guest-agent/*/*.h) $(HEADERS)
 	@mkdir -p $(@D)
@@ -89,7 +89,7 @@ $(LIB)/guest/libnvidia-ml.so.1: Makefile build/gen.stamp $(NVML) $(wildcard gues
 $(LIB)/guest/orion-smi: $(LIB)/guest/libnvidia-ml.so.1 $(wildcard guest-agent/orion-smi/*.[ch])
 	$(GUESTCC) -std=gnu11 $(WARN) $(CFLAGS) -Iguest-agent/libnvidia-ml -o $@ guest-agent/orion-smi/*.c $< -Wl,-rpath,'$$ORIGIN'
 
-PROBE   := $(wildcard guest-agent/orion-probe/*.c) $(addprefix guest-agent/libcuda/,connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c \
+PROBE   := $(wildcard guest-agent/orion-probe/*.c) $(addprefix guest-agent/libcuda/,away.c connect.c hmac.c lock.c log.c mailbox.c maps.c pci.c region.c \
   server.c settings.c settings_file.c snapshot.c)
 
 $(LIB)/guest/orion-probe: build/gen.stamp $(PROBE) $(wildcard guest-agent/libcuda/*.h) $(HEADERS)

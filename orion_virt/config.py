@@ -65,6 +65,7 @@ class ServerConfig:
     compute_limits: str = "off"
     longest_kernel: int = 0  # seconds, 0: as long as it likes
     confine: bool | None = False  # None: where the driver is NVIDIA's
+    keep_workers: int = 60  # seconds that workers outlive their oriond
     metrics_addr: str = ""  # empty: not served
     metrics_tls_cert: str = ""
     metrics_tls_key: str = ""
@@ -260,6 +261,7 @@ _SERVER_KEYS: dict[tuple[str, str], tuple[str, _Parser]] = {
     ("server", "driver"): ("driver", _choice("auto", "nvidia", "simulated")),
     ("server", "worker_user"): ("worker_user", _word),
     ("server", "confine"): ("confine", _bool_or_auto),
+    ("server", "keep_workers"): ("keep_workers", _integer(0, 3600)),
     ("server", "longest_kernel"): ("longest_kernel", _kernel_seconds),
     ("server", "compute_limits"): ("compute_limits", _choice("off", "on", "strict")),
     ("server", "metrics"): ("metrics_addr", _metrics),

@@ -149,7 +149,10 @@ class Control(ctypes.LittleEndianStructure):
 
 GRANT, RELEASE, CLOSED, STOP, USAGE, SHARE, OPEN, UNSHARE, OWN, PAGES, PAGES_FILLED, PAGES_END = range(1, 13)
 TURN, TURN_WANT, TURN_DONE = range(13, 16)
-PROGRESS, KERNEL = 20, 21
+PROGRESS = 20
+RESUME, HAVE_CLIENT, HAVE_GROUP, HAVE_EXTENT, HAVE_PAGES, HAVE_SHARE, CLIENT, KERNEL = range(21, 29)
+PART_MADE, PART_PAYS = 1, 2
+PROTOCOL = 1  # OH_PROTOCOL: between daemon and worker; of the daemon's records of channels too
 TOKEN_BYTES = 64
 
 # Where the parts of a channel block lie.

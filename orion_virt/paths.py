@@ -48,6 +48,11 @@ def control_socket() -> Path:
     return run() / "control.sock"
 
 
+def workers() -> Path:
+    """What one oriond leaves for the next: of each channel a record, and its worker's socket."""
+    return run() / "workers"
+
+
 def hook_socket() -> Path:
     return run() / "hook.sock"
 

@@ -1,6 +1,6 @@
 # Package orion-virt: what happens around its files. Functions for deb.py and rpm.py.
 before_install() { :; }
-# Never ends a program of a guest: an oriond that serves some goes on, and a line says so.
+# Never ends a program of a guest: they go on over oriond's restart; where they could not, it is not restarted, and a line says so.
 after_install() { orion-virt install-server -q; }
 # Stops the removal, with a reason, while programs of guests run.
 before_remove() { orion-virt install-server -q --uninstall; }

@@ -240,6 +240,8 @@ CUresult og_allocate(struct og_allocation *a)
     long status;
 
     status = ask_patiently(addr, answer, &body, &why);
+    if (status != 200 && og_away_again(status <= 0 && (!*og_settings.controller || og_away_came_back())))
+        return OG_AGAIN;
     if (status < 0)
         og_say("no vGPU: the controller cannot be reached (%s). Check that orion-controller runs, that the firewall "
                "lets the port pass, and ORION_CONTROLLER or controller_addr in /etc/orion/client.conf", why.text);

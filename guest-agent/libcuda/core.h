@@ -173,6 +173,15 @@ bool og_region_snapshot(void);
 /* AUTH: hmac over the nonce's bytes and the block that we sent, its empty line included. */
 OG_MUST_CHECK bool og_answer_challenge(int fd, const char *challenge, const struct og_text *sent);
 
+/* ---- away.c: waiting for an oriond that restarts, under og_state_lock ---- */
+#define OG_AGAIN ((CUresult)-2) /* not a CUresult: nothing has been said, all of it is to be tried again */
+void og_away_begin(void);   /* of cuInit, or of the opening of a channel */
+void og_away_reached(void); /* oriond has answered */
+bool og_away_came_back(void); /* after a wait of this process: what belongs to it may still be coming */
+/* What failed is to be tried again, after a pause; false: say why. `nobody` answered, where it may be away; else only what
+ * a restart may leave behind for a moment is tried again. */
+bool og_away_again(bool nobody);
+
 /* ---- handshake.c ---- */
 /* HELLO to WELCOME on a new connection, which og_link then owns. Reports its failure. */
 OG_MUST_CHECK CUresult og_handshake(const struct og_allocation *a);

@@ -109,6 +109,8 @@ static CUresult refused(const char *block)
     char reason[300] = "no reason given", hint[300] = "", code[16] = "";
     uint64_t result = CUDA_ERROR_NO_DEVICE;
 
+    if (og_away_again(false))
+        return OG_AGAIN;
     og_block_get(block, "reason", reason, sizeof(reason));
     og_block_get(block, "hint", hint, sizeof(hint));
     if (!og_block_get(block, "code", code, sizeof(code)) || !og_parse_number(code, 1, 999, &result))
@@ -188,6 +190,8 @@ static CUresult talk(int fd, const struct og_allocation *a, struct og_text *hell
         return welcome(block);
     if (ok)
         og_because(&why, "it does not speak our protocol: %.60s", block);
+    else if (og_away_again(true))
+        return OG_AGAIN;
     og_say("no vGPU: the handshake with the Orion server failed: %s. Its log on the host says more "
            "(/var/log/orion/server.log)", why.text);
     return CUDA_ERROR_NO_DEVICE;
@@ -213,7 +217,9 @@ CUresult og_handshake(const struct og_allocation *a)
     if (!hello || !block)
         goto out;
     og_server_addrs(a, &addrs);
-    fd = og_dial_server(&addrs, &why);
+    do
+        fd = og_dial_server(&addrs, &why);
+    while (fd < 0 && og_away_again(true));
     if (fd < 0) {
         r = og_no_server(&why);
         goto out;

@@ -176,14 +176,20 @@ CUresult og_probe_server(void)
     int fd;
 
     og_server_addrs(NULL, &addrs);
-    fd = og_dial_server(&addrs, &why);
+    og_away_begin();
+    do {
+        fd = og_dial_server(&addrs, &why);
+        /* the mailbox is opened by the server itself, and is there where the snapshot is too */
+        ok = fd >= 0 && ((atomic_load(&og_by_mailbox) && og_region_snapshot()) || info(fd, &detail));
+        if (fd >= 0)
+            close(fd);
+    } while (!ok && og_away_again(true));
+    if (ok) {
+        og_away_reached();
+        return CUDA_SUCCESS;
+    }
     if (fd < 0)
         return og_no_server(&why);
-    /* the mailbox is opened by the server itself, and is there where the snapshot is too */
-    ok = (atomic_load(&og_by_mailbox) && og_region_snapshot()) || info(fd, &detail);
-    close(fd);
-    if (ok)
-        return CUDA_SUCCESS;
     og_because(&why, "%.120s: %.250s", addrs.count ? addrs.addr[0] : "through the region", detail.text);
     return og_no_server(&why);
 }

@@ -96,7 +96,7 @@ CUresult og_init(void)
     return r;
 }
 
-static CUresult connect_locked(void)
+static CUresult connect_once(void)
 {
     struct og_why why;
     CUresult r;
@@ -109,6 +109,16 @@ static CUresult connect_locked(void)
     r = og_allocate(&og_link.allocation);
     if (r == CUDA_SUCCESS)
         r = og_handshake(&og_link.allocation);
+    return r;
+}
+
+static CUresult connect_locked(void)
+{
+    CUresult r;
+
+    og_away_begin();
+    while ((r = connect_once()) == OG_AGAIN)
+        ;
     return r;
 }
 

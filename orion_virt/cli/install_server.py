@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from orion_virt import config as configs
-from orion_virt import paths
+from orion_virt import layout, paths
 from orion_virt.cli import complete, control, hook, requirements, services
 from orion_virt.errors import Conflict, Forbidden, NotFound, OrionError, Unavailable
 
@@ -130,14 +133,14 @@ class Setup:
 
     def start(self, restart: bool) -> None:
         """An oriond that runs is restarted only where that ends no program. Raises Unavailable."""
-        nr_clients = _nr_clients(restart)
+        nr_ended = _nr_ended_by_restart(restart)
         if services.CONTROLLER in self._units():
-            _start_or(services.CONTROLLER, nr_clients == 0 or restart)
-        if _start_or(services.SERVER, nr_clients == 0 or restart):
+            _start_or(services.CONTROLLER, nr_ended == 0 or restart)
+        if _start_or(services.SERVER, nr_ended == 0 or restart):
             self.say("oriond runs: `orion-check runtime server` shows how.")
         else:
-            click.echo(f"oriond goes on in its former version, since {nr_clients} CUDA programs of guests use it. "
-                       "`systemctl restart oriond` changes that, and ends them with error 46.", err=True)
+            click.echo(f"oriond goes on in its former version, since {nr_ended} CUDA programs of guests use it, whose workers this "
+                       "version cannot take up. `systemctl restart oriond` changes that, and ends them with error 46.", err=True)
 
 
 def _start_or(unit: str, may_restart: bool) -> bool:
@@ -149,16 +152,29 @@ def _start_or(unit: str, may_restart: bool) -> bool:
     return True
 
 
-def _nr_clients(may_end_them: bool) -> int:
-    """CUDA programs that the running oriond serves. Raises OrionError where it does not tell, unless that is no matter."""
+def _status(may_end_programs: bool) -> dict[str, Any]:
+    """Of the running oriond; as of none where none runs. Raises OrionError where it does not tell, unless that is no matter."""
     try:
-        return len(control.ask("status")["channels"])
+        return control.ask("status")
     except control.NotRunning:
-        return 0
+        return {"channels": []}
     except OrionError:
-        if may_end_them:
-            return 0
+        if may_end_programs:
+            return {"channels": []}
         raise
+
+
+def _nr_ended_by_restart(may_end_programs: bool) -> int:
+    """CUDA programs whose workers do not outlive the running oriond, or that the installed one cannot take up."""
+    status = _status(may_end_programs)
+    outlive = status.get("keep_workers") and status.get("protocol") == layout.PROTOCOL
+    return 0 if outlive else len(status["channels"])
+
+
+def _end_workers() -> None:
+    """oriond ends, and its workers with it."""
+    with contextlib.suppress(OrionError, KeyError, ProcessLookupError):
+        os.kill(control.ask("status")["pid"], signal.SIGINT)
 
 
 def _domains_with_device() -> list[str]:
@@ -186,11 +202,12 @@ def _ask(setup: Setup) -> None:
 
 
 def _uninstall(setup: Setup, force: bool) -> None:
-    nr_clients = _nr_clients(force) if setup.is_live else 0
+    nr_clients = len(_status(force)["channels"]) if setup.is_live else 0
     if nr_clients and not force:
         raise Conflict(f"{nr_clients} CUDA programs of guests use oriond", hint="End them first, or use --force, which ends them")
     named = _domains_with_device() if setup.is_live else []
     if setup.is_live:
+        _end_workers()
         for unit in reversed(services.NAMES):
             if services.is_active(unit):
                 services.systemctl("stop", unit)
@@ -211,13 +228,13 @@ def _uninstall(setup: Setup, force: bool) -> None:
 @click.command(name="install-server")
 @click.option("-q", "--quiet", is_flag=True, help="Do not ask, print nothing but errors.")
 @click.option("--uninstall", is_flag=True, help="Stop and remove the services and the hook; files of a package stay.")
-@click.option("--restart", is_flag=True, help="After an upgrade restart oriond although programs use it, which ends them.")
+@click.option("--restart", is_flag=True, help="After an upgrade restart oriond although that ends programs.")
 @click.option("--force", is_flag=True, help="Go on although something is missing, or programs run.")
 @click.option("--root", type=click.Path(path_type=Path), default=Path("/"), help="Prepare an image below this directory; nothing is started.")
 def install_server(quiet: bool, uninstall: bool, restart: bool, force: bool, root: Path) -> None:
     """Makes this host a server: configuration, libvirt hook, systemd units; again after an upgrade.
 
-    Guests go on over an upgrade: an oriond that serves programs is not restarted, unless --restart says so.
+    Guests and their programs go on over an upgrade: an oriond whose programs would end is not restarted, unless --restart says so.
     """
     if os.geteuid() != 0:
         raise Forbidden("root is needed to set up the server", hint="Run it with sudo")

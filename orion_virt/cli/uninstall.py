@@ -37,7 +37,7 @@ def _restore() -> list[dict[str, str]]:
         return without_oriond(config, libvirt_uri.chosen(config.libvirt_uri))
     answer = ask("uninstall", WORK_SECONDS)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(answer["pid"], signal.SIGTERM)
+        os.kill(answer["pid"], signal.SIGINT)  # with its workers
     click.echo("oriond is stopped. Keep it from coming back: systemctl disable oriond")
     return list(answer["restored"])
 

@@ -39,7 +39,7 @@ def daemon(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"oriond runs build {running or 'unknown'}, {facts.build} is installed",
-            "systemctl restart oriond (running CUDA programs get error 46)",
+            "systemctl restart oriond (CUDA programs that run go on)",
         )
     yield Finding(
         OK,

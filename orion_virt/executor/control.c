@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Datagrams to and from the daemon: grants of region memory, usage, orders to stop. */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,7 +20,9 @@ int (*oh_running)(char *name, size_t room, uint64_t *done, uint64_t *blocks, uin
 static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER; /* one request at a time */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
-static bool have_answer;
+static bool have_answer, down;
+static _Atomic uint64_t daemons; /* that came after the first */
+static _Thread_local uint64_t answered_by; /* its number when this thread got its last answer */
 static struct oh_control answer;
 static int answer_fd = -1;
 void (*_Atomic oh_control_own)(const struct oh_control *m);
@@ -53,50 +56,119 @@ static int send_control(const struct oh_control *m, int fd)
     return n < 0 ? -errno : 0;
 }
 
+static bool is_lost(int err)
+{
+    return err == -EPIPE || err == -ECONNRESET || err == -ENOTCONN;
+}
+
 void oh_control_tell(const struct oh_control *m)
 {
     int err = send_control(m, -1);
 
-    if (err && err != -EAGAIN)
+    if (err && err != -EAGAIN && !is_lost(err))
         oh_log("message %u to the daemon was lost: %s", m->kind, strerror(-err));
 }
 
-static int await_answer(struct oh_control *m, int *got)
+bool oh_control_have(const struct oh_control *m, int fd)
+{
+    struct pollfd p = { .fd = oh_config.control_fd, .events = POLLOUT };
+    int err;
+
+    while ((err = send_control(m, fd)) == -EAGAIN && !atomic_load(&oh_ending))
+        poll(&p, 1, 100);
+    return !err;
+}
+
+/* ---- requests; while there is no daemon they wait for the next one, whom they are put to again ---- */
+
+void oh_control_down(void)
+{
+    pthread_mutex_lock(&lock);
+    down = true;
+    pthread_mutex_unlock(&lock);
+}
+
+void oh_control_up(void)
+{
+    pthread_mutex_lock(&lock);
+    down = false;
+    atomic_fetch_add(&daemons, 1);
+    pthread_cond_broadcast(&answered);
+    pthread_mutex_unlock(&lock);
+}
+
+bool oh_control_stale(void)
+{
+    return answered_by != atomic_load(&daemons);
+}
+
+static void seconds_from_now(struct timespec *until, unsigned seconds)
+{
+    clock_gettime(CLOCK_REALTIME, until);
+    until->tv_sec += seconds;
+}
+
+/* Without a daemon there is no limit here: the watcher ends the channel when none has come for too long. */
+static int await_answer(struct oh_control *m, int *got, uint64_t asked)
 {
     struct timespec until;
     int err = 0;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ANSWER_SECONDS;
+    seconds_from_now(&until, ANSWER_SECONDS);
     pthread_mutex_lock(&lock);
-    while (!have_answer && !err && !atomic_load(&oh_ending))
+    while (!have_answer && asked == atomic_load(&daemons) && (!err || down) && !atomic_load(&oh_ending)) {
+        if (err)
+            seconds_from_now(&until, 1);
         err = pthread_cond_timedwait(&answered, &lock, &until);
+    }
     if (have_answer) {
         *m = answer;
         *got = answer_fd;
         answer_fd = -1;
+        answered_by = asked;
+        err = 0;
+    } else {
+        err = asked == atomic_load(&daemons) ? -ETIMEDOUT : -ERESTART;
     }
-    err = have_answer ? 0 : -ETIMEDOUT;
     pthread_mutex_unlock(&lock);
     return err;
+}
+
+/* Waits for a daemon; returns its number. */
+static uint64_t expect_answer(void)
+{
+    struct timespec until;
+    uint64_t asked;
+
+    pthread_mutex_lock(&lock);
+    while (down && !atomic_load(&oh_ending)) {
+        seconds_from_now(&until, 1);
+        pthread_cond_timedwait(&answered, &lock, &until);
+    }
+    asked = atomic_load(&daemons);
+    have_answer = false;
+    pthread_mutex_unlock(&lock);
+    return asked;
 }
 
 /* An answer that comes after its caller gave up would be taken for the next one: end instead. */
 int oh_control_call_fd(struct oh_control *m, int fd, int *got)
 {
+    struct oh_control request = *m;
     int err;
 
     *got = -1;
     pthread_mutex_lock(&call_lock);
-    pthread_mutex_lock(&lock);
-    have_answer = false;
-    pthread_mutex_unlock(&lock);
-    err = send_control(m, fd);
-    if (!err) {
-        err = await_answer(m, got);
-        if (err)
-            oh_end(OC_CLOSED_SERVER, "the daemon did not answer within %d s", ANSWER_SECONDS);
-    }
+    do {
+        uint64_t asked = expect_answer();
+
+        err = send_control(&request, fd);
+        if (!err || is_lost(err)) {
+            err = await_answer(m, got, asked);
+            if (err == -ETIMEDOUT)
+                oh_end(OC_CLOSED_SERVER, "the daemon did not answer within %d s", ANSWER_SECONDS);
+        }
+    } while (err == -ERESTART);
     pthread_mutex_unlock(&call_lock);
     return err ? err : m->status;
 }
@@ -136,6 +208,12 @@ static void handle(const struct oh_control *m, int fd)
     case OH_TURN:
         oh_turn_order(m);
         break;
+    case OH_RESUME:
+        oh_resume_begin(m);
+        break;
+    case OH_CLIENT:
+        oh_watch_client(fd);
+        return;
     case OH_STOP:
         oh_end(m->a > OC_OPEN && m->a <= OC_CLOSED_SERVER ? (enum oc_close)m->a : OC_CLOSED_SERVER,
                "the daemon ended the channel%s%.200s", m->text[0] ? ": " : "", m->text);
@@ -176,16 +254,17 @@ int oh_control_read(void)
 
 void oh_control_progress(void)
 {
-    static uint64_t told;
+    static uint64_t told, told_whom;
     struct oh_control m = {
         .kind = OH_PROGRESS,
         .a = atomic_load_explicit(&oh_nr_commands, memory_order_relaxed),
         .b = atomic_load_explicit(&oh_bytes_copied, memory_order_relaxed),
     };
 
-    if (m.a == told)
+    if (m.a == told && told_whom == atomic_load(&daemons))
         return;
     told = m.a;
+    told_whom = atomic_load(&daemons);
     oh_control_tell(&m);
 }
 
@@ -208,7 +287,7 @@ static void tell_kernel(void)
 
 void oh_control_usage(void)
 {
-    static uint64_t told[OC_MAX_DEVICES], told_at_ns;
+    static uint64_t told[OC_MAX_DEVICES], told_at_ns, told_whom;
     static int32_t told_how = -1;
     int32_t how = oh_extra_how();
     uint64_t now = oh_now_ns();
@@ -216,6 +295,9 @@ void oh_control_usage(void)
     if (now - told_at_ns < USAGE_NS)
         return;
     told_at_ns = now;
+    if (told_whom != atomic_load(&daemons)) /* a new one knows of nothing */
+        memset(told, 0, sizeof(told)), told_how = -1;
+    told_whom = atomic_load(&daemons);
     oh_control_progress();
     tell_kernel();
     for (uint32_t i = 0; i < oh_nr_devices; i++) {

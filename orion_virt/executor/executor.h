@@ -42,6 +42,8 @@ struct oh_config {
     uint64_t context_bytes[OC_MAX_DEVICES]; /* of a bare context, booked beside the limit; 0: not known */
     int group_fd;            /* page of the processes that share the allocation; -1: it is ours alone */
     uint32_t group_row;      /* ours in it */
+    int listen_fd;           /* where the next daemon finds us when this one has ended; -1: then we end too */
+    uint32_t keep_seconds;   /* for how long we wait for it */
     uint32_t kernel_seconds; /* the longest that a kernel may run, 0: as long as it likes */
     char log_path[256];
 };
@@ -68,10 +70,20 @@ enum oh_control_kind {
     OH_TURN_WANT = 14, /* worker: there is work, and no turn */
     OH_TURN_DONE = 15, /* worker: the work of this turn is done, the turn is over */
     OH_PROGRESS = 20, /* worker: a = commands executed, b = bytes that copies carried, since the start; at most once a second */
-    OH_KERNEL = 21,   /* worker: a of b blocks of the kernel that has run for longest are done, status = its seconds, text = name;
+    OH_KERNEL = 28,   /* worker: a of b blocks of the kernel that has run for longest are done, status = its seconds, text = name;
                          b = 0: none runs long. Where the driver tells (the simulated GPU's); at most once a second */
     OH_OWN = 9,      /* daemon: text = token: whoever booked the memory is gone, book it yourself */
+    /* A daemon has ended and another takes this worker up. */
+    OH_RESUME = 21,       /* daemon, first of all: a = OH_PROTOCOL; the worker tells what it has, then sends OH_RESUME back */
+    OH_HAVE_CLIENT = 22,  /* the client's connection comes along */
+    OH_HAVE_GROUP = 23,   /* the group's page comes along */
+    OH_HAVE_EXTENT = 24,  /* a = region offset, b = bytes: granted to it, its block among them */
+    OH_HAVE_PAGES = 25,   /* as OH_PAGES is answered, and text = file and offset, then the bytes asked for; status 1: not filled yet */
+    OH_HAVE_SHARE = 26,   /* a = kind, b = bytes, status = enum oh_part, text = token, handle; the descriptor comes along */
+    OH_CLIENT = 27,       /* daemon: a new connection to the client comes along, in place of one that ended with the former daemon */
 };
+enum oh_part { OH_PART_MADE = 1, OH_PART_PAYS = 2 };
+#define OH_PROTOCOL 1 /* of all that daemon and worker say to each other once a channel is open */
 struct oh_control {
     uint32_t kind;
     int32_t status;  /* answers: 0 or -errno */

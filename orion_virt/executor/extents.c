@@ -17,6 +17,7 @@ struct extent {
     uint64_t off, bytes;
     bool registered;
     bool shared; /* with other channels: not ours to wipe */
+    bool leaving; /* given back: no more used, and not anybody else's yet */
 };
 
 /* Sorted by off. Readers look up at every copy; grants change seldom. */
@@ -55,7 +56,7 @@ void *oh_region(uint64_t off, uint64_t bytes)
     pthread_rwlock_rdlock(&lock);
     i = find_locked(off);
     if (i < nr_extents && off >= extents[i].off && off - extents[i].off < extents[i].bytes &&
-        bytes <= extents[i].bytes - (off - extents[i].off))
+        bytes <= extents[i].bytes - (off - extents[i].off) && !extents[i].leaving)
         p = address(off);
     pthread_rwlock_unlock(&lock);
     return p;
@@ -109,7 +110,9 @@ static int add(uint64_t off, uint64_t bytes, bool shared)
     int err = -ENOMEM;
 
     pthread_rwlock_wrlock(&lock);
-    if (!acceptable_locked(off, bytes)) {
+    if (oh_config.region_fd >= 0 && oh_control_stale()) {
+        err = -ESTALE;
+    } else if (!acceptable_locked(off, bytes)) {
         err = -EINVAL;
     } else if (grow_locked()) {
         err = map(off, bytes) == MAP_FAILED ? -errno : 0;
@@ -240,14 +243,17 @@ static int grant_private(struct oh_control *m)
 
 CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got)
 {
-    struct oh_control m = { .kind = OH_GRANT, .a = bytes };
+    struct oh_control m;
     int err;
 
     if (!bytes || bytes > oh_config.region_bytes)
         return bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
-    err = oh_config.region_fd < 0 ? grant_private(&m) : oh_control_call(&m);
-    if (!err)
-        err = m.b >= bytes ? add(m.a, m.b, false) : -EINVAL;
+    do {
+        m = (struct oh_control){ .kind = OH_GRANT, .a = bytes };
+        err = oh_config.region_fd < 0 ? grant_private(&m) : oh_control_call(&m);
+        if (!err)
+            err = m.b >= bytes ? add(m.a, m.b, false) : -EINVAL;
+    } while (err == -ESTALE);
     if (err) {
         oh_log("no grant of %llu bytes of region memory: %s%s; shm_buffer_size in server.conf or region= in the "
                "domain's metadata sets the region's size", (unsigned long long)bytes, strerror(-err),
@@ -260,7 +266,8 @@ CUresult oh_extents_grant(uint64_t bytes, uint64_t *off, uint64_t *got)
     return CUDA_SUCCESS;
 }
 
-/* Takes the entry out; false: no grant of exactly this range (the block is none). */
+/* The entry is no more used; false: no grant of exactly this range (the block is none). It stays in the list until `drop`:
+ * a new daemon must not grant it to others while we still clear it. */
 static bool take(uint64_t off, uint64_t bytes, bool shared, struct extent *e)
 {
     bool found = false;
@@ -269,14 +276,24 @@ static bool take(uint64_t off, uint64_t bytes, bool shared, struct extent *e)
     pthread_rwlock_wrlock(&lock);
     i = find_locked(off);
     if (off != oh_config.block_off && i < nr_extents && extents[i].off == off && extents[i].bytes == bytes &&
-        extents[i].shared == shared) {
+        extents[i].shared == shared && !extents[i].leaving) {
         *e = extents[i];
-        memmove(&extents[i], &extents[i + 1], (nr_extents - i - 1) * sizeof(*extents));
-        nr_extents--;
+        extents[i].leaving = true;
         found = true;
     }
     pthread_rwlock_unlock(&lock);
     return found;
+}
+
+static void drop(uint64_t off)
+{
+    uint32_t i;
+
+    pthread_rwlock_wrlock(&lock);
+    i = find_locked(off);
+    memmove(&extents[i], &extents[i + 1], (nr_extents - i - 1) * sizeof(*extents));
+    nr_extents--;
+    pthread_rwlock_unlock(&lock);
 }
 
 CUresult oh_extents_release(uint64_t off, uint64_t bytes)
@@ -290,9 +307,27 @@ CUresult oh_extents_release(uint64_t off, uint64_t bytes)
     unregister(&e);
     memset(address(off), 0, bytes); /* the next owner is another process; holes would leave DMA on old pages */
     unmap(off, bytes);
+    drop(off);
     if (oh_config.region_fd >= 0)
         oh_control_tell(&m);
     return CUDA_SUCCESS;
+}
+
+bool oh_extents_tell(void)
+{
+    bool ok = true;
+
+    if (oh_config.region_fd < 0)
+        return true;
+    pthread_rwlock_rdlock(&lock);
+    for (uint32_t i = 0; ok && i < nr_extents; i++) {
+        struct oh_control m = { .kind = OH_HAVE_EXTENT, .a = extents[i].off, .b = extents[i].bytes };
+
+        if (!extents[i].shared)
+            ok = oh_control_have(&m, -1);
+    }
+    pthread_rwlock_unlock(&lock);
+    return ok;
 }
 
 int oh_extents_hold(uint64_t off, uint64_t bytes)
@@ -313,6 +348,7 @@ void oh_extents_let_go(uint64_t off, uint64_t bytes)
     oh_alias_drop(off, bytes);
     unregister(&e);
     unmap(off, bytes);
+    drop(off);
 }
 
 /* ---- start ---- */

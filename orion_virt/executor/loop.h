@@ -78,14 +78,33 @@ struct oc_slot *oh_slot(uint32_t slot);
 int oh_control_call(struct oh_control *m);         /* request and answer; -errno */
 /* The same; `fd` goes along unless it is -1, *got is the descriptor that came back, -1: none. */
 int oh_control_call_fd(struct oh_control *m, int fd, int *got);
-void oh_control_tell(const struct oh_control *m);  /* one way, never blocks */
+void oh_control_tell(const struct oh_control *m);  /* one way, never blocks; lost while there is no daemon */
+/* The daemon that gave the calling thread's last answer has ended, and its successor knows nothing of that: ask again.
+ * To be asked under the lock under which the answer's object enters the list that the successor is told. */
+bool oh_control_stale(void);
+/* For telling a new daemon what there is: waits until it takes it; false: it has ended too. */
+bool oh_control_have(const struct oh_control *m, int fd);
+void oh_control_down(void);                        /* the daemon has ended: requests wait for the next */
+void oh_control_up(void);                          /* it is there, and knows nothing yet */
 int oh_control_read(void);                         /* watcher: 0 when the daemon is gone */
 void oh_control_usage(void);                       /* watcher, at its tick */
 void oh_control_progress(void);                    /* and once when the channel has ended, so that nothing is missing in the sums */
 extern void (*_Atomic oh_control_own)(const struct oh_control *m); /* OH_OWN came, on the watcher; set by share.c */
 
+/* ---- resume.c: the daemon ends, and another comes; on the watcher ---- */
+void oh_resume_lost(void);               /* the control socket has ended */
+void oh_resume_accept(void);             /* somebody has come to listen_fd */
+void oh_resume_tick(void);               /* ends the channel when nobody has come for too long */
+void oh_resume_begin(const struct oh_control *m); /* OH_RESUME came */
+/* What each list has, for the new daemon, while the list stands still; false: it has ended too. */
+bool oh_extents_tell(void);
+extern bool (*_Atomic oh_pages_tell)(void);  /* set by pages.c once there are any */
+extern bool (*_Atomic oh_shares_tell)(void); /* and by share.c */
+
 /* ---- watch.c: the thread that called oh_run ---- */
 int oh_watch_open(void);
+void oh_watch_control(bool on);          /* the control socket is one that can be read, or is none */
+void oh_watch_client(int fd);            /* takes `fd` over as the client's connection */
 void oh_watch_run(void);                 /* until oh_ending */
 void oh_watch_interrupt(void);
 /* A twin sleeps until a wake-up byte came, which is read then, or oh_watch_wake_leader; one at a time. */

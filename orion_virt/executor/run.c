@@ -23,7 +23,7 @@ EXPORT int oh_config_bytes(void); /* lets the shell check that it fills the same
 
 struct oc_channel *oh_channel;
 struct oh_config oh_config = {
-    .socket_fd = -1, .region_fd = -1, .control_fd = -1, .doorbell_fd = -1, .group_fd = -1
+    .socket_fd = -1, .region_fd = -1, .control_fd = -1, .doorbell_fd = -1, .group_fd = -1, .listen_fd = -1
 };
 
 int oh_config_bytes(void)

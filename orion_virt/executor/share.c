@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Objects that processes of a domain share: the daemon hands handles and descriptors from worker to worker. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,25 +54,54 @@ static void put(struct oh_share *s, bool owner)
     oh_share_put(s, owner);
 }
 
-static CUresult keep(const struct oh_share *as, struct oh_share **made)
+static bool tell_all(void)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&lock);
+    for (const struct oh_share *s = shares; ok && s; s = s->next) {
+        struct oh_control m = { .kind = OH_HAVE_SHARE, .a = s->kind, .b = s->bytes };
+
+        m.status = (s->ours ? OH_PART_MADE : 0) | (s->pays ? OH_PART_PAYS : 0);
+        memcpy(m.text, s->token, OC_TOKEN_BYTES);
+        memcpy(m.text + OC_TOKEN_BYTES, s->handle, OC_TOKEN_BYTES);
+        ok = oh_control_have(&m, s->fd);
+    }
+    pthread_mutex_unlock(&lock);
+    return ok;
+}
+
+/* 0, -ENOMEM, or -ESTALE: the daemon that answered has ended, and nothing is kept. */
+static int keep(const struct oh_share *as, int fd, struct oh_share **made)
 {
     struct oh_share *s = malloc(sizeof(*s));
+    int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3), err = !s || (fd >= 0 && copy < 0) ? -ENOMEM : 0;
 
-    if (!s)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    *s = *as;
-    s->refs = 1;
-    s->pays = false;
     pthread_mutex_lock(&lock);
-    s->next = shares;
-    shares = s;
+    if (!err && oh_control_stale())
+        err = -ESTALE;
+    if (!err) {
+        *s = *as;
+        s->refs = 1;
+        s->pays = false;
+        s->fd = copy;
+        s->next = shares;
+        shares = s;
+        *made = s;
+    }
     pthread_mutex_unlock(&lock);
-    *made = s;
-    return CUDA_SUCCESS;
+    if (err) {
+        free(s);
+        if (copy >= 0)
+            close(copy);
+    }
+    return err;
 }
 
 static CUresult no_daemon(int err)
 {
+    if (!err)
+        return CUDA_SUCCESS;
     if (err == -ENOENT)
         return CUDA_ERROR_NOT_FOUND;
     return err == -EOPNOTSUPP ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_OUT_OF_MEMORY;
@@ -87,27 +117,29 @@ static void leave(const uint8_t *token)
 
 CUresult oh_share_new(const struct oh_share *as, int fd, struct oh_share **made)
 {
-    struct oh_control m = { .kind = OH_SHARE, .a = as->kind, .b = as->bytes };
+    struct oh_control m;
     struct oh_share s = *as;
-    CUresult r;
     int err, got;
 
     if (oh_config.region_fd < 0)
         return CUDA_ERROR_NOT_SUPPORTED; /* over TCP nothing proves which processes belong together */
     atomic_store(&oh_share_gone, put);
     atomic_store(&oh_control_own, own);
-    memcpy(m.text, as->handle, OC_TOKEN_BYTES);
-    pthread_mutex_lock(&turn);
-    err = oh_control_call_fd(&m, fd, &got);
-    if (got >= 0)
-        close(got);
-    memcpy(s.token, m.text, OC_TOKEN_BYTES);
+    atomic_store(&oh_shares_tell, tell_all);
     s.ours = true;
-    r = err ? no_daemon(err) : keep(&s, made);
-    if (!err && r != CUDA_SUCCESS)
-        leave(s.token);
+    pthread_mutex_lock(&turn);
+    do {
+        m = (struct oh_control){ .kind = OH_SHARE, .a = as->kind, .b = as->bytes };
+        memcpy(m.text, as->handle, OC_TOKEN_BYTES);
+        err = oh_control_call_fd(&m, fd, &got);
+        if (got >= 0)
+            close(got);
+        memcpy(s.token, m.text, OC_TOKEN_BYTES);
+        if (!err && (err = keep(&s, fd, made)) == -ENOMEM)
+            leave(s.token);
+    } while (err == -ESTALE);
     pthread_mutex_unlock(&turn);
-    return r;
+    return no_daemon(err);
 }
 
 /* One that this client has already needs no question, unless a descriptor is wanted. */
@@ -125,26 +157,34 @@ static struct oh_share *known(uint32_t kind, const uint8_t *token)
     return s;
 }
 
-static CUresult ask(uint32_t kind, const uint8_t *token, int device, int *fd, struct oh_share **found)
+/* One question; -ESTALE: to be put again. */
+static int ask_once(uint32_t kind, const uint8_t *token, int device, int *fd, struct oh_share **found)
 {
     struct oh_control m = { .kind = OH_OPEN, .a = kind };
     struct oh_share s = { .kind = kind, .device = device };
-    CUresult r;
     int err;
 
     memcpy(m.text, token, OC_TOKEN_BYTES);
     memcpy(s.token, token, OC_TOKEN_BYTES);
     err = oh_control_call_fd(&m, -1, fd);
-    if (err)
-        return no_daemon(err);
+    if (err || *found)
+        return err;
     s.bytes = m.b;
     memcpy(s.handle, m.text, OC_TOKEN_BYTES);
-    if (*found)
-        return CUDA_SUCCESS;
-    r = keep(&s, found);
-    if (r != CUDA_SUCCESS)
+    err = keep(&s, *fd, found);
+    if (err == -ENOMEM)
         leave(token);
-    return r;
+    return err;
+}
+
+static CUresult ask(uint32_t kind, const uint8_t *token, int device, int *fd, struct oh_share **found)
+{
+    int err;
+
+    while ((err = ask_once(kind, token, device, fd, found)) == -ESTALE)
+        if (*fd >= 0)
+            close(*fd);
+    return no_daemon(err);
 }
 
 CUresult oh_share_find(uint32_t kind, const uint8_t *token, int device, int *fd, struct oh_share **found)
@@ -157,6 +197,7 @@ CUresult oh_share_find(uint32_t kind, const uint8_t *token, int device, int *fd,
         return CUDA_ERROR_NOT_SUPPORTED;
     atomic_store(&oh_share_gone, put);
     atomic_store(&oh_control_own, own);
+    atomic_store(&oh_shares_tell, tell_all);
     pthread_mutex_lock(&turn);
     *found = known(kind, token);
     if (!*found || by_descriptor(kind))
@@ -207,6 +248,8 @@ void oh_share_put(struct oh_share *s, bool owner)
     pthread_mutex_unlock(&lock);
     if (last) {
         leave(s->token);
+        if (s->fd >= 0)
+            close(s->fd);
         free(s);
     }
     pthread_mutex_unlock(&turn);

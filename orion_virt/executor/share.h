@@ -16,6 +16,7 @@ struct oh_share {
     bool ours;                      /* made here */
     bool pays;                      /* booked here beside the object: whoever made it is gone */
     unsigned refs;                  /* objects of this client that are it */
+    int fd;                         /* of kinds that go by descriptor a copy, for a daemon that follows this one; -1: none */
     struct oh_share *next;
 };
 

@@ -46,6 +46,7 @@ struct turn {
 };
 
 bool oh_turns_on;
+static bool nobody_gives; /* turns: there is no daemon now */
 static struct turn turns[OC_MAX_DEVICES]; /* of the first vGPU on each card */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t begun = PTHREAD_COND_INITIALIZER; /* some turn began, or shall end */
@@ -214,7 +215,8 @@ void oh_turn_enter(struct oh_twin *t)
     struct turn *turn = &turns[card];
 
     pthread_mutex_lock(&lock);
-    while ((turn->state == TURN_NONE || turn->ending) && !atomic_load_explicit(&oh_ending, memory_order_relaxed)) {
+    while ((turn->state == TURN_NONE || turn->ending) && !nobody_gives &&
+           !atomic_load_explicit(&oh_ending, memory_order_relaxed)) {
         if (!turn->asked && !turn->ending) {
             turn->asked = true;
             tell(OH_TURN_WANT, card);
@@ -346,6 +348,18 @@ void oh_turn_order(const struct oh_control *m)
         turn->left_ns = turn->done_ns = oh_now_ns();
     } else {
         turn->ending = true;
+    }
+    pthread_cond_broadcast(&begun);
+    pthread_mutex_unlock(&lock);
+}
+
+void oh_turns_free(bool on)
+{
+    pthread_mutex_lock(&lock);
+    nobody_gives = on;
+    for (uint32_t card = 0; oh_turns_on && card < oh_nr_devices; card++) {
+        turns[card].asked = false;
+        turns[card].ending = !on; /* what has begun without being asked for is done first */
     }
     pthread_cond_broadcast(&begun);
     pthread_mutex_unlock(&lock);

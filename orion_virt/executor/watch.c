@@ -51,7 +51,28 @@ int oh_watch_open(void)
         r = open_set(&leader_set, leader_fd); /* before the watcher's */
     if (!r)
         r = open_set(&watcher_set, interrupt_fd);
+    if (!r)
+        r = add(watcher_set, oh_config.listen_fd, EPOLLIN);
     return r ? r : add(watcher_set, oh_config.control_fd, EPOLLIN);
+}
+
+void oh_watch_control(bool on)
+{
+    if (on)
+        (void)add(watcher_set, oh_config.control_fd, EPOLLIN);
+    else
+        epoll_ctl(watcher_set, EPOLL_CTL_DEL, oh_config.control_fd, NULL);
+}
+
+void oh_watch_client(int fd)
+{
+    if (fd < 0)
+        return;
+    if (oh_config.polled && dup2(fd, oh_config.socket_fd) >= 0) {
+        (void)add(leader_set, oh_config.socket_fd, EPOLLIN | EPOLLEXCLUSIVE);
+        (void)add(watcher_set, oh_config.socket_fd, EPOLLIN | EPOLLEXCLUSIVE);
+    }
+    close(fd);
 }
 
 static void count_up(int fd)
@@ -74,8 +95,15 @@ void oh_watch_wake_leader(void)
 
 static void look_at_connection(void)
 {
-    if (oh_transport_read() == 0)
+    if (oh_transport_read() != 0)
+        return;
+    if (!oh_config.polled || oh_config.listen_fd < 0) {
         oh_end(OC_CLOSED_BY_GUEST, "the client's connection ended");
+        return;
+    }
+    /* It led through the daemon, which says if the client has ended, and brings another if it ended itself. */
+    epoll_ctl(leader_set, EPOLL_CTL_DEL, oh_config.socket_fd, NULL);
+    epoll_ctl(watcher_set, EPOLL_CTL_DEL, oh_config.socket_fd, NULL);
 }
 
 /* That it was heard is the guest's proof that ringing it is enough. */
@@ -119,12 +147,22 @@ static void look(const struct epoll_event *e)
     else if (e->data.fd == oh_config.socket_fd)
         look_at_connection();
     else if (e->data.fd == oh_config.control_fd && !oh_control_read())
-        oh_end(OC_CLOSED_SERVER, "the daemon went away");
+        oh_resume_lost();
+}
+
+/* That a daemon has ended is seen before another one is let in. */
+static void look_at_all(const struct epoll_event *e, int n)
+{
+    for (int i = 0; i < n; i++)
+        look(&e[i]);
+    for (int i = 0; i < n; i++)
+        if (e[i].data.fd == oh_config.listen_fd)
+            oh_resume_accept();
 }
 
 void oh_watch_run(void)
 {
-    struct epoll_event e[4];
+    struct epoll_event e[5];
 
     /* The client may have written before consumer_parked was set: watch for a little. */
     usleep(OC_PARK_GRACE_NS / 1000);
@@ -132,15 +170,15 @@ void oh_watch_run(void)
         int n;
 
         oh_baton_kick();
-        n = epoll_wait(watcher_set, e, 4, TICK_MS);
+        n = epoll_wait(watcher_set, e, 5, TICK_MS);
         if (n < 0 && errno != EINTR) {
             oh_end(OC_CLOSED_WORKER, "epoll_wait: %s", strerror(errno));
             return;
         }
         if (n == 0)
             doubt_doorbell();
-        for (int i = 0; i < n; i++)
-            look(&e[i]);
+        look_at_all(e, n);
+        oh_resume_tick();
         oh_control_usage();
     }
 }

@@ -45,7 +45,7 @@ class CardLoad:
 
     @property
     def nr_free(self) -> int:
-        return self.card.slots - len(self.used_slots)
+        return max(0, self.card.slots - len(self.used_slots))
 
     @property
     def free_bytes(self) -> int:

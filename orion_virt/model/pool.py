@@ -13,6 +13,9 @@ from orion_virt.model.placement import Decision, Grant, Refusal
 from orion_virt.units import MIB
 
 
+MAX_SLOTS = 100  # of a card
+
+
 @dataclass(frozen=True)
 class Server:
     """A registered server. ``name`` is the address it registered under, ``owners`` its domains by their keys.
@@ -244,5 +247,6 @@ def collisions(server: Server, allocations: list[Allocation]) -> list[str]:
 
 
 def _exist(server: Server, vgpus: tuple[VGpu, ...]) -> bool:
-    slots = {card.index: card.slots for card in server.cards}
-    return all(0 <= v.slot < slots.get(v.card, 0) for v in vgpus)
+    """What began under a larger vgpu_count goes on."""
+    cards = {card.index for card in server.cards}
+    return all(v.card in cards and 0 <= v.slot < MAX_SLOTS for v in vgpus)

@@ -17,6 +17,7 @@ class Extents:
             self.first, self.unit = layout.EXTENT_BYTES, layout.EXTENT_BYTES
             self.nr = region_bytes // self.unit - 1
         self._used = bytearray(self.nr)
+        self._unknown = bytearray(self.nr)  # may hold what a process left there
 
     @property
     def nr_used(self) -> int:
@@ -39,6 +40,26 @@ class Extents:
         if not self.is_used(off, n_bytes):
             raise ValueError(f"extents {at}+{nr} are not granted")
         self._used[at : at + nr] = bytes(nr)
+
+    def doubt(self) -> None:
+        """Whatever is free may hold what somebody wrote under an earlier daemon."""
+        self._unknown = bytearray(b"\x01" * self.nr)
+
+    def trust(self, off: int, n_bytes: int) -> bool:
+        """They are wiped, or about to be; false when they were known to be clean."""
+        at, nr = (off - self.first) // self.unit, n_bytes // self.unit
+        doubtful = any(self._unknown[at : at + nr])
+        self._unknown[at : at + nr] = bytes(nr)
+        return doubtful
+
+    def claim(self, off: int, n_bytes: int) -> bool:
+        """Takes these very extents; false where they are not whole, or not free."""
+        at, rest = divmod(off - self.first, self.unit)
+        nr, part = divmod(n_bytes, self.unit)
+        if rest or part or at < 0 or nr <= 0 or at + nr > self.nr or any(self._used[at : at + nr]):
+            return False
+        self._used[at : at + nr] = b"\x01" * nr
+        return True
 
     def is_used(self, off: int, n_bytes: int) -> bool:
         """True when [off, off+n_bytes) is whole granted extents."""

@@ -98,6 +98,18 @@ def open_slot(fd: int, slot: int, number: int) -> None:
     _put(fd, at, _WORD.pack(number))
 
 
+def opened(fd: int) -> list[int]:
+    """The number of the last opening of each slot that was taken up."""
+    raw, first = _full(fd, _BYTES, layout.MAILBOX_OFF), layout.Mailbox.slot.offset + _SLOT.opened.offset
+    return [_WORD.unpack_from(raw, first + slot * _SLOT_BYTES)[0] for slot in range(layout.MAIL_SLOTS)]
+
+
+def sequences(fd: int, slot: int) -> tuple[int, int]:
+    """Numbers of the last packets that were taken from the guest, and sent to it."""
+    ours = [_WORD.unpack(_full(fd, 4, _at(slot) + word.offset))[0] & 255 for word in (_SLOT.host_ack, _SLOT.host_seq)]
+    return ours[0], ours[1]
+
+
 def data(fd: int, slot: int, n_bytes: int) -> bytes:
     """The guest's packet, after its `seq` was seen."""
     return _full(fd, n_bytes, _at(slot) + _SLOT.to_host.offset)

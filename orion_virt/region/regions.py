@@ -99,10 +99,10 @@ class Regions:
         fd = file.create(self._base, uuid, size_bytes, self._group)
         return self._add(uuid, fd, size_bytes)
 
-    def adopt(self, uuid: str) -> Region:
+    def adopt(self, uuid: str, beyond_budget: bool = False) -> Region:
         """Takes up a file that exists (made by the hook, or before a restart); idempotent while it is the same file.
 
-        Raises NotFound, Conflict (unsafe file) or QuotaExceeded.
+        ``beyond_budget``: it is in use. Raises NotFound, Conflict (unsafe file) or QuotaExceeded.
         """
         uuid = _canonical(uuid)
         known = self._regions.get(uuid)
@@ -112,7 +112,8 @@ class Regions:
             self.forget(uuid)
         fd, size = file.open_existing(self._base, uuid)
         try:
-            self.check_budget(size)
+            if not beyond_budget:
+                self.check_budget(size)
         except QuotaExceeded:
             os.close(fd)
             raise
@@ -260,7 +261,7 @@ class Regions:
         """Adopts what an earlier daemon of this state directory knew and is still there."""
         for uuid, proven in self._recall().items():
             try:
-                region = self.adopt(uuid)
+                region = self.adopt(uuid, beyond_budget=True)  # it was within the budget when it was made
                 region.proven = proven
                 found = header.read(region.fd)
                 if found is not None:

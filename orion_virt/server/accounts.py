@@ -72,7 +72,8 @@ class Accounts:
         self._registered, self._stale = False, True
         self._again.set()
 
-    async def stop(self) -> None:
+    async def stop(self, for_good: bool = True) -> None:
+        """``for_good``: what we serve has ended, and the controller may forget us."""
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
@@ -80,7 +81,7 @@ class Accounts:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-            if self._registered:
+            if self._registered and for_good:
                 with contextlib.suppress(OrionError):
                     await self._call(f"/heartbeat/{quote(self.name, safe='')}?status=off", {})
         if self._session is not None:

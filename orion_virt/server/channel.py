@@ -61,6 +61,10 @@ class Channel:
     bell: Bell | None = None  # what the guest rings instead of sending a byte
     owner: str = ""  # the domain whose ceilings count; over TCP known by its NIC
     seat: Seat | None = None  # in the group that shares the allocation
+    log: str = ""  # its path, of a channel that is resumed
+    is_kept: bool = False  # the next daemon finds it
+    is_resumed: bool = False  # an earlier daemon began it: its worker may speak of what only that one knew
+    ratio: int = 0  # percent of a card's time for each vGPU; 0: the default
     opened_at: float = field(default_factory=time.monotonic)
     closed: int = 0
     reason: str = ""
@@ -104,6 +108,10 @@ class Channel:
             asyncio.get_running_loop().remove_reader(self.worker.control.fileno())
             self.kill_soon()
             return
+        self.heard(raw, fds)
+
+    def heard(self, raw: bytes, fds: list[int]) -> None:
+        """Acts on a datagram of the worker's; takes its descriptors over."""
         message = layout.Control.from_buffer_copy(raw) if len(raw) == _CONTROL_BYTES else None
         if message is not None and message.kind == layout.SHARE:
             self._share(message, raw[_TEXT : _TEXT + layout.TOKEN_BYTES], fds)
@@ -181,8 +189,8 @@ class Channel:
         try:
             self.shares.leave(self, token)
         except ProtocolError as error:
-            self._distrust(str(error))
-            return
+            if self._doubts(error):
+                return
         self._answer(layout.UNSHARE, 0)
 
     async def _pages(self, n_bytes: int, key: bytes) -> None:
@@ -213,8 +221,8 @@ class Channel:
             else:
                 await self.pages.leave(self.id, off)
         except ProtocolError as error:
-            self._distrust(str(error))
-            return
+            if self._doubts(error):
+                return
         self._answer(kind, 0)
 
     def own(self, token: bytes) -> None:
@@ -258,11 +266,17 @@ class Channel:
             if self.memory is not None:
                 await self.memory.release(off, n_bytes)
         except ProtocolError as error:
-            self._distrust(str(error))
+            self._doubts(error)
 
     def _tell(self, message: layout.Control) -> None:
         with contextlib.suppress(OSError):  # a worker that does not read or is gone loses its answer
             self.worker.control.send(bytes(message))
+
+    def _doubts(self, error: ProtocolError) -> bool:
+        """A worker lets go what it has not: an error, but of one that an earlier daemon may have granted it."""
+        if not self.is_resumed:
+            self._distrust(str(error))
+        return not self.is_resumed
 
     def _distrust(self, what: str) -> None:
         _log.error("channel %d: worker %d sent %s and is killed", self.id, self.worker.pid, what)
@@ -281,6 +295,31 @@ class Channel:
         """The guest is no more: nobody has to be told, so the worker is killed at once."""
         self.closed, self.reason, self._guest_gone = self.closed or layout.CLOSED_SERVER, self.reason or reason, True
         self.worker.kill()
+
+    def client_gone(self) -> None:
+        """Its connection has ended. A worker whose client came through the mailbox does not see why: it is told."""
+        if self.hello.polled:
+            self._tell(layout.Control(kind=layout.STOP, a=layout.CLOSED_BY_GUEST))
+        self.kill_soon()
+
+    def connect(self, conn: socket.socket) -> None:
+        """Another connection to the same client, in place of one that ended with an earlier daemon."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.worker.control, [bytes(layout.Control(kind=layout.CLIENT))], [conn.fileno()])
+        self.conn = conn
+
+    async def let_go(self) -> None:
+        """This daemon ends; worker and client go on, and the next daemon takes them up."""
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # who waits for an answer gets it
+        loop.remove_reader(self.worker.control.fileno())
+        loop.remove_reader(self.worker.pidfd)
+        self.worker.let_go()
+        self.conn.close()
+        if self.memory is not None:
+            self.memory.let_go()
+        if self.bell is not None:
+            self.bell.close()
 
     def kill_soon(self) -> None:
         """Kills the worker unless it ends by itself within STOP_SECONDS."""
@@ -302,7 +341,7 @@ class Channel:
         self.shares.gone(self)
         if not self.closed:
             self.closed = layout.CLOSED_BY_GUEST if status == 0 else layout.CLOSED_WORKER
-        if status not in (0, *layout.CLOSE_WORDS):
+        if status not in (0, *layout.CLOSE_WORDS) and (status is not None or self.closed == layout.CLOSED_WORKER):
             self.reason = self.reason or words(status)
         self._spawn(self._finish())
 

@@ -7,18 +7,19 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from orion_virt import credential, layout
+from orion_virt import credential, layout, paths
 from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
-from orion_virt.server import identity
+from orion_virt.server import identity, resuming
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
@@ -26,6 +27,7 @@ from orion_virt.server.doorbells import Bell, Doorbells
 from orion_virt.server.groups import Groups, Seat
 from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
+from orion_virt.server.keeping import Keeping, Record, started
 from orion_virt.server.memory import Memory
 from orion_virt.server.pages import Pages
 from orion_virt.server.session_logs import SessionLogs
@@ -44,6 +46,8 @@ class Channels:
 
     def __init__(self, config: ServerConfig, regions: Regions, accounts: Accounts, pool: Pool, log_dir: Path,
                  ceilings: Ceilings) -> None:
+        self.keeping = Keeping(paths.workers())
+        self.mail_place: Callable[[str, socket.socket], tuple[int, ...]] = lambda domain, conn: ()  # see mailbox.py
         self._config = config
         self._regions = regions
         self._accounts = accounts
@@ -118,6 +122,7 @@ class Channels:
             raise
         channel = Channel(channel_id, hello, peer, allocation, worker, conn, memory, self._shares, self._pages,
                           self._turns, self._gone, bell=bell, owner=owner, seat=seat)
+        channel.ratio = ratio
         self._live[channel_id] = channel
         self._turns.join(channel, ratio)
         self.tally.opened(_way(channel))
@@ -162,17 +167,20 @@ class Channels:
         if channel.seat is not None:
             fds.append(channel.seat.fd)
         log = self._session_log(channel)
+        listener = self._keep(channel, "" if log is None else str(log.name))
         try:
             path = "" if log is None else log.name
-            channel.worker.start_channel(self._start_message(channel) | {"log": path}, [*fds, *([log.fileno()] if log else [])])
+            fds += [end.fileno() for end in (listener, log) if end is not None]
+            channel.worker.start_channel(self._start_message(channel) | {"log": path}, fds)
         except Unavailable:
             channel.worker.kill()
             raise
         finally:
-            if log is not None:
-                log.close()
+            for end in (listener, log):
+                if end is not None:
+                    end.close()
         channel.begin()
-        self._hangup.add(channel.conn, channel.kill_soon)
+        self._hangup.add(channel.conn, channel.client_gone)
         _log.info(
             "channel %d: %s (pid %d) of %s over %s, allocation %s, worker %d",
             channel.id,
@@ -203,12 +211,30 @@ class Channels:
             "gid": gid,
             "env": dict(channel.hello.env),
             "turns": int(self._turns.are_on),
+            "keep": self._config.keep_workers if channel.is_kept else 0,
             "kernel_seconds": self._config.longest_kernel,
         }
 
+    def _keep(self, channel: Channel, log: str) -> socket.socket | None:
+        """Writes down what the next daemon has to know of the channel; where its worker will wait for that one."""
+        if not self._config.keep_workers:
+            return None
+        memory, place = channel.memory, self.mail_place(channel.domain, channel.conn) if channel.hello.polled else ()
+        info = os.fstat(memory.fd) if memory else None
+        record = Record(channel.id, channel.worker.pid, started(channel.worker.pid), channel.hello, channel.peer, channel.owner,
+                        channel.allocation, channel.ratio, self._turns.are_on, channel.opened_at, memory.block if memory else 0,
+                        (info.st_dev, info.st_ino) if info else (), place, channel.bell.value if channel.bell else 0,
+                        channel.seat.row if channel.seat else -1, log)
+        try:
+            listener = self.keeping.put(record)
+        except OSError as error:
+            _log.warning("channel %d will not outlive this oriond: %s: %s", channel.id, paths.workers(), error.strerror)
+            return None
+        channel.is_kept = True
+        return listener
+
     def _session_log(self, channel: Channel) -> IO[bytes] | None:
-        who = f"domain {channel.owner}" if channel.owner else channel.peer  # `orion-virt logs` looks for it
-        said = channel.hello
+        said, who = channel.hello, _who(channel)
         words = f"channel {channel.id}: {said.comm} (pid {said.pid}, client {said.build}) of {who}"
         return self._logs.make(channel.id, who, words)
 
@@ -239,6 +265,7 @@ class Channels:
         if channel is None:
             return
         del self._live[channel.id]
+        self.keeping.drop(channel.id)
         self.tally.ended(channel)
         self._logs.ended(channel.id)
         channel.ended.set()
@@ -272,13 +299,43 @@ class Channels:
                 channel.stop(reason)
         return found
 
-    async def stop(self, reason: str) -> None:
-        """Ends everything and waits until all is given back."""
-        for channel in self.close(None, reason):
+    async def stop(self, reason: str, leave: bool = False) -> dict[str, set[int]]:
+        """Ends everything and waits until all is given back. ``leave``: but for what the next daemon can take up; of each
+        domain the slots of its mailbox through which such clients came."""
+        kept = [c for c in self._live.values() if leave and c.is_kept and not c.is_ending]
+        ending = [c for c in self._live.values() if c not in kept]
+        for channel in ending:
+            channel.stop(reason)
+        for channel in ending:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(channel.ended.wait(), 10)
         await asyncio.gather(*self._releases, return_exceptions=True)
+        places: dict[str, set[int]] = {}
+        for channel in kept:
+            places.setdefault(channel.domain, set()).update(self.mail_place(channel.domain, channel.conn)[:1])
+            self._hangup.remove(channel.conn)
+            await channel.let_go()
+        self._pages.let_go()
+        self._shares.let_go()
+        self._groups.let_go()
         self._hangup.close()
+        if kept:
+            _log.info("%d programs of guests go on; their workers end unless an oriond is there again in %d s", len(kept),
+                      self._config.keep_workers)
+        return places
+
+    # ---- what an earlier daemon left ----
+
+    async def resume(self, connect: Callable[[str, tuple[int, ...]], socket.socket | None]) -> None:
+        """Takes up its workers, before anything is granted. ``connect``: to a client of a domain's mailbox, by its place."""
+        self._ids = itertools.count(1 + max((int(kept.name) for kept in self.keeping.found() if kept.name.isdigit()), default=0))
+        parts = resuming.Parts(self._regions, self._shares, self._pages, self._bells, self._groups, self._turns, self._gone)
+        found = await resuming.resume_all(self.keeping, parts, connect)
+        self._live = {channel.id: channel for channel, _ in found}
+        for channel, heard in found:
+            self._hangup.add(channel.conn, channel.client_gone)
+            self._logs.resume(channel.id, Path(channel.log), _who(channel))
+            resuming.begin(channel, heard, self._ended)
 
     # ---- questions ----
 
@@ -303,6 +360,11 @@ def _holder(hello: Hello, region: Region | None, peer: str) -> dict[str, Any]:
     proven = {} if region is None or region.identity is None else {
         "domain": hello.domain, "owner": credential.owner_key(region.identity.token)}
     return {"client": peer, "process": hello.comm, "pid": hello.pid} | proven
+
+
+def _who(channel: Channel) -> str:
+    """Whose session log it is; `orion-virt logs` looks for it."""
+    return f"domain {channel.owner}" if channel.owner else channel.peer
 
 
 def _way(channel: Channel) -> str:

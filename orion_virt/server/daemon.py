@@ -115,6 +115,7 @@ class Daemon:
         self.mailboxes = Mailboxes(
             self.regions, {layout.MAIL_SERVER: self.guests.take, layout.MAIL_CONTROLLER: self.errands.take}
         )
+        self.channels_part.mail_place = self.mailboxes.place
         self.domains: DomainsPart | None = None
         self.names = Names(lambda: self.commands.get("names"))
         self.monitoring = Monitoring(config, Exporter(self))
@@ -129,6 +130,7 @@ class Daemon:
         self.hook = HookSocket(paths.hook_socket(), self._on_hook)
         self._build = paths.build_id()  # as it was when we started
         self._stop = asyncio.Event()
+        self._for_good = False
         self._own_name = ""
         self._every: list[str] = []  # this host's addresses, asked for when they are needed
         self._beat: asyncio.Task[None] | None = None
@@ -140,8 +142,8 @@ class Daemon:
     async def run(self, reread: Callable[[], ServerConfig], relog: Callable[[LogConfig], None]) -> None:
         """Serves until SIGTERM or SIGINT. At SIGHUP asks `reread` for the configuration; both may raise OrionError."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._stop_for_good)
         hangup = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, hangup.set)
         reloads = None
@@ -154,15 +156,20 @@ class Daemon:
             if reloads is not None:
                 reloads.cancel()
                 await asyncio.gather(reloads, return_exceptions=True)
-            await self.stop()
+            await self.stop(leave=not self._for_good)
+
+    def _stop_for_good(self) -> None:
+        self._for_good = True
+        self._stop.set()
 
     async def start(self) -> None:
+        self.regions.restore()
+        self.channels_part.start()
+        await self.channels_part.resume(self.mailboxes.resume)
         self.listening.start(self.config.bind_addr or (LOOPBACK,))
         self.network.start()
-        self.regions.restore()
         for region in self.regions:  # clients may be on their way to what their header says
             self.listening.want(region.uuid, [ip for ip in _ips(region.server_addrs) if is_here(ip)])
-        self.channels_part.start()
         self.pool.warm_up()
         await self.usage.start()
         self.accounts.start()
@@ -205,7 +212,7 @@ class Daemon:
             _log.warning("%s", warning)
         _log.info("%s is reloaded: %s", wanted.file, ", ".join(at_once) or "nothing that takes effect at once has changed")
         if later:
-            _log.warning("a restart of oriond, which ends its clients, is needed for %s", ", ".join(later))
+            _log.warning("a restart of oriond, over which its clients go on, is needed for %s", ", ".join(later))
         if self.domains is not None:
             await self.domains.reconfigure(self.config)
 
@@ -216,8 +223,9 @@ class Daemon:
         self.commands.update(self.domains.commands)
         await self.domains.start()
 
-    async def stop(self) -> None:
-        """Ends workers and takes the sockets away; regions stay, their domains may be running."""
+    async def stop(self, leave: bool = False) -> None:
+        """Ends workers and takes the sockets away; regions stay, their domains may be running. ``leave``: workers go on,
+        for the next daemon."""
         _log.info("stopping")
         notify("STOPPING=1")
         await self.control.stop()
@@ -229,10 +237,10 @@ class Daemon:
         await self.listening.stop()
         await self.guests.stop()
         await self.errands.stop()
-        await self.channels_part.stop("oriond is stopping")
-        await self.mailboxes.stop()
+        left = await self.channels_part.stop("oriond is stopping", leave)
+        await self.mailboxes.stop(left)
         await self.pool.stop()
-        await self.accounts.stop()
+        await self.accounts.stop(for_good=not len(self.channels_part))
         await self.usage.stop()  # now nobody looks any more
         if self._beat is not None:
             self._beat.cancel()
@@ -348,6 +356,8 @@ class Daemon:
             "registered": self.accounts.is_registered,
             "metrics": {"addr": self.config.metrics_addr, "problem": self.monitoring.problem},
             "channels": channels,
+            "keep_workers": self.config.keep_workers,
+            "protocol": layout.PROTOCOL,
             "workers": len(channels),
             "warm_workers": self.pool.nr_warm,
             "regions": [self.regions.inspect(region.uuid) for region in self.regions],

@@ -23,7 +23,8 @@ class Bell:
 
     def close(self) -> None:
         """Once; the worker has a descriptor of its own."""
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
         self.give_back()
 
 
@@ -50,6 +51,12 @@ class Doorbells:
             self._forget(key, None)
             return None
         return Bell(doorbell.HOST << 16 | vector, fd, lambda: self._busy.discard(key))
+
+    def resume(self, region: Region, value: int) -> Bell:
+        """One that an earlier daemon gave: the worker has its descriptor."""
+        key = region.uuid, value & 0xFFFF
+        self._busy.add(key)
+        return Bell(value, -1, lambda: self._busy.discard(key))
 
     def _forget(self, key: tuple[str, int], fd: int | None) -> None:
         self._busy.discard(key)

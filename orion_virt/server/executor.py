@@ -32,6 +32,8 @@ class Config(ctypes.Structure):
         ("context_bytes", _u64 * layout.MAX_DEVICES),
         ("group_fd", _int),
         ("group_row", _u32),
+        ("listen_fd", _int),
+        ("keep_seconds", _u32),
         ("kernel_seconds", _u32),
         ("log_path", ctypes.c_char * 256),
     ]

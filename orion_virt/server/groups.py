@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from dataclasses import dataclass, field
 from typing import Any
 
 from orion_virt import layout
-from orion_virt.errors import Forbidden, QuotaExceeded
+from orion_virt.errors import Forbidden, ProtocolError, QuotaExceeded
 from orion_virt.server.hello import Hello
 
 ROWS = 64  # OH_GROUP_ROWS of executor.h
@@ -72,6 +73,33 @@ class Groups:
         self._book_context(group, row, allocation["vgpus"])
         group.taken.add(row)
         return Seat(group, row)
+
+    def resume(self, allocation: dict[str, Any], hello: Hello, peer: str, row: int, fd: int) -> Seat:
+        """The seat that an earlier daemon gave; takes the page over. Raises ProtocolError."""
+        info = os.fstat(fd) if fd >= 0 else None
+        group = self._groups.get(allocation["uuid"])
+        if info is None or not stat.S_ISREG(info.st_mode) or info.st_size != ROWS * _ROW.size:
+            raise ProtocolError("it has no page of its group")
+        if not 0 <= row < ROWS or group is not None and row in group.taken:
+            raise ProtocolError("its row in its group is another's")
+        if group is None:
+            whose = (hello.domain,) if hello.shared else (peer, hello.machine)
+            group = self._groups[allocation["uuid"]] = Group(whose, os.dup(fd))
+        group.taken.add(row)
+        return Seat(group, row)
+
+    def settle(self) -> None:
+        """All seats are resumed: rows of those who ended meanwhile are free."""
+        for group in self._groups.values():
+            for row in set(range(ROWS)) - group.taken:
+                os.pwrite(group.fd, bytes(_ROW.size), row * _ROW.size)
+
+    def let_go(self) -> None:
+        """Members keep their page; another daemon hears of it."""
+        for group in self._groups.values():
+            if group.taken:
+                os.close(group.fd)
+        self._groups.clear()
 
     def _book_context(self, group: Group, row: int, vgpus: list[dict[str, Any]]) -> None:
         """The first process's contexts were booked on top of the allocation; those of others come out of its memory."""

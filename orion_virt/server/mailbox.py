@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orion_virt import layout
@@ -45,6 +45,7 @@ class Connection:
     number: int
     guest_boot: int
     sock: socket.socket
+    served: int = 0  # inode of the other end, which whoever serves it has
     in_seq: int = 0
     out_seq: int = 0
     guest_ended: bool = False
@@ -53,6 +54,13 @@ class Connection:
 
 def _next(seq: int) -> int:
     return seq + 1 & 255
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
 
 
 class Box:
@@ -66,6 +74,7 @@ class Box:
         self._epoch, self._bell = -1, -1  # what no file says
         self._purse, self._looked_at, self._moved_at = PURSE, now, now
         self.due = now
+        self._left: set[int] = set()  # slots that an earlier daemon opened and we do not serve
 
     # ---- life ----
 
@@ -82,6 +91,32 @@ class Box:
         for connection in self._open.values():
             connection.sock.close()
         self._open.clear()
+
+    def resume(self, slot: int, number: int, epoch: int) -> socket.socket | None:
+        """The connection of a channel that goes on from an earlier daemon; None when its guest has ended it."""
+        if self._epoch == -1:
+            self._epoch, self._opened = mailbox.head(self.region.fd)[0], mailbox.opened(self.region.fd)
+            self._left = {at for at, opened in enumerate(self._opened) if opened}
+        line = mailbox.line(self.region.fd, slot)
+        if self._epoch != epoch or line.is_dead or not line.owner or line.opening != number or line.epoch != epoch:
+            return None
+        ours, theirs = _pair()
+        in_seq, out_seq = mailbox.sequences(self.region.fd, slot)
+        self._open[slot] = Connection(number, line.guest_boot, ours, os.fstat(theirs.fileno()).st_ino, in_seq, out_seq)
+        self._left.discard(slot)
+        return theirs
+
+    def place(self, inode: int) -> tuple[int, ...]:
+        """Of the connection whose other end has this inode: slot, opening, epoch; empty: there is none."""
+        return next(((slot, c.number, self._epoch) for slot, c in self._open.items() if c.served == inode), ())
+
+    def leave(self, places: set[int]) -> None:
+        """Ends all but these slots, which the next daemon takes up."""
+        for slot in set(self._open) - places:
+            self._carry(slot)
+        for slot in set(self._open) - places:
+            self._end(slot)
+        self.hang_up()
 
     def finish(self) -> None:
         """Carries what is ready, then tells every guest that its connection has ended."""
@@ -111,6 +146,8 @@ class Box:
             if self._purse > 0:
                 self.begin()
             return False
+        while self._left:
+            mailbox.finish(self.region.fd, self._left.pop())
         moved = False
         if bell != self._bell:
             self._bell = bell
@@ -142,10 +179,9 @@ class Box:
         self._purse -= OPENING
         self._end(slot)
         self._forget_other_boots(line.guest_boot)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self._open[slot] = Connection(line.opening, line.guest_boot, ours)
+        ours, theirs = _pair()
+        self._left.discard(slot)
+        self._open[slot] = Connection(line.opening, line.guest_boot, ours, os.fstat(theirs.fileno()).st_ino)
         self._opened[slot] = line.opening
         mailbox.open_slot(self.region.fd, slot, line.opening)
         taker(theirs, self.region.uuid)
@@ -235,15 +271,35 @@ class Mailboxes:
     def start(self) -> None:
         self._task = asyncio.create_task(self._look_forever(), name="mailboxes")
 
-    async def stop(self) -> None:
-        """Tells every guest; the channels have ended before."""
+    async def stop(self, left: Mapping[str, set[int]] = {}) -> None:  # noqa: B006
+        """Tells every guest; the channels have ended before, but for those in these slots of a domain."""
         if self._task is None:
             return
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        for uuid in list(self._boxes):
-            self.finish(uuid)
+        for uuid, box in list(self._boxes.items()):
+            if not left.get(uuid):
+                self.finish(uuid)
+                continue
+            with contextlib.suppress(OSError):
+                box.leave(left[uuid])
+            box.hang_up()
+
+    def resume(self, uuid: str, place: tuple[int, ...]) -> socket.socket | None:
+        """Before the start: the connection of a channel that goes on from an earlier daemon, by what `place` said then."""
+        region = self._regions.find(uuid)
+        if region is None or len(place) != 3 or not 0 <= place[0] < layout.MAIL_SLOTS:
+            return None
+        box = self._boxes.setdefault(uuid, Box(region, self._takers, asyncio.get_running_loop().time()))
+        with contextlib.suppress(OSError):
+            return box.resume(*place)
+        return None
+
+    def place(self, uuid: str, conn: socket.socket) -> tuple[int, ...]:
+        """Where a connection that a taker got came from, for `resume`."""
+        box = self._boxes.get(uuid)
+        return () if box is None else box.place(os.fstat(conn.fileno()).st_ino)
 
     def finish(self, uuid: str) -> None:
         """The region goes: its guests are told while it is there."""

@@ -45,11 +45,28 @@ class Memory:
             )
         try:
             await asyncio.to_thread(file.reserve, self.fd, *run)
+            if extents.trust(*run):
+                await asyncio.to_thread(file.wipe, self.fd, *run)
         except BaseException:
             extents.give_back(*run)
             raise
         self._owned.update(self._starts(*run))
         return run
+
+    def claim(self, off: int, n_bytes: int) -> None:
+        """Extents that were granted by an earlier daemon. Raises ProtocolError where they are somebody else's, or none."""
+        if not self.region.extents.claim(off, n_bytes):
+            raise ProtocolError(f"it claims 0x{off:x}+0x{n_bytes:x} of its region, which is not its own")
+        self.region.extents.trust(off, n_bytes)
+        self._owned.update(self._starts(off, n_bytes))
+
+    def owns(self, off: int) -> bool:
+        return off in self._owned
+
+    def let_go(self) -> None:
+        """All stays granted: another daemon takes it up."""
+        self._owned.clear()
+        os.close(self.fd)
 
     async def release(self, off: int, n_bytes: int) -> None:
         """Wipes and frees what was granted before. Raises ProtocolError for anything else."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from orion_virt import layout
 from orion_virt.errors import Conflict, OrionError, ProtocolError, Unavailable
 from orion_virt.region.regions import Region
 from orion_virt.server.memory import Memory
@@ -68,6 +69,33 @@ class Pages:
             raise
         piece.holders.add(channel_id)
         return piece
+
+    def resume(self, region: Region, channel_id: int, raw: bytes) -> None:
+        """A part that an earlier daemon gave, as the worker tells of it. Raises ProtocolError."""
+        told = layout.Control.from_buffer_copy(raw)
+        at = layout.Control.text.offset
+        device, inode, offset, n_bytes = struct.unpack_from("<QQQQ", raw, at)
+        piece = next((p for p in self._pieces if p.domain == region.uuid and p.off == told.a), None)
+        if piece is None:
+            memory = Memory(region)
+            try:
+                memory.claim(told.a, told.b)
+            except ProtocolError:
+                memory.let_go()
+                raise
+            piece = Piece(region.uuid, (device, inode), offset, n_bytes, memory, told.a, told.b)
+            self._pieces.append(piece)
+        if (piece.file, piece.offset, piece.n_bytes, piece.got) != ((device, inode), offset, n_bytes, told.b):
+            raise ProtocolError(f"its pages at 0x{told.a:x} are others than another worker says")
+        piece.holders.add(channel_id)
+        piece.filled |= told.status == 0
+
+    def let_go(self) -> None:
+        """All stays granted: another daemon takes it up."""
+        for piece in self._pieces:
+            if piece.memory is not None:
+                piece.memory.let_go()
+        self._pieces.clear()
 
     def filled(self, channel_id: int, off: int) -> None:
         """Others may have it now. Raises ProtocolError."""

@@ -19,8 +19,15 @@ class Rate:
         self._counts = (0, 0)
         self._rates = (0.0, 0.0)
 
+    def resume(self) -> None:
+        """The next word is of all that was counted before, in no known time."""
+        self._at = float("-inf")
+
     def note(self, commands: int, n_bytes: int) -> None:
         now = self._clock()
+        if self._at == float("-inf"):
+            self._at, self._counts = now, (commands, n_bytes)
+            return
         seconds = min(max(now - self._at, 1e-3), STALE_SECONDS)  # what went before a pause is not spread over it
         before, self._counts, self._at = self._counts, (commands, n_bytes), now
         self._rates = (max(0, commands - before[0]) / seconds, max(0, n_bytes - before[1]) / seconds)

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 
 from orion_virt.config import KEY_OF_FIELD, ServerConfig
 
-AT_ONCE = frozenset({"log", "worker_user", "longest_kernel", "shm_buffer_bytes", "shm_budget_bytes", "libvirt_attach", "libvirt_exclude",
-                     "metrics_addr", "metrics_tls_cert", "metrics_tls_key"})
+AT_ONCE = frozenset({"log", "worker_user", "keep_workers", "longest_kernel", "shm_buffer_bytes", "shm_budget_bytes", "libvirt_attach",
+                     "libvirt_exclude", "metrics_addr", "metrics_tls_cert", "metrics_tls_key"})
 _NO_KEY = frozenset({"file", "warnings"})
 
 

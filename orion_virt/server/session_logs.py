@@ -43,6 +43,13 @@ class SessionLogs:
         self._open[channel] = path, who
         return log
 
+    def resume(self, channel: int, path: Path, who: str) -> None:
+        """One that an earlier daemon made, of a channel that goes on."""
+        with contextlib.suppress(ValueError, KeyError):
+            self._all.remove((path, ""))
+            self._of[""].remove(path)
+        self._open[channel] = path, who
+
     def ended(self, channel: int) -> None:
         """Its log is one of those of which the oldest go."""
         if (found := self._open.pop(channel, None)) is not None:

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from orion_virt import layout
 from orion_virt.errors import NotFound, ProtocolError, QuotaExceeded
 from orion_virt.layout import TOKEN_BYTES
 
@@ -86,6 +87,46 @@ class Shares:
                 hint="The program must free what it no longer shares",
             )
 
+    def resume(self, channel: Holder, raw: bytes, fd: int) -> None:
+        """A part that an earlier daemon knew of, as the worker tells; takes over `fd`, also on an error. Raises ProtocolError."""
+        told = layout.Control.from_buffer_copy(raw)
+        at = layout.Control.text.offset
+        token, handle = raw[at : at + TOKEN_BYTES], raw[at + TOKEN_BYTES : at + 2 * TOKEN_BYTES]
+        share = self._shares.get(token)
+        try:
+            if share is None:
+                self._check(channel, told.a, fd)
+            elif (share.domain, share.kind) != (channel.proven_domain, told.a):
+                raise ProtocolError("it shares what is another domain's")
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            raise
+        if share is None:
+            share = self._shares[token] = Share(token, channel.proven_domain, told.a, handle, fd, told.b, 0, 0, {})
+            self._nr_descriptors += fd >= 0
+        elif fd >= 0:
+            os.close(fd)
+        share.holders[channel.id] = channel
+        if told.status & layout.PART_MADE:
+            share.maker = channel.id
+            self._made.setdefault(channel.id, set()).add(token)
+        if told.status:
+            share.payer = channel.id
+
+    def settle(self) -> None:
+        """All parts are resumed: memory whose payer has ended meanwhile gets another."""
+        for share in list(self._shares.values()):
+            if share.payer not in share.holders:
+                self._pay(share)
+
+    def let_go(self) -> None:
+        """Workers keep what they share; another daemon hears of it."""
+        for share in self._shares.values():
+            if share.fd >= 0:
+                os.close(share.fd)
+        self._shares.clear()
+
     def open(self, channel: Holder, kind: int, token: bytes) -> Share:
         """From now on the channel has a part in it. Raises NotFound: another domain's, of another kind, or gone."""
         share = self._shares.get(token)
@@ -112,10 +153,13 @@ class Shares:
         if not share.holders:
             self._drop(share)
         elif share.payer == channel_id:
-            payer = next(iter(share.holders.values()))
-            share.payer = payer.id
-            if share.n_bytes:
-                payer.own(share.token)
+            self._pay(share)
+
+    def _pay(self, share: Share) -> None:
+        payer = next(iter(share.holders.values()))
+        share.payer = payer.id
+        if share.n_bytes:
+            payer.own(share.token)
 
     def _drop(self, share: Share) -> None:
         del self._shares[share.token]

@@ -72,6 +72,11 @@ class CardTurns:
         for card, share in self._shares[holder.id].items():
             self._cards.setdefault(card, Turns(self._mode == "strict")).join(holder.id, share)
 
+    def resume(self, holder: Holder, ratio: int) -> None:
+        """A channel that asks for turns, since it began under an earlier daemon: without limits it gets each at once."""
+        self.join(holder, ratio)
+        self._holders[holder.id] = holder
+
     def leave(self, channel_id: int) -> None:
         """A channel is gone; harmless for one that never joined."""
         for card in self._shares.pop(channel_id, {}):
@@ -93,13 +98,17 @@ class CardTurns:
     def want(self, channel_id: int, device: int) -> None:
         """Raises ProtocolError for a device that it has not."""
         card = self._card(channel_id, device)
+        if not self.are_on:
+            self._holders[channel_id].turn(device, True, False)
+            return
         self._wanted_at.setdefault((card, channel_id), _now())
         self._obey(card, self._cards[card].want(channel_id, _now()))
 
     def done(self, channel_id: int, device: int) -> None:
         """Raises ProtocolError for a device that it has not."""
         card = self._card(channel_id, device)
-        self._obey(card, self._cards[card].done(channel_id, _now()))
+        if self.are_on:
+            self._obey(card, self._cards[card].done(channel_id, _now()))
 
     def _card(self, channel_id: int, device: int) -> int:
         holder = self._holders.get(channel_id)

@@ -43,7 +43,7 @@ def _own_proc() -> None:
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The start message and its descriptors; None when the daemon went away first."""
-    raw, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 5)
+    raw, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 6)
     if not raw and not fds:
         return None
     try:
@@ -51,7 +51,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     except ValueError as error:
         raise ProtocolError(f"the start message is no JSON: {error}") from None
     shm = message.get("transport") != "tcp"
-    wanted = 1 + shm + (shm and bool(message.get("doorbell"))) + ("group_row" in message) + bool(message.get("log"))
+    wanted = 1 + shm + (shm and bool(message.get("doorbell"))) + ("group_row" in message) + bool(message.get("keep")) + bool(message.get("log"))
     if len(fds) != wanted:
         raise ProtocolError(f"{len(fds)} descriptors came with the start message, {wanted} belong to it")
     return message, fds
@@ -82,6 +82,8 @@ def _config(message: dict[str, Any], fds: list[int], control_fd: int) -> Config:
     config.region_fd = fds[1] if shm else -1
     config.doorbell_fd = fds[2] if doorbell else -1
     config.group_fd = fds[1 + shm + doorbell] if "group_row" in message else -1
+    config.keep_seconds = int(message.get("keep", 0))
+    config.listen_fd = fds[1 + shm + doorbell + ("group_row" in message)] if config.keep_seconds else -1
     config.polled = int(message.get("polled") is True)
     return config
 

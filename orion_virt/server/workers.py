@@ -32,15 +32,12 @@ _log = logging.getLogger("orion.workers")
 
 @dataclass
 class Worker:
-    """A worker process: warm until a start message is sent."""
+    """A worker process: warm until a start message is sent. ``process`` None: an earlier daemon began it."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
     pidfd: int
     control: socket.socket
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
+    process: subprocess.Popen[bytes] | None = None
 
     def start_channel(self, message: dict[str, Any], fds: Sequence[int]) -> None:
         """Sends the start message with its descriptors. Raises Unavailable when the worker is gone."""
@@ -54,12 +51,18 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def close(self) -> int:
-        """Reaps an ended process; returns its status (negative: signal)."""
-        status = self.process.wait(timeout=5)
+    def close(self) -> int | None:
+        """Reaps an ended process; returns its status (negative: signal), None where it was not our child."""
+        status = None if self.process is None else self.process.wait(timeout=5)
+        self.let_go()
+        return status
+
+    def let_go(self) -> None:
+        """It lives on, and is another daemon's."""
         self.control.close()
         os.close(self.pidfd)
-        return status
+        if self.process is not None:
+            self.process.returncode = 0  # nobody waits for it
 
 
 def _environment(extra: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -93,7 +96,7 @@ def spawn(driver_path: str, env: Sequence[tuple[str, str]], confined: bool = Fal
     finally:
         theirs.close()
     ours.setblocking(False)
-    return Worker(process, pidfd, ours)
+    return Worker(process.pid, pidfd, ours, process)
 
 
 def _executor_identity() -> tuple[int, int] | None:
@@ -121,7 +124,7 @@ class Pool:
         if found is not None and found != self._files:
             self._files = found
             _log.warning("orion-virt was upgraded since this oriond started: new programs get workers of the new version. "
-                         "`systemctl restart oriond` renews the rest, and ends the programs that run")
+                         "`systemctl restart oriond` renews the rest; programs that run go on")
 
     @property
     def nr_warm(self) -> int:
@@ -190,8 +193,10 @@ def last_words(control: socket.socket) -> str:
     return "it said nothing"
 
 
-def words(status: int) -> str:
+def words(status: int | None) -> str:
     """An exit status for people."""
+    if status is None:
+        return "how is not known: it began under an earlier oriond"
     if status >= 0:
         return f"exit status {status}"
     try:

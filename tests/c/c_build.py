@@ -18,7 +18,7 @@ FLAGS += ["-fno-common", "-pthread", "-O1", "-g"]
 ADDRESS, THREAD = "address,undefined", "thread"
 # What of the executor needs no family: these files, the generated driver table and the tests' own operations.
 CORE = "alias baton context control core_ops extents extra group handles ledger limit log loop output poll report run spin stats transport".split()
-CORE += ["turn", "twin", "watch"]
+CORE += ["resume", "turn", "twin", "watch"]
 
 
 def compile_c(args: list[str | Path]) -> None:

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,7 +47,7 @@ static void run_worker(const struct client *c, int socket, int control, uint64_t
 {
     int region = c->region;
     struct oh_config config = {
-        .socket_fd = socket, .region_fd = region, .control_fd = control, .doorbell_fd = c->doorbell, .polled = c->polled,
+        .socket_fd = socket, .region_fd = region, .control_fd = control, .doorbell_fd = c->doorbell, .listen_fd = c->listener, .keep_seconds = 60, .polled = c->polled,
         .base = free_place(base),
         .region_bytes = HARNESS_REGION, .block_off = region < 0 ? 0 : HARNESS_BLOCK, .channel_id = 5,
         .nr_devices = 2, .limits = { 1 << 20, 1 << 20 }, .group_fd = -1,
@@ -82,7 +83,10 @@ static void start_shared(struct client *c, int doorbell, bool polled)
 {
     static const uint64_t bases[OC_NR_BASES] = OC_BASES;
 
+    int listener = c->listener;
+
     memset(c, 0, sizeof(*c));
+    c->listener = listener;
     c->doorbell = doorbell;
     c->polled = polled;
     c->region = memfd_create("region", MFD_CLOEXEC);
@@ -95,8 +99,18 @@ static void start_shared(struct client *c, int doorbell, bool polled)
     fork_worker(c, bases[0]);
 }
 
+void client_start_kept(struct client *c)
+{
+    struct sockaddr_un any = { .sun_family = AF_UNIX };
+
+    c->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK(c->listener >= 0 && !bind(c->listener, (struct sockaddr *)&any, sizeof(any.sun_family)) && !listen(c->listener, 1));
+    start_shared(c, -1, false);
+}
+
 void client_start(struct client *c)
 {
+    c->listener = -1;
     start_shared(c, -1, false);
 }
 
@@ -105,18 +119,20 @@ void client_start_doorbell(struct client *c)
     int doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     CHECK(doorbell >= 0);
+    c->listener = -1;
     start_shared(c, doorbell, false);
 }
 
 void client_start_polled(struct client *c)
 {
+    c->listener = -1;
     start_shared(c, -1, true);
 }
 
 void client_start_tcp(struct client *c)
 {
     memset(c, 0, sizeof(*c));
-    c->region = c->doorbell = -1;
+    c->region = c->doorbell = c->listener = -1;
     c->memory = aligned_alloc(4096, OC_CHANNEL_BYTES);
     CHECK(c->memory);
     memset(c->memory, 0, OC_CHANNEL_BYTES);

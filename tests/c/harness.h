@@ -22,6 +22,7 @@ struct client {
     int socket, control; /* our ends */
     int region;          /* memfd, -1 over TCP */
     int doorbell;        /* eventfd, -1: none */
+    int listener;        /* where the worker waits for another daemon, -1: it does not */
     bool quiet;          /* client_post sends no wake-up byte */
     pid_t worker;
     bool polled;         /* wakes nobody */
@@ -37,6 +38,7 @@ void client_start(struct client *c);
 void client_start_doorbell(struct client *c);
 void client_start_tcp(struct client *c);
 void client_start_polled(struct client *c);
+void client_start_kept(struct client *c); /* its worker outlives its daemon for 60 s */
 /* Publishes a command with one u64 of payload, thread-safe; its sequence. */
 uint64_t client_post(struct client *c, uint32_t thread, uint32_t op, uint64_t value, uint32_t flags);
 /* Waits for the answer; false after `ms`. */

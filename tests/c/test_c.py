@@ -13,8 +13,8 @@ from c_build import ADDRESS, CC, CORE, HERE, ROOT, THREAD, compile_c, includes
 RING = ["layout", "ring_full", "ring_malformed", "ring_pad", "ring_park", "ring_stale", "ring_stress", "ring_wrap"]
 RING_THREADS = ["ring_park", "ring_stress"]
 LOOP = ["group", "handles", "ledger", "loop_blocking", "loop_deferred", "loop_doorbell", "loop_eof", "loop_grant"]
-LOOP += ["loop_malformed", "loop_ping", "loop_polled", "loop_sigbus", "loop_tcp", "loop_threads", "quota"]
-LOOP_THREADS = ["handles", "loop_blocking", "loop_doorbell", "loop_ping", "loop_polled", "loop_tcp", "loop_threads", "quota"]
+LOOP += ["loop_malformed", "loop_ping", "loop_polled", "loop_resume", "loop_sigbus", "loop_tcp", "loop_threads", "quota"]
+LOOP_THREADS = ["handles", "loop_blocking", "loop_doorbell", "loop_ping", "loop_polled", "loop_resume", "loop_tcp", "loop_threads", "quota"]
 
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler (cc or gcc) on this machine")
 

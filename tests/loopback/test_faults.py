@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from host import LIB, Host, wait_for
 
+from orion_virt import layout
+
 CLIENT = str(Path(__file__).with_name("client.py"))
 pytestmark = pytest.mark.skipif(not (LIB / "guest" / "libcuda.so.1").exists(), reason="run `make build` first")
 
@@ -109,6 +111,8 @@ def test_daemon_killed(oriond_env: Host) -> None:
 def test_daemon_down_is_one_line(oriond_env: Host) -> None:
     env = oriond_env.env
     oriond_env.stop()
+    with open(oriond_env.region, "r+b") as region:  # as after a minute: of one that was just there more is expected
+        os.pwrite(region.fileno(), bytes(8), layout.Header.heartbeat.offset)
     done = oriond_env.run([sys.executable, CLIENT, "once"], env=env)
     assert done.returncode == 1
     assert done.stdout == "cuInit 100\n", done.stdout

@@ -239,19 +239,16 @@ def fresh(tmp_path: Path) -> Iterator[Host]:
         running.region.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("everybody", [False, True], ids=["oriond", "everybody"])
-def test_a_killed_daemon(fresh: Host, everybody: bool) -> None:
-    """Alone, so that its workers have a last word; and with them, so that only the kernel has."""
+def test_a_killed_daemon_and_worker(fresh: Host) -> None:
+    """In one moment, so that only the kernel has a last word."""
     with waiting(fresh) as process:
         assert process.stdout and process.stdout.readline() == "READY True\n"
-        if everybody:
-            for pid in processes_of_session(fresh.process.pid):
-                os.kill(pid, signal.SIGSTOP)
-            fresh.kill()
-        else:
-            fresh.process.kill()
+        for pid in processes_of_session(fresh.process.pid):
+            os.kill(pid, signal.SIGSTOP)
+        fresh.kill()
         out, err = process.communicate(timeout=20)
     assert process.returncode == 1 and "cuCtxSynchronize 46" in out and LOST in err, out + err
+    patched(fresh, heartbeat=0)  # as after a minute
     nobody = once(fresh)
     assert nobody.stdout == "cuInit 100\n" and "through the region: oriond does not answer" in nobody.stderr
     fresh.kill()
@@ -259,13 +256,27 @@ def test_a_killed_daemon(fresh: Host, everybody: bool) -> None:
     works(fresh)
 
 
-def test_a_restarted_daemon_does_not_take_up_what_was(fresh: Host) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restarted_daemon_takes_up_what_was(fresh: Host, number: int) -> None:
+    """Over the slot that it had; who ends while no daemon is there is known to have ended."""
+    with client(fresh) as process, client(fresh) as dies:
+        for _ in range(2):
+            fresh.process.send_signal(number)
+            fresh.process.wait(20)
+            assert go_on(process) == "True"
+            dies.kill()
+            fresh.start()
+            assert go_on(process) == "True" and [c["pid"] for c in fresh.status()["channels"]] == [process.pid]
+            works(fresh)
+        process.kill()
+        assert ends(fresh, process)
+    assert wait_for(fresh.idle)
+
+
+def test_a_daemon_that_is_stopped_for_good(fresh: Host) -> None:
     with client(fresh) as process:
-        assert fresh.stop() == 0
-        fresh.start()
-        assert fresh.status()["channels"] == []
-        works(fresh)
-        assert go_on(process).endswith("_v2 46")
+        fresh.process.send_signal(signal.SIGINT)
+        assert fresh.process.wait(20) == 0 and go_on(process).endswith("_v2 46")
 
 
 def test_a_removed_region(fresh: Host) -> None:

@@ -119,7 +119,7 @@ async def tell(writer, text):
 def test_start_message(serve):
     async def body(bench):
         _, writer, message = await bench.client()
-        assert message["transport"] == "shm" and message["base"] == 0x200000000000 and message["fds"] == 3
+        assert message["transport"] == "shm" and message["base"] == 0x200000000000 and message["fds"] == 4
         assert message["region_bytes"] == 8 * MIB and message["block"] == 2 * MIB
         assert message["devices"] == [{"ordinal": 0, "memory": 100 * MIB}]
         assert Path(message["log"]).stat().st_mode & 0o777 == 0o600
@@ -131,7 +131,7 @@ def test_start_message(serve):
 def test_tcp_has_no_region(serve):
     async def body(bench):
         reader, writer, message = await bench.client(shared=False)
-        assert message["fds"] == 2 and bench.used == 0
+        assert message["fds"] == 3 and bench.used == 0
         await tell(writer, "ask 1 4096 0")
         assert (await reader.readline()).split()[1] == b"-6"
         writer.close()

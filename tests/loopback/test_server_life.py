@@ -136,7 +136,7 @@ def test_a_hangup_reloads_what_can_be_reloaded(oriond_env):
     path.write_text(before + "[server-shm]\nshm_budget = 777\n[server-log]\nfile_log_level = DEBUG\n[server]\nvgpu_count = 9\n")
     os.kill(pid, signal.SIGHUP)
     assert log_line(oriond_env, "server.conf is reloaded: [server-shm] shm_budget, [server-log]"), oriond_env.output()
-    assert log_line(oriond_env, "a restart of oriond, which ends its clients, is needed for [server] vgpu_count")
+    assert log_line(oriond_env, "a restart of oriond, over which its clients go on, is needed for [server] vgpu_count")
     assert (oriond_env.status()["shm_budget_mib"], oriond_env.status()["vgpu_count"]) == (777, 4)
     path.write_text("[server]\nlisten_port = x\n")
     os.kill(pid, signal.SIGHUP)

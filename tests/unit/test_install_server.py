@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from orion_virt import layout
 from orion_virt.cli import complete, control, hook, install_server, man, requirements, services
 from orion_virt.cli.main import main
 from orion_virt.config import ServerConfig, parse_server
@@ -141,11 +142,11 @@ def live(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Liv
     """A host on which systemd runs: `live(clients=2, active=True)` returns the list of systemctl's calls."""
     calls: list[str] = []
 
-    def make(clients: int = 0, active: bool = False, controller: str = "127.0.0.1:9123") -> list[str]:
+    def make(clients: int = 0, active: bool = False, controller: str = "127.0.0.1:9123", **kept: int) -> list[str]:
         def ask(command: str, **_: Any) -> dict[str, Any]:
             if not active:
                 raise control.NotRunning("oriond is not running")
-            return {"channels": [{}] * clients, "domains": [{"name": "vm1", "device": "live"}, {"name": "vm2", "device": "none"}]}
+            return {"channels": [{}] * clients, **kept, "domains": [{"name": "vm1", "device": "live"}, {"name": "vm2", "device": "none"}]}
 
         monkeypatch.setattr(services, "SYSTEMD", tmp_path)
         monkeypatch.setattr(control, "ask", ask)
@@ -176,6 +177,17 @@ def test_an_upgrade_restarts_what_serves_nobody(live: Live) -> None:
     calls = live(active=True)
     assert run("-q").exit_code == 0
     assert [c for c in calls if "start" in c] == ["restart orion-controller.service", "restart oriond.service"]
+
+
+def test_an_upgrade_restarts_what_its_programs_outlive(live: Live) -> None:
+    calls = live(active=True, clients=3, keep_workers=60, protocol=layout.PROTOCOL)
+    assert run("-q").exit_code == 0 and "restart oriond.service" in calls
+
+
+@pytest.mark.parametrize("kept", [{"keep_workers": 0, "protocol": layout.PROTOCOL}, {"keep_workers": 60, "protocol": layout.PROTOCOL + 1}])
+def test_an_upgrade_that_its_programs_would_not_outlive(live: Live, kept: dict[str, int]) -> None:
+    calls = live(active=True, clients=3, **kept)
+    assert "cannot take up" in run("-q").output and not [c for c in calls if "start" in c]
 
 
 def test_an_upgrade_ends_no_program(live: Live) -> None:

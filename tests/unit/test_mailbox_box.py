@@ -363,3 +363,27 @@ def test_mailboxes_follow_the_regions(regions: Regions) -> None:
 
 def test_the_slots_of_the_helper_are_the_layout_s() -> None:
     assert mail.at(1) - mail.at(0) == 512 == layout.ctypes.sizeof(layout.MailSlot)
+
+
+def test_another_daemon_takes_up_a_connection(bench: Bench) -> None:
+    """Its bytes go on where they were; other connections of before end; a place that is not true is nobody's."""
+    hand, conn = bench.opened()
+    other, _ = bench.opened(1)
+    place = bench.box.place(os.fstat(conn.fileno()).st_ino)
+    assert place[0] == 0 and len(place) == 3 and bench.box.place(0) == ()
+    bench.box.hang_up()
+    after = Box(bench.region, {layout.MAIL_SERVER: bench._take}, bench.now)
+    for lie in ((0, place[1] % 255 + 1, place[2]), (0, place[1], place[2] + 1), (2, place[1], place[2])):
+        assert after.resume(*lie) is None
+    again = after.resume(*place)
+    assert again is not None and hand.is_open
+    bench.taken.append(again)
+    bench.box = after
+    bench.look()
+    assert other.is_over and not hand.is_over
+    hand.write(b"on it goes")
+    bench.look()
+    assert again.recv(100) == b"on it goes"
+    again.send(b"back")
+    bench.look()
+    assert hand.read() == b"back"

@@ -161,7 +161,7 @@ def test_a_client_of_another_host_comes_translated():
 
 
 def test_slots_that_are_claimed_twice_or_do_not_exist():
-    good, twice, beyond = held((0, 0)), held((0, 0), (0, 1)), held((0, 4))
+    good, twice, beyond = held((0, 0)), held((0, 0), (0, 1)), held((0, 100))
     assert pool.collisions(SERVER, [good, twice, beyond, held((5, 0)), held((1, 1), (1, 1))])[:2] == [twice.uuid, beyond.uuid]
     assert pool.collisions(SERVER, [good, held((0, 1))]) == []
 

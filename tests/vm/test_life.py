@@ -7,6 +7,7 @@ One guest serves most of these, in the order of the file: each test leaves it ru
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,15 +193,24 @@ def test_killed_qemu(setup: Setup, busy: Guest, libvirtd: bool) -> None:
     eventually(lambda: setup.oriond.domain(NAME).get("state") == "shut off", "it is taken for alive")
 
 
-def test_oriond_restarts_and_takes_it_up(setup: Setup, busy: Guest) -> None:
-    """Its clients end with 46 at once; region, device and address are as before, and a new program works."""
-    before = generation(setup, busy)
-    setup.oriond.stop(9)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_oriond_restarts_and_takes_it_up(setup: Setup, busy: Guest, number: int) -> None:
+    """Its program computes on meanwhile and after; worker, region, device and address are as before, a new program works."""
+    before, (worker,) = generation(setup, busy), [channel["worker"] for channel in channels(setup)]
+    setup.oriond.stop(number)
+    life.goes_on(busy)
     setup.oriond.start()
     eventually(lambda: setup.oriond.domain(NAME).get("proven") is True, "a proof is forgotten")
-    life.ends(busy)
-    works_again(setup, busy)
-    assert generation(setup, busy) == before
+    life.goes_on(busy)
+    assert [channel["worker"] for channel in channels(setup)] == [worker] and generation(setup, busy) == before
+    life.compute(busy)
+    busy.run("killall -9 steady", user="root")
+    eventually(lambda: channels(setup) == [], "a killed program's worker is left")
+    life.begin(busy)
+    setup.oriond.stop(number)
+    setup.libvirt.virsh("destroy", NAME)
+    setup.oriond.start()
+    eventually(lambda: channels(setup) == [] and setup.regions() == [], "worker or region of a domain that ended meanwhile is left")
 
 
 @pytest.fixture(scope="module")
