@@ -28,7 +28,7 @@ test:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
 	@$(VENV) -m compileall -q orion_virt
-	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q --durations=15 $(TESTS)
+	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q -n auto --maxprocesses=4 --dist loadfile --durations=25 $(TESTS)
 
 # An hour of faults beside neighbours who must not notice; SECONDS= and SEED= choose another length and repeat a run.
 soak:

@@ -9,7 +9,7 @@ import pytest
 import skips
 
 # What is quick comes first, so that a mistake shows early.
-ORDER = ("style", "unit", "spec", "c", "simgpu", "loopback", "security", "soak", "vm")
+ORDER = ("style", "unit", "spec", "c", "docs", "simgpu", "loopback", "security", "fuzz", "packages", "soak", "vm")
 
 
 def pytest_configure(config):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -36,6 +37,14 @@ def wait_for(what, seconds=10, every=0.05):
     while not (value := what()) and time.monotonic() < end:
         time.sleep(every)
     return value
+
+
+def let_others_reach(path):
+    """pytest's own directories are closed to other users."""
+    for parent in path.parents:
+        if parent == Path(tempfile.gettempdir()):
+            break
+        parent.chmod(0o755)
 
 
 def processes_of_session(sid):

@@ -7,6 +7,8 @@ import fnmatch
 import os
 import re
 
+import pytest
+
 # (pattern of the test's id, regular expression for the reason, why it is in order)
 IN_ORDER: list[tuple[str, str, str]] = [
     ("tests/*", "nvcc is not installed", "NVIDIA's compiler is no package of a plain machine"),
@@ -22,16 +24,19 @@ def is_in_order(test: str, reason: str) -> bool:
 
 
 class SkipGate:
-    """A plugin of pytest: gathers skips, names those that are not in order, and fails the run for them."""
+    """A plugin of pytest: gathers skips, names those that are not in order, and fails the run for them.
+
+    With pytest-xdist each of its processes gathers, and the first one hears of all.
+    """
 
     def __init__(self) -> None:
-        self.bad: list[str] = []
+        self.bad: dict[str, None] = {}
 
     def _take(self, report) -> None:
         if report.skipped and not hasattr(report, "wasxfail"):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             if not is_in_order(report.nodeid, reason):
-                self.bad.append(f"{report.nodeid}: {reason}")
+                self.bad[f"{report.nodeid}: {reason}"] = None
 
     def pytest_runtest_logreport(self, report) -> None:
         self._take(report)
@@ -39,7 +44,13 @@ class SkipGate:
     def pytest_collectreport(self, report) -> None:
         self._take(report)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node) -> None:
+        self.bad |= dict.fromkeys(getattr(node, "workeroutput", {}).get("bad_skips", []))
+
     def pytest_sessionfinish(self, session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["bad_skips"] = list(self.bad)
         if self.bad and session.exitstatus == 0:
             session.exitstatus = 1
 

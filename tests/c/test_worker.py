@@ -75,10 +75,10 @@ class Worker:
         return int(struct.unpack_from("<Q", self.memory, slot + 16)[0])
 
     def closed(self) -> tuple[int, str]:
-        """Why it says that its channel ended; before that it may say how many commands ran."""
+        """Why it says that its channel ended; before that it may say how many commands ran, and what it uses."""
         message = layout.Control.from_buffer_copy(self.control.recv(1024))
-        while message.kind == layout.PROGRESS:
-            self.progress = message.a, message.b
+        while message.kind in (layout.PROGRESS, layout.USAGE):
+            self.progress = (message.a, message.b) if message.kind == layout.PROGRESS else self.progress
             message = layout.Control.from_buffer_copy(self.control.recv(1024))
         assert message.kind == layout.CLOSED
         return message.a, message.text.decode()

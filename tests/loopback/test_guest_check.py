@@ -12,6 +12,7 @@ from pathlib import Path
 
 import host
 import pytest
+from host import let_others_reach
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "unit" / "golden" / "check" / "client.txt"
@@ -46,8 +47,8 @@ def run(client, *args, shell=None, device=None, **variables):
     script = f'mount --bind {tmp}/pci /sys/bus/pci/devices && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "-", *(shell or SHELLS[0]), str(client / "orion-check"), *args]
     if device == "not ours":
-        for path in (client, *client.parents[:3]):
-            path.chmod(0o755)
+        client.chmod(0o755)
+        let_others_reach(client)
         argv[argv.index("-") + 1:argv.index("-") + 1] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp), "ORION_ETC": str(tmp / "etc")} | variables
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)

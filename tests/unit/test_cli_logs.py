@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from control_daemon import FakeDaemon
+from host import let_others_reach
 
 from orion_virt.cli import logs as module
 from orion_virt.cli.main import main
@@ -117,8 +118,7 @@ def test_what_cannot_be_shown(log: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_no_permission(log: Path) -> None:
-    for directory in (log, *log.parents[:2]):
-        directory.chmod(0o755)
+    let_others_reach(log / "server.log")
     (log / "server.log").chmod(0o600)
     child = os.fork()
     if child == 0:

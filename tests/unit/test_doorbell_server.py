@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from host import let_others_reach
 
 from ivshmem import server
 from orion_virt.domain import shmem
@@ -200,8 +201,7 @@ def test_only_root_and_its_own_user_may_ask(running: Running) -> None:
     if os.geteuid() != 0:
         pytest.skip("another user is needed, which only root can become")
     running.control.chmod(0o666)
-    for part in (running.control.parent, *running.control.parents[1:3]):
-        part.chmod(0o755)
+    let_others_reach(running.control)
     code = ("import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
             "s.settimeout(5); s.connect(sys.argv[1])\n"
             "try: print(s.send(b'{}') and s.recv(4096))\n"

@@ -41,7 +41,11 @@ def test_services_come_up_with_the_machine(setup: Setup, guests: Callable[..., G
         (root.path / "etc/orion/server.conf").write_text(CONF)
         root.must("sh", "-c", "rm /var/host.deb; orion-virt build-client -o /var/client && sh /var/client -q -d /opt/client && rm /var/client")
         root.changes(share / "installed.tar")
-    guest = guests("host", root=Path("/"), shares=(Share(share, "/run/share"),), network=False, memory_mib=2048, vcpus=2)
+    # Without what is mounted below: directories of /proc change under the guest, which then loses what it has mounted on them.
+    files = setup.host.state / "files"
+    files.mkdir()
+    setup.host.run(["sh", "-c", f"mount --bind / {files} && mount -o remount,bind,ro {files}"], check=True)
+    guest = guests("host", root=files, shares=(Share(share, "/run/share"),), network=False, memory_mib=2048, vcpus=2)
     guest.define()
     guest.start(timeout=180)
     must(guest, "mount -t tmpfs home /root; rm -rf /etc/systemd/system/*.wants /etc/fstab; tar -C / -xf /run/share/installed.tar", timeout=120)
