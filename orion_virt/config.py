@@ -64,7 +64,7 @@ class ServerConfig:
     worker_user: str = "auto"  # a user of its own for each domain
     compute_limits: str = "off"
     longest_kernel: int = 0  # seconds, 0: as long as it likes
-    confine: bool | None = False  # None: where the driver is NVIDIA's
+    confine: bool | None = None  # None: where the driver is NVIDIA's
     keep_workers: int = 60  # seconds that workers outlive their oriond
     metrics_addr: str = ""  # empty: not served
     metrics_tls_cert: str = ""

@@ -206,7 +206,7 @@ def confinement(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             INFO,
             "workers are not confined: a guest that takes one over has the network and the files of worker_user",
-            "confine = true in [server] of server.conf",
+            "confine = auto, which is the default, in [server] of server.conf",
         )
     elif not facts.machine.landlock():
         yield Finding(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import host as hosts
@@ -29,7 +30,9 @@ EVERY_SECONDS = 0.02
 class Card:
     """The first card's memory, sampled: all that is taken of it beyond what was at the start, and what NVML says of each process."""
 
-    def __init__(self) -> None:
+    def __init__(self, books: Callable[[], object] = lambda: None) -> None:
+        """`books`: asked at each new maximum, for the reader of a failure."""
+        self._books, self.at_most = books, None
         pynvml.nvmlInit()
         self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         self._idle = self.used()
@@ -45,9 +48,11 @@ class Card:
 
     def _sample(self) -> None:
         while not self._stop.wait(EVERY_SECONDS):
-            self.most = max(self.most, self.used() - self._idle)
-            for pid, used in self.processes().items():
-                self.each[pid] = max(self.each.get(pid, 0), used)
+            used, processes = self.used() - self._idle, self.processes()
+            if used > self.most:
+                self.most, self.at_most = used, (processes, self._books())
+            for pid, of_it in processes.items():
+                self.each[pid] = max(self.each.get(pid, 0), of_it)
             self.samples += 1
 
     def __enter__(self) -> Card:
@@ -58,11 +63,12 @@ class Card:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        print(f"at the most: {self.at_most}")
         print(f"{self.samples} samples; most on the card {self.most / MIB:.1f} MiB beyond idle; of processes, by NVML: "
               f"{ {pid: round(used / MIB, 1) for pid, used in self.each.items()} }")
 
 
-def settled() -> Card:
+def settled(books: Callable[[], object] = lambda: None) -> Card:
     """A card on which nothing of before is left."""
     card = Card()
     before, since = card.used(), time.monotonic()
@@ -71,7 +77,7 @@ def settled() -> Card:
         now = card.used()
         if now != before:
             before, since = now, time.monotonic()
-    return Card()
+    return Card(books)
 
 
 def bare(env: dict[str, str], many: int = 1) -> tuple[int, int]:
@@ -104,7 +110,7 @@ def ceiling(tmp_path_factory: pytest.TempPathFactory) -> str:
 def press(host: hosts.Host, commands: list[list[str]], **variables: object) -> tuple[Card, list[dict]]:
     """Runs the commands at once, to their end; what they printed."""
     env = host.env | {key: str(value) for key, value in variables.items()}
-    card = settled()
+    card = settled(lambda: [(c["worker"], [d["used_bytes"] for d in c["devices"]]) for c in host.status()["channels"]])
     with card:
         running = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands]
         ended = [process.communicate(timeout=110) for process in running]

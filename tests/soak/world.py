@@ -236,7 +236,7 @@ def _command(pid: int) -> str:
 
 def _kind(pid: int) -> str:
     command = _command(pid)
-    return next((kind for kind in ("server.worker", "cli.oriond") if kind in command), "")
+    return next((kind for kind in ("server.worker", "cli.oriond", "gpu.monitor") if kind in command), "")
 
 
 def _fds(pid: int) -> int:

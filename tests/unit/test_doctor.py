@@ -241,9 +241,11 @@ def test_huge_pages(facts: Facts) -> None:
 def test_confinement(facts: Facts) -> None:
     assert list(host.confinement(facts)) == [], "the simulated GPU's workers are not"
     facts.status["simulated"] = False  # type: ignore[index]
-    one(host.confinement(facts), "info", "workers are not confined", "confine = true")
-    facts.config = replace(facts.settings, confine=None)
     assert [f.text for f in host.confinement(facts)] == ["workers are confined (Landlock 4, seccomp)"]
+    settings = facts.settings
+    facts.config = replace(settings, confine=False)
+    one(host.confinement(facts), "info", "workers are not confined", "confine = auto")
+    facts.config = settings
     machine = machine_of(facts)
     machine.landlock_version = 0
     one(host.confinement(facts), "warning", "this kernel has no Landlock")

@@ -16,6 +16,7 @@ from torch import nn
 SECONDS = float(sys.argv[1])
 DICE = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
 MIB = 1 << 20
+IN_OTHER_WORDS = ("ALLOC_FAILED", "unable to find an engine")  # cuBLAS; cuDNN, when no algorithm gets its workspace
 
 
 class Load:
@@ -60,7 +61,7 @@ class Load:
             what()
             self.count(what.__name__)
         except RuntimeError as error:  # of which PyTorch's out of memory is one; libraries say it in their own words
-            if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+            if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in IN_OTHER_WORDS):
                 raise
             self.count("out of memory")
             DICE.shuffle(self.held)
