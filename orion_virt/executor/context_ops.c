@@ -21,7 +21,8 @@ static bool peers[OC_MAX_DEVICES][OC_MAX_DEVICES]; /* enabled between vGPUs of o
 static unsigned alive[OC_MAX_DEVICES]; /* contexts of each device; under ending_lock */
 static pthread_mutex_t ending_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Before a context is made. The first one of a device is paid for by placement, others out of its memory. */
+/* Before a context is made. The first one of a device is paid for by placement, others out of its memory; of a group's
+ * later processes each has booked its first when it came, and has to find it free. */
 static CUresult count_new(int device, bool *first)
 {
     CUresult r = CUDA_SUCCESS;
@@ -32,6 +33,8 @@ static CUresult count_new(int device, bool *first)
         r = CUDA_ERROR_OUT_OF_MEMORY;
     else if (!*first)
         r = oh_extra_more(device, oh_extra_base_bytes(device));
+    else if (oh_others_bytes(device) && oh_extra_over_now(device))
+        r = CUDA_ERROR_OUT_OF_MEMORY;
     alive[device] += r == CUDA_SUCCESS;
     pthread_mutex_unlock(&ending_lock);
     return r;

@@ -7,6 +7,7 @@
 #include "loop.h"
 #include "modules.h"
 
+#define LOCAL_MAX (512u << 10) /* of a thread, on every architecture */
 enum { STACK = 0, PRINTF = 1, HEAP = 2 };                       /* CUlimit */
 enum { MULTIPROCESSORS = 16, THREADS_A_MULTIPROCESSOR = 39 };   /* CUdevice_attribute */
 #define STACK_OF_BASE 1024u                  /* a context begins with so many bytes for each thread */
@@ -196,11 +197,16 @@ CUresult oh_cuCtxSetLimit(struct oh_twin *t, const struct ow_cuCtxSetLimit_in *i
 {
     bool lower = false;
     uint64_t before = 0;
+    size_t has = 0; /* what the driver keeps room for; a lower limit is not passed on */
     CUresult r = CUDA_SUCCESS;
 
     (void)bytes, (void)out, (void)out_bytes;
+    if (in->limit == STACK && in->value > LOCAL_MAX)
+        return CUDA_ERROR_INVALID_VALUE;
     if (in->limit == STACK)
         r = oh_stack_for(t->stack_slot, in->value);
+    if (r == CUDA_SUCCESS && in->limit == STACK)
+        r = OH_CALL(cuCtxGetLimit, &has, in->limit);
     if (t->stack_slot >= 0) {
         struct limits *l = &limits[t->stack_slot];
 
@@ -208,7 +214,7 @@ CUresult oh_cuCtxSetLimit(struct oh_twin *t, const struct ow_cuCtxSetLimit_in *i
         before = l->promised;
         if (in->limit == PRINTF || in->limit == HEAP)
             r = promise_locked(l, in->limit, in->value);
-        lower = in->limit == STACK && in->value < l->stack && in->value;
+        lower = in->limit == STACK && in->value < has && in->value;
         if (r == CUDA_SUCCESS && in->limit == STACK)
             l->asked = (in->value + 15) & ~15ull;
         pthread_mutex_unlock(&lock);

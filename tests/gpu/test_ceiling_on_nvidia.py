@@ -112,8 +112,11 @@ def press(host: hosts.Host, commands: list[list[str]], **variables: object) -> t
     env = host.env | {key: str(value) for key, value in variables.items()}
     card = settled(lambda: [(c["worker"], [d["used_bytes"] for d in c["devices"]]) for c in host.status()["channels"]])
     with card:
-        running = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands]
-        ended = [process.communicate(timeout=110) for process in running]
+        running = [subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                   for command in commands]
+        for process, command in zip(running, commands):
+            assert PRESSURE not in command or process.stdout.readline() == "ready\n"
+        ended = [process.communicate("\n", timeout=110) for process in running]
     for process, (out, err) in zip(running, ended):
         print(out, err[-3000:])
         assert process.returncode == 0, host.output()[-3000:]

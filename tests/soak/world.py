@@ -129,7 +129,7 @@ class World:
 
     def env(self, way: str) -> dict[str, str]:
         """Of a client that reaches the host so: a domain's name, or "tcp"."""
-        env = (self.host.tcp_env if way == "tcp" else self.host.env) | {"ORION_GMEM": "256"}
+        env = (self.host.tcp_env if way == "tcp" else self.host.env) | {"ORION_GMEM": "256" if self.options.driver == "simulated" else "2048"}
         if way == "M":
             env.pop("ORION_CONTROLLER", None)
         return env if way == "tcp" else env | {"ORION_REGION": str(self.region(way))}

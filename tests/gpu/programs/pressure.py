@@ -16,7 +16,8 @@ from torch import nn
 SECONDS = float(sys.argv[1])
 DICE = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
 MIB = 1 << 20
-IN_OTHER_WORDS = ("ALLOC_FAILED", "unable to find an engine")  # cuBLAS; cuDNN, when no algorithm gets its workspace
+# Of cuBLAS, and of cuDNN when no algorithm gets its workspace or it gets no memory for itself.
+IN_OTHER_WORDS = ("ALLOC_FAILED", "unable to find an engine", "CUDNN_STATUS_INTERNAL_ERROR")
 
 
 class Load:
@@ -73,6 +74,10 @@ class Load:
 def main() -> None:
     torch.backends.cudnn.benchmark = True  # tries all algorithms, each with its workspace
     loads = [Load(f"cuda:{i}") for i in range(torch.cuda.device_count())]
+    for load in loads:
+        torch.zeros(1, device=load.device)
+    print("ready", flush=True)
+    sys.stdin.readline()  # until others that share the ceiling have their contexts too
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         for load in loads:
