@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,3 +87,24 @@ def test_a_group_has_one(host: hosts.Host, program: str) -> None:
 def test_two_vgpus_of_a_card_have_one_each(host: hosts.Host, program: str) -> None:
     most, (told,) = press(host, program, 2, [1], ORION_VGPU=2)
     assert most > LIMIT_MIB + 2 * CONTEXT_MIB, "only one was used"
+
+
+def test_a_full_group_has_no_room_for_another_context(host: hosts.Host) -> None:
+    env = host.env | {"ORION_GMEM": str(LIMIT_MIB), "ORION_GROUP": "full"}
+
+    def member() -> subprocess.Popen[str]:
+        argv = [sys.executable, str(Path(__file__).with_name("group_member.py"))]
+        return subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def order(process: subprocess.Popen[str], words: str) -> str:
+        assert process.stdin and process.stdout
+        process.stdin.write(words + "\n")
+        process.stdin.flush()
+        return process.stdout.readline()
+
+    first = member()
+    assert first.stdout and first.stdout.readline() == "0\n"
+    assert order(first, f"alloc {LIMIT_MIB - CONTEXT_MIB // 2}") == "0\n"
+    assert member().communicate()[0] == "2\n"  # CUDA_ERROR_OUT_OF_MEMORY
+    first.communicate()
+    assert member().communicate()[0] == "0\n"
