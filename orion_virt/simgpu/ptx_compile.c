@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* C to code: runs the system's compiler, keeps what it made in a directory of the user's own, by what was compiled. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,8 +9,10 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ptx_compile.h"
@@ -71,6 +74,70 @@ static bool cache_folder(char *path, size_t room, char *why, size_t why_bytes)
         return true;
     snprintf(why, why_bytes, "%s is not a directory of this user alone (chmod 700)", path);
     return false;
+}
+
+/* ---- a directory for once, where there is no cache: in /tmp, locked by its maker while that lives ---- */
+#define ONCE "orion-simgpu."
+#define ONCE_SECONDS 60 /* to lock it */
+
+static void empty(int folder)
+{
+    int copy = dup(folder);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;)
+        unlinkat(folder, e->d_name, 0); /* "." and ".." are no files */
+    if (d)
+        closedir(d);
+    else if (copy >= 0)
+        close(copy);
+}
+
+/* Removes those whose makers were killed. */
+static void sweep(void)
+{
+    DIR *tmp = opendir("/tmp");
+    struct stat s;
+
+    for (struct dirent *e; tmp && (e = readdir(tmp)) != NULL;) {
+        if (strncmp(e->d_name, ONCE, strlen(ONCE)))
+            continue;
+        int fd = openat(dirfd(tmp), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (!fstat(fd, &s) && (s.st_uid == geteuid() || !geteuid()) && time(NULL) - s.st_mtime > ONCE_SECONDS && !flock(fd, LOCK_EX | LOCK_NB)) {
+            empty(fd);
+            unlinkat(dirfd(tmp), e->d_name, AT_REMOVEDIR);
+        }
+        close(fd);
+    }
+    if (tmp)
+        closedir(tmp);
+}
+
+/* Its descriptor, -1: there is none. */
+static int once_begin(char *path, size_t room)
+{
+    int fd;
+
+    sweep();
+    snprintf(path, room, "/tmp/" ONCE "XXXXXX");
+    if (!mkdtemp(path))
+        return -1;
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB))
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    rmdir(path);
+    return -1;
+}
+
+static void once_end(int fd, const char *path)
+{
+    empty(fd);
+    rmdir(path);
+    close(fd);
 }
 
 static bool same_text(const char *path, const char *text)
@@ -223,12 +290,13 @@ void *ptx_compile(const char *text, _Atomic int *child, char *why, size_t why_by
     const char *march = machine();
     uint64_t name = hash(march ? march : "", hash(text, 0xcbf29ce484222325ull));
     void *library = NULL;
+    int once = -1;
 
     if (!march) /* fused products need the machine's own */
         return snprintf(why, why_bytes, "this CPU lacks AVX2 and FMA"), NULL;
     if (!cached) {
-        snprintf(folder, sizeof(folder), "%s/orion-simgpu.XXXXXX", "/tmp");
-        if (!mkdtemp(folder))
+        once = once_begin(folder, sizeof(folder));
+        if (once < 0)
             return snprintf(why, why_bytes, "%s, and no directory in /tmp", *no_cache ? no_cache : "no HOME"), NULL;
     }
     snprintf(source, sizeof(source), "%s/%016llx.c", folder, (unsigned long long)name);
@@ -246,10 +314,7 @@ void *ptx_compile(const char *text, _Atomic int *child, char *why, size_t why_by
     else if (!cached && *no_cache)
         snprintf(why, why_bytes, "%s", no_cache);
     end_making(number, new_source, new_made);
-    if (!cached) {
-        unlink(source);
-        unlink(made);
-        rmdir(folder);
-    }
+    if (!cached)
+        once_end(once, folder);
     return library;
 }

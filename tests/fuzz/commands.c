@@ -31,6 +31,7 @@ static uint64_t next_grant = BLOCK + OC_CHANNEL_BYTES;
 
 /* ---- the daemon, and the threads that the loop does without ---- */
 
+int (*oh_running)(char *name, size_t room, uint64_t *done, uint64_t *blocks, uint64_t *ns);
 _Atomic uint64_t oh_nr_commands, oh_bytes_copied;
 void (*_Atomic oh_control_own)(const struct oh_control *m);
 
@@ -58,6 +59,13 @@ int oh_control_call(struct oh_control *m)
 }
 
 void oh_control_tell(const struct oh_control *m) { (void)m; }
+bool oh_control_stale(void) { return false; }
+bool oh_control_have(const struct oh_control *m, int fd) { return (void)m, (void)fd, false; }
+void oh_control_down(void) {}
+void oh_control_up(void) {}
+void oh_control_progress(void) {}
+void oh_watch_control(bool on) { (void)on; }
+void oh_watch_client(int fd) { (void)fd; }
 void oh_watch_interrupt(void) {}
 void oh_watch_wake_leader(void) {}
 void oh_watch_lead(void) {}

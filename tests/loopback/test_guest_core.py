@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUEST = ROOT / "guest-agent" / "libcuda"
 HERE = ROOT / "tests" / "loopback" / "guest_core"
 CORE = """lock log mailbox maps moved piece settings settings_file hmac reserve region pci snapshot visible connect doorbell controller server
-handshake link
+handshake link away
 transport_shm transport_tcp wait call thread handles state exit fork""".split()
 WARN = "-Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werror".split()
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

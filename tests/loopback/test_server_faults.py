@@ -121,7 +121,7 @@ def test_start_message(serve):
         _, writer, message = await bench.client()
         assert message["transport"] == "shm" and message["base"] == 0x200000000000 and message["fds"] == 4
         assert message["region_bytes"] == 8 * MIB and message["block"] == 2 * MIB
-        assert message["devices"] == [{"ordinal": 0, "memory": 100 * MIB}]
+        assert message["devices"] == [{"ordinal": 0, "memory": 100 * MIB, "context": 0}]
         assert Path(message["log"]).stat().st_mode & 0o777 == 0o600
         writer.close()
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import host
 import pytest
@@ -31,8 +33,10 @@ def connected(enter: Callable[[str], Root], monkeypatch: pytest.MonkeyPatch) -> 
     def start(*options: str) -> Root:
         root.must("qemu-ga", "--daemonize", "-m", "unix-listen", "-p", SOCKET, "-t", "/tmp", "-f", "/tmp/agent.pid", *options)
         sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+        folder = os.open(root.path / "tmp", os.O_PATH)  # the whole path may be longer than a socket's may be
+        stack.callback(os.close, folder)
         # It becomes a daemon before it listens.
-        assert host.wait_for(lambda: sock.connect_ex(str(root.path) + SOCKET) == 0), "the agent does not listen"
+        assert host.wait_for(lambda: sock.connect_ex(f"/proc/self/fd/{folder}/{Path(SOCKET).name}") == 0), "the agent does not listen"
         sock.settimeout(60)
         lines = stack.enter_context(sock.makefile("rb"))
 

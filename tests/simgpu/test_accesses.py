@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import LIBRARY, compile_ptx
+from cuda.bindings import driver
 from device import Device, DeviceError
 
 #: Where thread t reads in turn k of a loop, in elements.
@@ -52,7 +53,8 @@ PARTS = [(0, BLOCK), (0, 1), (3, 17), (31, 34), (40, 63)]
 @pytest.fixture(scope="module")
 def loaded():
     device = Device(str(LIBRARY))
-    return device, device.load(compile_ptx(SOURCE + VECTORS).rstrip(b"\0 "))
+    yield device, device.load(compile_ptx(SOURCE + VECTORS).rstrip(b"\0 "))
+    driver.cuDevicePrimaryCtxReset(0)  # what is read beyond its end poisons it
 
 
 @pytest.fixture

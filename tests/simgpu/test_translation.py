@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +91,25 @@ def test_a_folder_of_others_is_not_used(run, tmp_path, make):
     said = run(ORION_SIM_TRANSLATE="always", ORION_SIM_CACHE=str(tmp_path / "c"))
     assert "not kept for the next process" in said and str(tmp_path / "c") in said
     assert kept(tmp_path) == []
+
+
+def test_directories_of_killed_processes_go(run):
+    """Without a place to keep code each process makes one for once, which it removes only when it ends by itself."""
+    left, live, new = (Path("/tmp") / f"orion-simgpu.test{n}{os.getpid()}" for n in range(3))
+    for folder in (left, live, new):
+        folder.mkdir(mode=0o700)
+        (folder / "x.c").write_text("")
+        if folder is not new:
+            os.utime(folder, (0, 0))
+    lock = os.open(live, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        run(ORION_SIM_TRANSLATE="always", HOME="")
+        assert [folder.exists() for folder in (left, live, new)] == [False, True, True]
+    finally:
+        os.close(lock)
+        for folder in (left, live, new):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_without_a_compiler_kernels_are_interpreted_and_that_is_said(run, tmp_path):

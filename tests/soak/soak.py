@@ -30,6 +30,7 @@ QUIET_SECONDS = 0.6   # after an event, in which the neighbours' throughput is l
 # Lines of level ERROR that a fault explains.
 EXPLAINED = (
     r"the controller ended \(signal SIGKILL\) and is started again",
+    r"worker \d+ cannot be taken up and was ended: it does not answer",  # one that was stopped when oriond was killed
 )
 
 
