@@ -88,8 +88,8 @@ class Pool:
     async def register(self, server: Server, allocations: Sequence[Allocation] = (), opening: Collection[str] = ()) -> None:
         """A server is there (again): `allocations` are all that it serves, `opening` those that it is about to.
 
-        What it has beyond these ends, but for grants of this life of it that nobody has shown yet. Raises ProtocolError
-        for a name that tells no host from others where there may be others.
+        What it has beyond these ends, but for grants that nobody has shown yet: a program waits for a server that is restarted.
+        Raises ProtocolError for a name that tells no host from others where there may be others.
         """
         if self._store.is_shared and is_loopback(server.name):
             raise ProtocolError(f"a pool of hosts cannot know this one as {server.name}",
@@ -105,7 +105,7 @@ class Pool:
             taken = {(v.card, v.slot) for a in good.values() for v in a.vgpus}
             ended = 0
             for uuid, old in state.allocations.items():
-                waits = same and (old.state is Stage.GRANTED or uuid in opening)
+                waits = old.state is Stage.GRANTED and known is not None and known.cards == server.cards or same and uuid in opening
                 if old.server != server.name or uuid in good or waits and not taken & {(v.card, v.slot) for v in old.vgpus}:
                     continue
                 changes[records.allocation_key(uuid)] = None

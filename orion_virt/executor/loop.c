@@ -125,6 +125,8 @@ static bool execute(struct twin *tw, const struct oc_cmd *h)
                h->thread, (unsigned long long)h->seq, tw->fault[0] ? tw->fault : "malformed");
         return false;
     }
+    if (r != CUDA_SUCCESS && atomic_load(&oh_ending) != OC_OPEN)
+        return false; /* likely for want of the daemon that has ended: the client hears that the channel has */
     if (r != CUDA_SUCCESS)
         oh_note_sticky(&tw->pub, r);
     /* Before the answer: else a single-threaded guest would see consumer_parked at its next call. */

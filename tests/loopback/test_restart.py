@@ -35,6 +35,9 @@ class Program:
         assert self.answer() == "READY", self.process.communicate()[1]
         return self
 
+    def says(self, text: str) -> None:
+        assert any(text in line for line in self.process.stderr), text
+
     def send(self, order: str) -> None:
         self.process.stdin.write(order + "\n")
         self.process.stdin.flush()
@@ -115,13 +118,13 @@ def test_programs_go_on(host: Host, end: End) -> None:
             assert over_tcp.ask("pin 2") == "0"  # private memory needs nobody
             one.send(f"pin {size}")  # waits for the next oriond
             late = Program(host.env, "quiet")
+            late.says("Waiting up to 30 s for oriond")
             host.start()
             assert one.answer() == "0" and one.ask("check") == over_tcp.ask("check") == "True"
             assert known(host) | before == known(host)
             assert all(program.computes() for program in made)
             assert late.started().ask("alloc 1") == "0"
-            late.process.kill()
-            assert "Waiting up to 30 s for oriond" in late.process.communicate()[1]
+            late.kill()
         assert first.ask("alloc 300") == second.ask("alloc 300") == "2"  # the group's memory is still one
         assert wait_for(lambda: channels(host)[one.process.pid]["devices"][0]["used_bytes"] and
                         channels(host)[one.process.pid]["calls_per_second"], 10)

@@ -110,6 +110,11 @@ def test_restart_of_either_side(call):
     assert call("/devices?used=true")[1].endswith("=7")
     call.on(boot="b3")
     assert call("/devices?used=true")[1].endswith("=8")
+    call("/service?nvidia_vgpu=1")  # its program waits for the server
+    call.on(boot="b4")
+    assert call("/devices?used=true")[1].endswith("=7")
+    call.on(boot="b5", gpus=[GPU])
+    assert call("/devices?used=true")[1].endswith("=4"), "of cards that are there no more"
     call("/heartbeat/10.0.0.1?status=off", {})
     assert call("/devices")[1].endswith("=0")
 
