@@ -75,7 +75,7 @@ def none_left(setup: Setup) -> None:
 
 def start_long(setup: Setup, guest: Guest) -> None:
     """The demo's program with minutes of work, in the background."""
-    must(guest.run(f"{DEMO} {PTX} 512 >/tmp/out 2>&1 & echo $! >/tmp/pid"))
+    must(guest.run(f"{DEMO} {PTX} 1024 >/tmp/out 2>&1 & echo $! >/tmp/pid"))
     eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 30)
 
 
@@ -106,7 +106,7 @@ def test_health_and_orion_smi(guest: Guest) -> None:
     assert "Orion Server asks it, through the shared memory device" in must(guest.run("orion-check runtime client"))
     look = """orion-smi --json | grep -q "\\"pid\\": $demo,.*\\"used_bytes\\": [1-9]" && break"""
     watch = f"for i in $(seq 100); do {look}; sleep 0.1; done; orion-smi --json; echo $demo"
-    *_, told, pid = must(guest.run(f"{DEMO} {PTX} 512 >/dev/null 2>&1 & demo=$!; {watch}; kill $demo", timeout=120)).splitlines()
+    *_, told, pid = must(guest.run(f"{DEMO} {PTX} 1024 >/dev/null 2>&1 & demo=$!; {watch}; kill $demo", timeout=120)).splitlines()
     vgpu = json.loads(told)["vgpus"][0]
     assert vgpu["name"] == "Orion Simulated GPU"
     assert [(p["pid"], p["used_bytes"] > 0) for p in vgpu["processes"]] == [(int(pid), True)]
@@ -169,14 +169,14 @@ def test_a_reset_of_the_guest_leaves_no_channel_for_long(setup: Setup, guest: Gu
     setup.libvirt.virsh("reset", NAME)
     guest.close()
     guest.wait_ready()
-    must(guest.run("sh /shared/install-client -q --user guest", user="root"))
+    must(guest.run("sh /shared/install-client -q --user guest", user="root", timeout=180))
     assert "PASSED" in must(guest.run(DEMO))
     eventually(lambda: before not in [c["channel"] for c in channels(setup)], "the channel of the boot before is left", 3)
 
 
 def test_a_detached_device(setup: Setup, guest: Guest) -> None:
     """The thread that looks at the mailbox has stopped before the device's memory goes: no SIGBUS. The last test here."""
-    must(guest.run(f"({DEMO} {PTX} 512; echo status $?) >/tmp/out 2>&1 &"))
+    must(guest.run(f"({DEMO} {PTX} 1024; echo status $?) >/tmp/out 2>&1 &"))
     eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 30)
     done = setup.oriond.command("detach", NAME)
     assert done.returncode == 0, done.stderr
