@@ -40,22 +40,35 @@ CUresult oh_orion_library_load(struct oh_twin *t, const struct ow_orion_library_
     return r;
 }
 
-/* A library is loaded to a device when something of it is first used there. */
-static CUresult before_use(struct oh_twin *t, struct oh_code *code, bool *first)
+struct use {
+    void *library;
+    struct oh_code *code;
+    bool first; /* on this device */
+};
+
+/* A library is loaded to a device when something of it is first used there. A success goes to use_end. */
+static CUresult use_begin(struct oh_twin *t, uint64_t id, struct use *u)
 {
-    *first = code && t->device >= 0 && !(atomic_load(&code->loaded) >> t->device & 1);
-    return *first ? oh_load_begin(t->stack_slot, t->device, code->takes, code->mallocs) : CUDA_SUCCESS;
+    CUresult r = oh_get(OW_KIND_LIBRARY, id, &u->library);
+
+    if (r != CUDA_SUCCESS)
+        return r;
+    u->code = oh_data(OW_KIND_LIBRARY, id);
+    u->first = u->code && t->device >= 0 && !(atomic_load(&u->code->loaded) >> t->device & 1);
+    return u->first ? oh_load_begin(t->stack_slot, t->device, u->code->takes, u->code->mallocs) : CUDA_SUCCESS;
 }
 
-/* The driver does not unload a part: what is beyond the limit stays, and counts. */
-static CUresult after_use(struct oh_twin *t, struct oh_code *code, CUresult r)
+/* `r`: how the use ended. The driver does not unload a part: what is beyond the limit stays, and counts. */
+static CUresult use_end(struct oh_twin *t, const struct use *u, CUresult r)
 {
+    if (!u->first)
+        return r;
     if (r != CUDA_SUCCESS) {
-        oh_extra_less(t->device, code->takes);
+        oh_extra_less(t->device, u->code->takes);
         return r;
     }
-    atomic_fetch_or(&code->loaded, 1u << t->device);
-    return oh_load_end(t->stack_slot, t->device, code->takes, code->mallocs);
+    atomic_fetch_or(&u->code->loaded, 1u << t->device);
+    return oh_load_end(t->stack_slot, t->device, u->code->takes, u->code->mallocs);
 }
 
 CUresult oh_orion_library_unload(struct oh_twin *t, const struct ow_orion_library_unload_in *in, uint32_t bytes,
@@ -80,24 +93,19 @@ CUresult oh_orion_library_kernel(struct oh_twin *t, const struct ow_orion_librar
     const char *name = oh_string(in, sizeof(*in), bytes, in->name_bytes);
     CUkernel kernel = NULL;
     struct oh_function *f;
-    struct oh_code *code;
-    void *library, *real;
-    bool first;
-    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+    struct use u;
+    void *real;
+    CUresult r;
 
     if (!name)
         return oh_fault(t, "a kernel's name without end");
+    r = use_begin(t, in->library, &u);
     if (r != CUDA_SUCCESS)
         return r;
-    code = oh_data(OW_KIND_LIBRARY, in->library);
-    r = before_use(t, code, &first);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_drv.cuLibraryGetKernel(&kernel, library, name);
+    r = oh_drv.cuLibraryGetKernel(&kernel, u.library, name);
     if (r == CUDA_SUCCESS)
         r = oh_function_put(OW_KIND_KERNEL, in->kernel, kernel, in->library, 0);
-    if (first)
-        r = after_use(t, code, r);
+    r = use_end(t, &u, r);
     if (r == CUDA_SUCCESS)
         r = oh_function_get(in->kernel, &real, &f);
     if (r != CUDA_SUCCESS)
@@ -112,21 +120,13 @@ CUresult oh_orion_library_module(struct oh_twin *t, const struct ow_orion_librar
                                  struct ow_orion_library_module_out *out, uint32_t *out_bytes)
 {
     CUmodule module = NULL;
-    struct oh_code *code;
-    void *library;
-    bool first;
-    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+    struct use u;
+    CUresult r = use_begin(t, in->library, &u);
 
     (void)bytes, (void)out, (void)out_bytes;
     if (r != CUDA_SUCCESS)
         return r;
-    code = oh_data(OW_KIND_LIBRARY, in->library);
-    r = before_use(t, code, &first);
-    if (r != CUDA_SUCCESS)
-        return r;
-    r = oh_drv.cuLibraryGetModule(&module, library);
-    if (first)
-        r = after_use(t, code, r);
+    r = use_end(t, &u, oh_drv.cuLibraryGetModule(&module, u.library));
     return r == CUDA_SUCCESS ? oh_code_put(OW_KIND_MODULE, in->module, module, in->library, NULL) : r;
 }
 
@@ -136,28 +136,21 @@ CUresult oh_orion_library_global(struct oh_twin *t, const struct ow_orion_librar
     const char *name = oh_string(in, sizeof(*in), bytes, in->name_bytes);
     CUdeviceptr ptr = 0;
     size_t size = 0;
-    void *library;
-    struct oh_code *code;
-    bool first;
-    CUresult r = oh_get(OW_KIND_LIBRARY, in->library, &library);
+    struct use u;
+    CUresult r;
 
     if (!name)
         return oh_fault(t, "a variable's name without end");
     if (in->managed)
         return CUDA_ERROR_NOT_SUPPORTED; /* orion_library_managed */
+    r = use_begin(t, in->library, &u);
     if (r != CUDA_SUCCESS)
         return r;
-    code = oh_data(OW_KIND_LIBRARY, in->library);
-    r = before_use(t, code, &first);
+    r = use_end(t, &u, oh_drv.cuLibraryGetGlobal(&ptr, &size, u.library, name));
     if (r != CUDA_SUCCESS)
         return r;
-    r = oh_drv.cuLibraryGetGlobal(&ptr, &size, library, name);
-    if (first)
-        r = after_use(t, code, r);
-    if (r != CUDA_SUCCESS)
-        return r;
-    if (code)
-        oh_code_global(code, t->device, ptr, size);
+    if (u.code)
+        oh_code_global(u.code, t->device, ptr, size);
     out->ptr = ptr;
     out->bytes = size;
     *out_bytes = sizeof(*out);
