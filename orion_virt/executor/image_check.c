@@ -3,27 +3,10 @@
 #include <elf.h>
 #include <stdlib.h>
 
+#include "fatbin.h"
 #include "modules.h"
 
-#define OH_FATBIN_MAGIC 0xba55ed50u
-#define OH_ELF_MAGIC 0x464c457fu
 #define OH_ARCHIVE_MAGIC 0x72613c21u
-#define OH_KIND_ELF 2
-#define OH_COMPRESSED 0xb000ull /* old, LZ4, Zstd */
-
-struct oh_fatbin {
-    uint32_t magic;
-    uint16_t version, header_bytes;
-    uint64_t files_bytes;
-};
-struct oh_fatbin_entry {
-    uint16_t kind, version;
-    uint32_t header_bytes;
-    uint64_t payload_bytes;
-    uint8_t unused[24];
-    uint64_t flags;
-};
-_Static_assert(sizeof(struct oh_fatbin_entry) == 48, "entry header up to the flags");
 
 static bool oh_inside(uint64_t off, uint64_t n, uint64_t size, uint64_t room)
 {

@@ -4,12 +4,9 @@
 #include <ctype.h>
 #include <elf.h>
 
+#include "fatbin.h"
 #include "modules.h"
 
-#define FATBIN_MAGIC 0xba55ed50u
-#define ELF_MAGIC 0x464c457fu
-#define COMPRESSED 0xb000ull
-enum { ENTRY_PTX = 1, ENTRY_ELF = 2 };
 
 static uint64_t more(uint64_t a, uint64_t b)
 {
@@ -93,30 +90,20 @@ static uint64_t of_ptx(const char *text, uint64_t bytes)
     return sum;
 }
 
-struct entry { /* of a fatbin, up to its flags */
-    uint16_t kind, version;
-    uint32_t header_bytes;
-    uint64_t bytes;
-    uint8_t unused[24];
-    uint64_t flags;
-};
-
 /* The driver takes one of the entries. Of a compressed one nothing is known. */
-static uint64_t of_fatbin(const uint8_t *p, uint64_t bytes)
+static uint64_t of_fatbin(const uint8_t *p)
 {
-    uint16_t header_bytes;
+    struct oh_fatbin h;
+    struct oh_fatbin_entry e;
     uint64_t most = 0, n;
-    struct entry e;
 
-    memcpy(&header_bytes, p + 6, sizeof(header_bytes));
-    for (uint64_t at = header_bytes; at + sizeof(e) <= bytes; at += e.header_bytes + e.bytes) {
+    memcpy(&h, p, sizeof(h));
+    for (uint64_t at = h.header_bytes, end = at + h.files_bytes; at < end; at += e.header_bytes + e.payload_bytes) {
         memcpy(&e, p + at, sizeof(e));
-        if (e.header_bytes < sizeof(e) || e.header_bytes > bytes - at || e.bytes > bytes - at - e.header_bytes)
-            break;
-        if (e.flags & COMPRESSED)
+        if (e.flags & OH_COMPRESSED)
             continue;
-        n = e.kind == ENTRY_ELF ? of_elf(p + at + e.header_bytes, e.bytes)
-                                : of_ptx((const char *)p + at + e.header_bytes, e.bytes);
+        n = e.kind == OH_KIND_ELF ? of_elf(p + at + e.header_bytes, e.payload_bytes)
+                                  : of_ptx((const char *)p + at + e.header_bytes, e.payload_bytes);
         most = n > most ? n : most;
     }
     return most;
@@ -128,9 +115,9 @@ uint64_t oh_image_variables(const uint8_t *p, uint64_t bytes)
 
     if (bytes >= 16)
         memcpy(&magic, p, sizeof(magic));
-    if (magic == ELF_MAGIC)
+    if (magic == OH_ELF_MAGIC)
         return of_elf(p, bytes);
-    return magic == FATBIN_MAGIC ? of_fatbin(p, bytes) : of_ptx((const char *)p, bytes);
+    return magic == OH_FATBIN_MAGIC ? of_fatbin(p) : of_ptx((const char *)p, bytes);
 }
 
 /* As a word of PTX or a symbol of machine code. */
