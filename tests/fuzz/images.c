@@ -77,6 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(image, data + 1, size - 1);
     image[size - 1] = 0;
     if (how & WRAPPED ? oh_image_wrapped_ok(image, size - 1) : oh_image_piece_ok(image, size - 1)) {
+        oh_image_variables(image, size - 1);
+        oh_image_names_malloc(image, size - 1);
         if (how & LINKED)
             join(image, size - 1);
         else

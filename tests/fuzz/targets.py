@@ -94,7 +94,8 @@ def build(cc: str, folder: Path) -> dict[str, Path]:
     sources = [p for d in (EXECUTOR, EXECUTOR / "gen") for p in sorted(d.glob("*.c"))]
     executor = {p.stem: p for p in _objects(cc, folder / "executor", sources, EXECUTOR)}
     parts = {"commands": [p for name, p in executor.items() if name.partition("-")[2] not in PLAYED["commands"]],
-             "frames": [executor["executor-transport"]], "images": [executor["executor-image_check"], driver]}  # fmt: skip
+             "frames": [executor["executor-transport"]],
+             "images": [executor["executor-image_check"], executor["executor-image_size"], driver]}
     programs = {}
     for name in TARGETS:
         own = _objects(cc, folder / name, [HERE / f"{name}.c"], EXECUTOR, generated)

@@ -68,6 +68,12 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+def test_what_lies_behind_a_fatbins_entries_is_nobodys(guest: Guest) -> None:
+    bad = elf(shoff=1 << 46)
+    upload(guest, fatbin() + struct.pack("<HHIQ", 2, 0x101, 64, len(bad)) + bytes(48) + bad)
+    assert load(guest) == 0
+
+
 def test_headers_that_point_outside_are_no_images(guest: Guest) -> None:
     for number, data in enumerate(HOSTILE):
         upload(guest, data)
