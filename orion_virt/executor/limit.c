@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "loop.h"
+#include "turn.h"
 
 #define LOOK_MAX_NS 1000000000u
 #define IDLE_NS 10000000000u    /* without launches for so long, a stream is forgotten */
@@ -54,21 +55,9 @@ bool oh_limit_counts(uint32_t op)
 
 /* ---- spans: the lock is held ---- */
 
-/* Any answer but NOT_READY: after a fault nothing runs any more. */
-static bool complete(CUevent event)
-{
-    CUstreamCaptureMode mode = (CUstreamCaptureMode)2; /* relaxed: another thread may be capturing */
-    CUresult r;
-
-    (void)OH_CALL(cuThreadExchangeStreamCaptureMode, &mode);
-    r = oh_drv.cuEventQuery(event);
-    (void)OH_CALL(cuThreadExchangeStreamCaptureMode, &mode);
-    return r != CUDA_ERROR_NOT_READY;
-}
-
 static void collect_locked(struct lane *l)
 {
-    while (l->first && complete(l->first->end)) {
+    while (l->first && oh_event_is_complete(l->first->end)) {
         struct span *s = l->first;
 
         l->first = s->next;
@@ -270,7 +259,7 @@ static bool look_locked(struct lane *l, uint64_t now)
 {
     if (!l->ends) {
         collect_locked(l);
-        if (l->first && !l->begun_ns && complete(l->first->begin))
+        if (l->first && !l->begun_ns && oh_event_is_complete(l->first->begin))
             l->begun_ns = now;
     } else if (!l->context) {
         if (!l->users)

@@ -145,11 +145,10 @@ static void record_all_locked(struct turn *turn)
     turn->nr_busy = 0;
 }
 
-/* Any answer but NOT_READY ends the wait: after a fault nothing runs any more. */
-static bool complete(const struct flight *f)
+bool oh_event_is_complete(CUevent event)
 {
     CUstreamCaptureMode mode = relaxed();
-    CUresult r = oh_drv.cuEventQuery(f->event);
+    CUresult r = oh_drv.cuEventQuery(event);
 
     unrelaxed(mode);
     return r != CUDA_ERROR_NOT_READY;
@@ -174,7 +173,7 @@ static void drop(struct flight *f)
 
 static void collect_locked(struct turn *turn)
 {
-    while (turn->first && complete(turn->first))
+    while (turn->first && oh_event_is_complete(turn->first->event))
         drop(take_first_locked(turn));
 }
 
@@ -199,7 +198,7 @@ static void hold_back_locked(struct turn *turn)
         struct flight *f = take_first_locked(turn);
 
         pthread_mutex_unlock(&lock);
-        while (!complete(f) && !atomic_load_explicit(&oh_ending, memory_order_relaxed))
+        while (!oh_event_is_complete(f->event) && !atomic_load_explicit(&oh_ending, memory_order_relaxed))
             nanosleep(&pause, NULL);
         pthread_mutex_lock(&lock);
         drop(f);

@@ -15,6 +15,8 @@ void oh_turn_stream(void *stream);           /* the command in hand works on thi
 void oh_turn_stream_ends(void *stream);      /* before the driver destroys it */
 void oh_turn_context_ends(CUcontext context);
 void oh_turn_order(const struct oh_control *m); /* OH_TURN came */
+/* Any answer but NOT_READY, since after a fault nothing runs any more; also while another thread captures. For limit.c too. */
+bool oh_event_is_complete(CUevent event);
 void oh_turns_free(bool on); /* nobody gives turns now, so nobody waits for any; false: somebody does again */
 
 #endif
