@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "orion_virt" / "_lib"
-START_SECONDS = 60
+START_SECONDS = 180
 NEEDED = ("simgpu/libcuda.so.1", "libexecutor.so")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CUDA process that computes all the time and follows orders, a line each; answers with a line each. Wrong bytes end it.
+"""A CUDA process that computes again and again and follows orders, a line each; answers with a line each. Wrong bytes end it.
 
 The first line tells the result of its start. `python restart_client.py [quiet]`: quiet computes on order only.
 """
@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 import threading
+import time
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_uint64, c_void_p
 
 from memory_client import Access, Prop, cu, pattern
@@ -35,7 +36,7 @@ def read(pointer: int, size: int) -> bytes:
 
 
 def compute() -> None:
-    """Memory of its own, set and read back, for ever."""
+    """Memory of its own, set and read back, for ever; with pauses, since the daemon that starts needs a core as well."""
     global verified
     ok("cuCtxSetCurrent", context)
     pointer, size = c_uint64(), 4096
@@ -47,6 +48,7 @@ def compute() -> None:
             print("wrong bytes", flush=True)
             os._exit(2)
         verified += 1
+        time.sleep(0.002)
 
 
 def alloc(mib: str) -> int:

@@ -80,7 +80,7 @@ def planned(host: Host) -> None:
 
 def killed(host: Host) -> None:
     os.kill(host.process.pid, signal.SIGKILL)
-    host.process.wait(5)
+    host.process.wait(30)
 
 
 WAYS = pytest.mark.parametrize("end", [planned, killed])

@@ -76,7 +76,7 @@ def none_left(setup: Setup) -> None:
 def start_long(setup: Setup, guest: Guest) -> None:
     """The demo's program with minutes of work, in the background."""
     must(guest.run(f"{DEMO} {PTX} 1024 >/tmp/out 2>&1 & echo $! >/tmp/pid"))
-    eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 30)
+    eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 120)
 
 
 def test_it_has_no_network(setup: Setup, guest: Guest) -> None:
@@ -177,7 +177,7 @@ def test_a_reset_of_the_guest_leaves_no_channel_for_long(setup: Setup, guest: Gu
 def test_a_detached_device(setup: Setup, guest: Guest) -> None:
     """The thread that looks at the mailbox has stopped before the device's memory goes: no SIGBUS. The last test here."""
     must(guest.run(f"({DEMO} {PTX} 1024; echo status $?) >/tmp/out 2>&1 &"))
-    eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 30)
+    eventually(lambda: len(channels(setup)) == 1, "the program does not come up", 120)
     done = setup.oriond.command("detach", NAME)
     assert done.returncode == 0, done.stderr
     said = must(guest.run("for i in $(seq 100); do grep -q ^status /tmp/out && break; sleep 0.1; done; cat /tmp/out"))

@@ -19,7 +19,7 @@ from .initramfs import build, with_files
 from .kernel import Kernel, fetch
 from .libvirtd import PrivateLibvirt
 
-BOOT_SECONDS = 60
+BOOT_SECONDS = 240
 SOCKET_LIMIT = 100  # bytes; the kernel's limit for a unix socket's path is 107
 
 

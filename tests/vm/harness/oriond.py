@@ -16,7 +16,7 @@ from orion_virt.errors import Unavailable
 from .host import PrivateHost
 from .libvirtd import REPO
 
-START_SECONDS = 60
+START_SECONDS = 180
 STOP_SECONDS = 15
 
 
