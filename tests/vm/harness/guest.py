@@ -157,6 +157,11 @@ class Guest:
         self.close()
         self._connect(time.monotonic() + timeout)
 
+    @property
+    def connected(self) -> bool:
+        """Whether our end of the command port is open."""
+        return self._socket is not None
+
     def close(self) -> None:
         """Closes our end of the command port."""
         if self._socket is not None:
