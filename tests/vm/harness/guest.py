@@ -128,7 +128,7 @@ class Guest:
             return self.console.read_text(errors="replace")[-1500:]
         return "(no console)"
 
-    def run(self, command: str, user: str = "guest", timeout: float = 60) -> Result:
+    def run(self, command: str, user: str = "guest", timeout: float = 180) -> Result:
         """Runs a shell command in the guest's root as `user`, in that user's home.
 
         Raises Unavailable when the guest does not answer in time; it cannot be used afterwards.
