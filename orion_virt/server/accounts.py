@@ -45,7 +45,8 @@ class Accounts:
         self._report = report
         self._session: aiohttp.ClientSession | None = None
         self._opening: set[str] = set()  # confirmed, or about to be, and not yet among what `describe` gives
-        self._registered = self._stale = False
+        self._registered = self._stale = self._registering = False
+        self._nr_told = 0  # registrations that have ended
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -101,7 +102,7 @@ class Accounts:
                 self._begin_to_tell()
             else:
                 self._stale = False
-                await self._heartbeat("on")
+                await self._register()
                 self._registered, self._failures = not self._stale, 0
                 self._known.set()
                 _log.info("registered with the controller at %s", self._addr)
@@ -113,6 +114,14 @@ class Accounts:
             self._failures += 1
             if self._failures == (_PATIENCE if isinstance(error, Unavailable) else 1):
                 _log.warning("%s", error)
+
+    async def _register(self) -> None:
+        self._registering = True
+        try:
+            await self._heartbeat("on")
+        finally:
+            self._registering = False
+            self._nr_told += 1
 
     async def _heartbeat(self, status: str) -> None:
         path = f"/heartbeat/{quote(self.name, safe='')}?res=nvidia_cuda&status={status}"
@@ -146,6 +155,7 @@ class Accounts:
 
     async def release(self, uuid: str) -> None:
         """Frees it; where that cannot be said now, the next registration says it."""
+        before = self._nr_told
         for left in reversed(range(_RELEASE_TRIES)):
             try:
                 await self._call(f"/service/release/{quote(uuid, safe='')}", {})
@@ -159,6 +169,8 @@ class Accounts:
                 else:
                     await asyncio.sleep(0.2)
         self._opening.discard(uuid)
+        if self._registering or self._nr_told != before:
+            self.renew()  # a registration of meanwhile tells of it, and may have come after the release
 
     async def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if self._session is None:
