@@ -26,7 +26,9 @@ static const char *verb(const struct ptx_warp *w)
 {
     ptx_exec *exec = w->kernel->module->code[w->at].exec;
 
-    return exec == ptx_st ? "write" : exec == ptx_atom ? "atomic access" : exec == ptx_ld ? "read" : "access";
+    if (exec == ptx_st || exec == ptx_stmatrix)
+        return "write";
+    return exec == ptx_atom ? "atomic access" : exec == ptx_ld || exec == ptx_ldmatrix ? "read" : "access";
 }
 
 static void *offset(struct ptx_warp *w, unsigned lane, uint8_t *base, size_t size, uint64_t at, unsigned bytes,
