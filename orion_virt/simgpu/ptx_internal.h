@@ -335,7 +335,7 @@ PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(act
 PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(presult); PTX_EXEC(vprintf);
 PTX_EXEC(alloca); PTX_EXEC(stacksave); PTX_EXEC(stackrestore); PTX_EXEC(malloc); PTX_EXEC(free);
 PTX_EXEC(cpasync); PTX_EXEC(mbarrier);
-PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix);
+PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma);
 PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
 PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
 

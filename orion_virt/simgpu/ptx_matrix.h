@@ -37,11 +37,13 @@ PTX_HIDDEN const char *ptx_matrix_name(int32_t kind);
 /* How many registers of a lane hold a matrix of this role. */
 PTX_HIDDEN unsigned ptx_matrix_registers(const struct matrix *x, enum matrix_role role);
 
-/* ---- ptx_matrix.c ---- */
+/* ---- ptx_mma.c ---- */
 PTX_HIDDEN unsigned ptx_element_bits(int32_t type);
 /* Where an element of a lane's register lies in the matrix. */
 PTX_HIDDEN struct matrix_spot ptx_matrix_spot(const struct matrix *x, enum matrix_role role, unsigned lane, unsigned reg,
                                               unsigned element);
+
+/* ---- ptx_matrix.c ---- */
 /* False, and the fault is reported: not all lanes of the warp are there. */
 PTX_HIDDEN bool ptx_whole_warp(struct ptx_warp *w, const struct matrix *x, uint32_t m);
 

@@ -5,7 +5,7 @@
 
 static const struct { const char *name; ptx_exec *exec; } kinds[] = {
     [X_LDMATRIX] = { "ldmatrix", ptx_ldmatrix }, [X_STMATRIX] = { "stmatrix", ptx_stmatrix },
-    [X_MOVMATRIX] = { "movmatrix", ptx_movmatrix },
+    [X_MOVMATRIX] = { "movmatrix", ptx_movmatrix }, [X_MMA] = { "mma", ptx_mma },
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -28,6 +28,9 @@ struct said {                        /* by the words behind the instruction's na
     struct matrix x;
     bool sync, aligned, b16;
     unsigned count;                  /* .x1 .x2 .x4 */
+    char layouts[3];                 /* r or c, in their order */
+    unsigned nr_layouts, nr_types;
+    int32_t types[4];
     int space;
 };
 
@@ -53,10 +56,38 @@ static bool shape(const char *word, size_t len, struct matrix *x)
     return at >= 2;
 }
 
+static bool element(const char *word, size_t len, struct said *s)
+{
+    static const struct { const char *name; int32_t type; } types[] = {
+        { "f16", E_F16 }, { "bf16", E_BF16 }, { "tf32", E_TF32 }, { "f32", E_F32 }, { "f64", E_F64 }, { "s8", E_S8 }, { "u8", E_U8 },
+        { "s4", E_S4 }, { "u4", E_U4 }, { "b1", E_B1 }, { "e4m3", E_E4M3 }, { "e5m2", E_E5M2 }, { "s32", E_S32 },
+    };
+
+    for (size_t k = 0; k < sizeof(types) / sizeof(types[0]); k++)
+        if (s->nr_types < 4 && word_is(word, len, types[k].name)) {
+            s->types[s->nr_types++] = types[k].type;
+            return true;
+        }
+    return false;
+}
+
+static bool layout(const char *word, size_t len, struct said *s)
+{
+    if (s->nr_layouts == 2 || !(word_is(word, len, "row") || word_is(word, len, "col")))
+        return false;
+    s->layouts[s->nr_layouts++] = word[0];
+    return true;
+}
+
 static bool modifier(const char *word, size_t len, struct said *s)
 {
-    static const struct { const char *name; int32_t flag; } flags[] = { { "trans", MATRIX_TRANS } };
+    static const struct { const char *name; int32_t flag; } flags[] = {
+        { "trans", MATRIX_TRANS }, { "satfinite", MATRIX_SATFINITE }, { "xor", MATRIX_XOR }, { "and", MATRIX_AND },
+        { "popc", MATRIX_POPC },
+    };
 
+    if (element(word, len, s) || layout(word, len, s))
+        return true;
     for (size_t k = 0; k < sizeof(flags) / sizeof(flags[0]); k++)
         if (word_is(word, len, flags[k].name)) {
             s->x.flags |= flags[k].flag;
@@ -115,7 +146,7 @@ static bool eights(struct ptx_parser *p, struct ptx_insn *i, struct said *s, con
 {
     bool load = s->x.kind == X_LDMATRIX, move = s->x.kind == X_MOVMATRIX;
 
-    if (s->x.m != 8 || s->x.n != 8 || s->x.k || !s->b16 || nr != 2 || !s->count == !move ||
+    if (s->x.m != 8 || s->x.n != 8 || s->x.k || !s->b16 || s->nr_types || s->nr_layouts || s->x.flags & ~MATRIX_TRANS || nr != 2 || !s->count == !move ||
         (move && (s->space >= 0 || !(s->x.flags & MATRIX_TRANS))))
         return false;
     if (move)
@@ -126,9 +157,78 @@ static bool eights(struct ptx_parser *p, struct ptx_insn *i, struct said *s, con
     return true;
 }
 
+/* ---- products ---- */
+
+/* Types that are told apart only by how an element's bits are read. */
+static int32_t family(int32_t type)
+{
+    return type == E_U8 ? E_S8 : type == E_U4 ? E_S4 : type == E_E5M2 ? E_E4M3 : type;
+}
+
+static bool shape_exists(const struct matrix *x, int32_t type)
+{
+    static const struct { int16_t m, n, k, type; } shapes[] = {
+        { 16, 8, 8, E_F16 }, { 16, 8, 16, E_F16 }, { 16, 8, 8, E_BF16 }, { 16, 8, 16, E_BF16 }, { 16, 8, 4, E_TF32 }, { 16, 8, 8, E_TF32 },
+        { 8, 8, 4, E_F64 }, { 16, 8, 4, E_F64 }, { 16, 8, 8, E_F64 }, { 16, 8, 16, E_F64 }, { 8, 8, 16, E_S8 }, { 16, 8, 16, E_S8 },
+        { 16, 8, 32, E_S8 }, { 8, 8, 32, E_S4 }, { 16, 8, 32, E_S4 }, { 16, 8, 64, E_S4 }, { 8, 8, 128, E_B1 }, { 16, 8, 128, E_B1 },
+        { 16, 8, 256, E_B1 }, { 16, 8, 16, E_E4M3 }, { 16, 8, 32, E_E4M3 },
+    };
+
+    for (size_t k = 0; k < sizeof(shapes) / sizeof(shapes[0]); k++)
+        if (x->m == shapes[k].m && x->n == shapes[k].n && x->k == shapes[k].k && type == shapes[k].type)
+            return true;
+    return false;
+}
+
+/* A type that C and D may have where A is of this one. */
+static bool accumulates(int32_t type, int32_t sum)
+{
+    switch (type) {
+    case E_F16: case E_E4M3: return sum == E_F16 || sum == E_F32;
+    case E_BF16: case E_TF32: return sum == E_F32;
+    case E_F64: return sum == E_F64;
+    default: return sum == E_S32;
+    }
+}
+
+unsigned ptx_matrix_registers(const struct matrix *x, enum matrix_role role)
+{
+    unsigned bits = ptx_element_bits(x->type[role]), word = bits == 64 ? 64 : 32;
+
+    return (unsigned)((role == X_B ? x->k : x->m) * (role == X_A ? x->k : x->n)) * bits / (PTX_LANES * word);
+}
+
+static bool flags_fit(const struct matrix *x, int32_t type)
+{
+    int32_t bits = x->flags & ~MATRIX_SATFINITE;
+
+    if (x->flags & MATRIX_SATFINITE && type != E_S8 && type != E_S4)
+        return false;
+    return type == E_B1 ? bits == (MATRIX_XOR | MATRIX_POPC) || bits == (MATRIX_AND | MATRIX_POPC) : !bits;
+}
+
+/* mma.SHAPE.row.col.D.A.B.C d, a, b, c; */
+static bool product(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
+{
+    int32_t type = family(s->types[1]);
+
+    memcpy(s->x.type, s->types, sizeof(s->x.type)); /* in the order of the roles */
+    if (nr != 4 || s->nr_types != 4 || s->nr_layouts != 2 || s->layouts[0] != 'r' || s->layouts[1] != 'c' || s->b16 || s->count ||
+        s->space >= 0 || !shape_exists(&s->x, type) || family(s->types[2]) != type || !accumulates(type, s->types[0]) ||
+        s->types[3] != s->types[0] || !flags_fit(&s->x, type))
+        return false;
+    for (unsigned role = 0; role < X_ROLES; role++) {
+        s->x.nr[role] = (int32_t)add_registers(p, i, &o[role]);
+        if ((unsigned)s->x.nr[role] != ptx_matrix_registers(&s->x, role))
+            return false;
+    }
+    i->mode = (uint8_t)s->x.nr[X_D];
+    return true;
+}
+
 static bool form(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
 {
-    return eights(p, i, s, o, nr);
+    return s->x.kind == X_MMA ? product(p, i, s, o, nr) : eights(p, i, s, o, nr);
 }
 
 bool ptx_matrix_word(const char *text, size_t len)
