@@ -57,6 +57,8 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
 {
     struct ptx_block *b = w->block;
 
+    if (space == S_SHARED || space == S_LOCAL) /* of 32 bits: a register below zero and an offset above wrap */
+        address = (uint32_t)address;
     if (address & (bytes - 1)) {
         ptx_fault(w, lane, PTX_MISALIGNED, "%s of %u bytes at address 0x%llx, which is not a multiple of %u", verb(w), bytes,
                   (unsigned long long)address, bytes);
