@@ -228,7 +228,7 @@ bool ptx_irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const s
     } else if (name_is(p, len, "mbarrier")) {
         mbarrier(p, i, o, nr);
     } else if (ptx_matrix_word(p->insn_text, len)) {
-        ptx_matrix(p, i, len, o, nr);
+        ptx_matrix(p, i, o, nr);
     } else if (name_is(p, len, "nanosleep")) {
         i->op = OP_YIELD;
     } else if (name_is(p, len, "mov") && nr == 2 && (o[0].kind == O_VECTOR || o[1].kind == O_VECTOR)) {

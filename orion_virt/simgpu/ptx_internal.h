@@ -310,7 +310,7 @@ PTX_HIDDEN bool ptx_is_predicate(const struct ptx_parser *p, int32_t slot);
 
 /* ---- ptx_matrix_forms.c: their list has `mode` results, then the registers that they read ---- */
 PTX_HIDDEN bool ptx_matrix_word(const char *text, size_t len);
-PTX_HIDDEN void ptx_matrix(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct ptx_operand *o, unsigned nr);
+PTX_HIDDEN void ptx_matrix(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr);
 PTX_HIDDEN bool ptx_is_matrix(const struct ptx_insn *i);
 
 /* ---- ptx_memory.c ---- */
@@ -335,7 +335,7 @@ PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(act
 PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(presult); PTX_EXEC(vprintf);
 PTX_EXEC(alloca); PTX_EXEC(stacksave); PTX_EXEC(stackrestore); PTX_EXEC(malloc); PTX_EXEC(free);
 PTX_EXEC(cpasync); PTX_EXEC(mbarrier);
-PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma);
+PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma); PTX_EXEC(wmmaload); PTX_EXEC(wmmastore);
 PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
 PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
 

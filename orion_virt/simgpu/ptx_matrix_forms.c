@@ -6,6 +6,8 @@
 static const struct { const char *name; ptx_exec *exec; } kinds[] = {
     [X_LDMATRIX] = { "ldmatrix", ptx_ldmatrix }, [X_STMATRIX] = { "stmatrix", ptx_stmatrix },
     [X_MOVMATRIX] = { "movmatrix", ptx_movmatrix }, [X_MMA] = { "mma", ptx_mma },
+    [X_WMMA_LOAD] = { "wmma.load", ptx_wmmaload }, [X_WMMA_STORE] = { "wmma.store", ptx_wmmastore },
+    [X_WMMA_MMA] = { "wmma.mma", ptx_mma },
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -26,7 +28,8 @@ bool ptx_is_matrix(const struct ptx_insn *i)
 
 struct said {                        /* by the words behind the instruction's name */
     struct matrix x;
-    bool sync, aligned, b16;
+    bool sync, aligned, b16, nearest;
+    unsigned nr_roles;               /* x.role: the last of them */
     unsigned count;                  /* .x1 .x2 .x4 */
     char layouts[3];                 /* r or c, in their order */
     unsigned nr_layouts, nr_types;
@@ -99,6 +102,12 @@ static bool modifier(const char *word, size_t len, struct said *s)
         s->aligned = true;
     else if (word_is(word, len, "b16"))
         s->b16 = true;
+    else if (word_is(word, len, "rn"))
+        s->nearest = true;
+    else if (len == 1 && word[0] >= 'a' && word[0] <= 'd' && ++s->nr_roles)
+        s->x.role = word[0] == 'd' ? X_D : X_A + word[0] - 'a';
+    else if (word_is(word, len, "global"))
+        s->space = S_GLOBAL;
     else if (word_is(word, len, "shared") || word_is(word, len, "shared::cta"))
         s->space = S_SHARED;
     else if (len == 2 && word[0] == 'x' && (word[1] == '1' || word[1] == '2' || word[1] == '4'))
@@ -146,7 +155,7 @@ static bool eights(struct ptx_parser *p, struct ptx_insn *i, struct said *s, con
 {
     bool load = s->x.kind == X_LDMATRIX, move = s->x.kind == X_MOVMATRIX;
 
-    if (s->x.m != 8 || s->x.n != 8 || s->x.k || !s->b16 || s->nr_types || s->nr_layouts || s->x.flags & ~MATRIX_TRANS || nr != 2 || !s->count == !move ||
+    if (s->x.m != 8 || s->x.n != 8 || s->x.k || !s->b16 || s->nr_types || s->nr_layouts || s->nr_roles || s->nearest || s->x.flags & ~MATRIX_TRANS || nr != 2 || !s->count == !move ||
         (move && (s->space >= 0 || !(s->x.flags & MATRIX_TRANS))))
         return false;
     if (move)
@@ -167,15 +176,22 @@ static int32_t family(int32_t type)
 
 static bool shape_exists(const struct matrix *x, int32_t type)
 {
-    static const struct { int16_t m, n, k, type; } shapes[] = {
+    static const struct { int16_t m, n, k, type; } wmma[] = {
+        { 16, 16, 16, E_F16 }, { 32, 8, 16, E_F16 }, { 8, 32, 16, E_F16 }, { 16, 16, 16, E_BF16 }, { 32, 8, 16, E_BF16 },
+        { 8, 32, 16, E_BF16 }, { 16, 16, 16, E_S8 }, { 32, 8, 16, E_S8 }, { 8, 32, 16, E_S8 }, { 16, 16, 8, E_TF32 },
+        { 8, 8, 4, E_F64 }, { 8, 8, 32, E_S4 }, { 8, 8, 128, E_B1 },
+    }, mma[] = {
         { 16, 8, 8, E_F16 }, { 16, 8, 16, E_F16 }, { 16, 8, 8, E_BF16 }, { 16, 8, 16, E_BF16 }, { 16, 8, 4, E_TF32 }, { 16, 8, 8, E_TF32 },
         { 8, 8, 4, E_F64 }, { 16, 8, 4, E_F64 }, { 16, 8, 8, E_F64 }, { 16, 8, 16, E_F64 }, { 8, 8, 16, E_S8 }, { 16, 8, 16, E_S8 },
         { 16, 8, 32, E_S8 }, { 8, 8, 32, E_S4 }, { 16, 8, 32, E_S4 }, { 16, 8, 64, E_S4 }, { 8, 8, 128, E_B1 }, { 16, 8, 128, E_B1 },
         { 16, 8, 256, E_B1 }, { 16, 8, 16, E_E4M3 }, { 16, 8, 32, E_E4M3 },
     };
 
-    for (size_t k = 0; k < sizeof(shapes) / sizeof(shapes[0]); k++)
-        if (x->m == shapes[k].m && x->n == shapes[k].n && x->k == shapes[k].k && type == shapes[k].type)
+    bool warp = x->kind == X_MMA;
+
+    for (size_t k = 0; k < (warp ? sizeof(mma) / sizeof(mma[0]) : sizeof(wmma) / sizeof(wmma[0])); k++)
+        if (x->m == (warp ? mma : wmma)[k].m && x->n == (warp ? mma : wmma)[k].n && x->k == (warp ? mma : wmma)[k].k &&
+            type == (warp ? mma : wmma)[k].type)
             return true;
     return false;
 }
@@ -195,6 +211,8 @@ unsigned ptx_matrix_registers(const struct matrix *x, enum matrix_role role)
 {
     unsigned bits = ptx_element_bits(x->type[role]), word = bits == 64 ? 64 : 32;
 
+    if (x->kind != X_MMA && x->type[role] == E_F16 && (role == X_A || role == X_B)) /* of any shape: elements may repeat */
+        return 8;
     return (unsigned)((role == X_B ? x->k : x->m) * (role == X_A ? x->k : x->n)) * bits / (PTX_LANES * word);
 }
 
@@ -207,15 +225,25 @@ static bool flags_fit(const struct matrix *x, int32_t type)
     return type == E_B1 ? bits == (MATRIX_XOR | MATRIX_POPC) || bits == (MATRIX_AND | MATRIX_POPC) : !bits;
 }
 
-/* mma.SHAPE.row.col.D.A.B.C d, a, b, c; */
+static bool layouts_fit(const struct said *s, int32_t type)
+{
+    bool any = s->x.kind == X_WMMA_MMA && ptx_element_bits(type) >= 8; /* elements smaller than a byte lie along k */
+
+    return s->nr_layouts == 2 && (any || (s->layouts[0] == 'r' && s->layouts[1] == 'c'));
+}
+
+/* mma.SHAPE.row.col.D.A.B.C and wmma.mma.ROW.COL.SHAPE.D.A.B.C d, a, b, c; of f16 wmma names only D and C. */
 static bool product(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
 {
-    int32_t type = family(s->types[1]);
+    bool wmma = s->x.kind == X_WMMA_MMA, halves = wmma && s->nr_types == 2;
+    const int32_t named[X_ROLES] = { s->types[0], halves ? E_F16 : s->types[1], halves ? E_F16 : s->types[2], s->types[halves ? 1 : 3] };
+    int32_t type = family(named[X_A]);
 
-    memcpy(s->x.type, s->types, sizeof(s->x.type)); /* in the order of the roles */
-    if (nr != 4 || s->nr_types != 4 || s->nr_layouts != 2 || s->layouts[0] != 'r' || s->layouts[1] != 'c' || s->b16 || s->count ||
-        s->space >= 0 || !shape_exists(&s->x, type) || family(s->types[2]) != type || !accumulates(type, s->types[0]) ||
-        s->types[3] != s->types[0] || !flags_fit(&s->x, type))
+    memcpy(s->x.type, named, sizeof(named));
+    if (nr != 4 || (s->nr_types != 4 && !halves) || s->b16 || s->count || s->space >= 0 || s->nr_roles ||
+        (s->nearest && !(wmma && type == E_F64)) || !layouts_fit(s, type) || !shape_exists(&s->x, type) ||
+        family(named[X_B]) != type || !accumulates(type, named[X_D]) || !accumulates(type, named[X_C]) ||
+        (named[X_D] != named[X_C] && !halves) || !flags_fit(&s->x, type))
         return false;
     for (unsigned role = 0; role < X_ROLES; role++) {
         s->x.nr[role] = (int32_t)add_registers(p, i, &o[role]);
@@ -226,26 +254,71 @@ static bool product(struct ptx_parser *p, struct ptx_insn *i, struct said *s, co
     return true;
 }
 
-static bool form(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
+static bool shape_holds(const struct matrix *x, int32_t type)
 {
-    return s->x.kind == X_MMA ? product(p, i, s, o, nr) : eights(p, i, s, o, nr);
-}
-
-bool ptx_matrix_word(const char *text, size_t len)
-{
-    for (size_t k = 0; k < KINDS; k++)
-        if (word_is(text, len, kinds[k].name))
+    if (x->role == X_A || x->role == X_B)
+        return shape_exists(x, family(type));
+    for (int32_t a = E_F16; a <= E_S32; a++)
+        if (accumulates(a, type) && shape_exists(x, a))
             return true;
     return false;
 }
 
-void ptx_matrix(struct ptx_parser *p, struct ptx_insn *i, size_t len, const struct ptx_operand *o, unsigned nr)
+/* wmma.load.ROLE.sync.aligned.LAYOUT.SHAPE.SPACE.TYPE r, [p], stride; wmma.store.d... [p], r, stride; */
+static bool transfer(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
+{
+    bool load = s->x.kind == X_WMMA_LOAD, along = s->nr_layouts && s->layouts[0] == (s->x.role == X_B ? 'c' : 'r');
+
+    if (nr < 2 || nr > 3 || s->nr_roles != 1 || load == (s->x.role == X_D) || s->nr_types != 1 || s->nr_layouts != 1 || s->b16 ||
+        s->count || s->x.flags || s->nearest || !shape_holds(&s->x, s->types[0]) || (ptx_element_bits(s->types[0]) < 8 && !along) ||
+        (nr == 3 && (o[2].kind != O_SLOT || o[2].slot < 0)) || !address(i, &o[load], s))
+        return false;
+    s->x.type[s->x.role] = s->types[0];
+    s->x.flags = s->layouts[0] == 'c' ? MATRIX_COL : 0;
+    i->b = nr == 3 ? o[2].slot : -1;
+    s->x.nr[s->x.role] = (int32_t)add_registers(p, i, &o[!load]);
+    i->mode = load ? i->nr : 0;
+    return i->nr == ptx_matrix_registers(&s->x, (enum matrix_role)s->x.role);
+}
+
+static bool form(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
+{
+    switch (s->x.kind) {
+    case X_MMA: case X_WMMA_MMA: return product(p, i, s, o, nr);
+    case X_WMMA_LOAD: case X_WMMA_STORE: return transfer(p, i, s, o, nr);
+    default: return eights(p, i, s, o, nr);
+    }
+}
+
+/* `text` begins with the first word of a matrix instruction, `len` long. */
+bool ptx_matrix_word(const char *text, size_t len)
+{
+    for (size_t k = 0; k < KINDS; k++)
+        if (!strncmp(kinds[k].name, text, len) && (!kinds[k].name[len] || kinds[k].name[len] == '.'))
+            return true;
+    return false;
+}
+
+/* Which it is, by all its words; false: none. */
+static bool kind_of(const struct ptx_parser *p, struct said *s, size_t *len)
+{
+    for (size_t k = 0; k < KINDS; k++) {
+        *len = strlen(kinds[k].name);
+        s->x.kind = (int32_t)k;
+        if (p->insn_len > *len && p->insn_text[*len] == '.' && !memcmp(p->insn_text, kinds[k].name, *len))
+            return true;
+    }
+    return false;
+}
+
+void ptx_matrix(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
 {
     struct said s = { .space = -1 };
     int32_t words[MATRIX_WORDS];
+    size_t len;
 
-    while (!word_is(p->insn_text, len, kinds[s.x.kind].name))
-        s.x.kind++;
+    if (!kind_of(p, &s, &len))
+        return ptx_unsupported(p);
     *i = (struct ptx_insn){ .exec = kinds[s.x.kind].exec, .op = OP_WARPSYNC, .line = i->line, .pred = i->pred, .pred_neg = i->pred_neg,
                             .d = -1, .d2 = -1, .a = -1, .b = -1, .c = -1, .list = p->module->nr_lists,
                             .e = ptx_constant_slot(p, FILL_VALUE, UINT32_MAX) }; /* waits for all lanes */

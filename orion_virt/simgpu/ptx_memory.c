@@ -26,9 +26,9 @@ static const char *verb(const struct ptx_warp *w)
 {
     ptx_exec *exec = w->kernel->module->code[w->at].exec;
 
-    if (exec == ptx_st || exec == ptx_stmatrix)
+    if (exec == ptx_st || exec == ptx_stmatrix || exec == ptx_wmmastore)
         return "write";
-    return exec == ptx_atom ? "atomic access" : exec == ptx_ld || exec == ptx_ldmatrix ? "read" : "access";
+    return exec == ptx_atom ? "atomic access" : exec == ptx_ld || exec == ptx_ldmatrix || exec == ptx_wmmaload ? "read" : "access";
 }
 
 static void *offset(struct ptx_warp *w, unsigned lane, uint8_t *base, size_t size, uint64_t at, unsigned bytes,
