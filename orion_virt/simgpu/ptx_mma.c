@@ -4,8 +4,9 @@
  * Every type but f64 is computed in double. A product of two elements is exact there (at most 11 + 11 bits, or whole numbers),
  * C and the products are added in the order of k, and the sum is rounded to D's type once, to nearest even. So integers are
  * exact, and a floating point result is within half a unit of its last place of the exact one (plus 2^-50 of the largest addend).
- * A card adds in fixed point of about 25 bits, aligned to the largest addend, and truncates: its results may lie further from
- * the exact ones by (k + 2) units of 2^-23 of the largest addend, of f16 accumulators by a unit of the result's last place more.
+ * A card adds in fixed point, aligned to the largest addend, and truncates: what it gives may lie further from the exact result,
+ * by (k + 2) times 2^-22 of the largest addend, of 8-bit floating point 2^-12, of an f16 accumulator 2^-10
+ * (slack_of_a_card in tests/simgpu/matrices.py). So no more than that is promised of bits being equal.
  * f64 is a fused multiply-add for each k in order. A NaN is the one that the card gives. */
 #include <math.h>
 

@@ -157,20 +157,20 @@ def _whole(form: Form, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarra
 
 def exact(form: Form, pairs: list[tuple[float, float]], c: float) -> tuple[float, float]:
     """The result before it is rounded to D's type, and the largest addend."""
-    if form.c == "f64":
-        return _fused(pairs, c), 0.0
     addends = [x * y for x, y in pairs] + [c]
+    if form.c == "f64":
+        return _fused(pairs, c), max(map(abs, addends))
     if not all(map(math.isfinite, addends)):
         return sum(addends), math.nan
     return math.fsum(addends), max(map(abs, addends))
 
 
 def near(got: float, want: float, largest: float, kind: str, slack: float) -> bool:
-    """Half a unit of the last place of D's type away at most, and `slack` of the largest addend."""
-    if kind == "f64":
-        return got == want or (got != got and want != want)
+    """Half a unit of the last place of D's type away at most, and `slack` of the largest addend; f64 is rounded already."""
     if want != want or largest != largest:  # of infinities and NaNs
         return got == want or (got != got and want != want)
+    if kind == "f64":
+        return got == want or abs(got - want) <= slack * largest
     fraction, bias, top = (10, 15, 65520.0) if kind == "f16" else (23, 127, 2.0 ** 128 * (1 - 2.0 ** -25))
     if abs(want) >= top or math.isinf(got):
         return got == math.copysign(math.inf, want) if abs(want) >= top else abs(want) + slack * largest >= top * (1 - 2.0 ** -fraction)
@@ -184,8 +184,15 @@ def _meaning(bits: np.ndarray, kind: str) -> np.ndarray:
     return np.array([value(int(x), kind) for x in patterns])[at.reshape(bits.shape)]
 
 
-def wrong(form: Form, got: np.ndarray, slack: float = 2.0 ** -46) -> list[str]:
+def slack_of_a_card(form: Form) -> float:
+    """How far its sum may be from the exact one, in largest addends: it adds in fixed point and truncates (ptx_mma.c)."""
+    bits = 50 if form.c == "f64" else 12 if form.a in ("e4m3", "e5m2") else 10 if form.c == "f16" else 22
+    return (form.sizes[2] + 2) * 2.0 ** -bits
+
+
+def wrong(form: Form, got: np.ndarray, slack: float | None = None) -> list[str]:
     """Which elements of D differ from the exact results by more than they may: `slack` is of the largest addend."""
+    slack = (0.0 if form.c == "f64" else 2.0 ** -46) if slack is None else slack
     out = []
     for which in range(SETS):
         a, b, c = (_meaning(bits, kind) for bits, kind in zip(operands(form, which), (form.a, form.b, form.c)))
