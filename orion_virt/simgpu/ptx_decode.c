@@ -83,7 +83,7 @@ static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
-    "base", "level", "b", "trap", "satfinite",
+    "base", "level", "b", "trap", "satfinite", "mbarrier_init",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \

@@ -35,13 +35,14 @@ enum ptx_mode {
     M_UP, M_DOWN, M_BFLY, M_IDX, M_ALL, M_ANY, M_UNI, M_BALLOT,
     M_ABSDIFF, M_AVERAGE, M_FINITE, M_INFINITE, M_NUMBER, M_NOTANUMBER, M_NORMAL, M_SUBNORMAL, /* video, testp */
     M_F4E, M_B4E, M_RC8, M_ECL, M_ECR, M_RC16, /* prmt */
-    M_INIT, M_INVAL, M_ARRIVE, M_ARRIVE_DROP, M_PENDING, M_TEST, /* mbarrier */
+    M_INIT, M_INVAL, M_ARRIVE, M_ARRIVE_DROP, M_PENDING, M_TEST, M_EXPECT_TX, M_COMPLETE_TX, /* mbarrier */
 };
 enum ptx_flag {
     F_FTZ = 1, F_SAT = 2, F_HI = 4, F_WIDE = 8, F_CC = 16, F_NEG_C = 32, F_TO = 64, F_NAN = 128, F_SYNC = 256,
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
     F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18, F_REFERENCE = 1 << 19,
     F_RELU = 1 << 20, F_XORSIGN = 1 << 21, F_PACK = 1 << 22, F_SUM = 1 << 23, F_PARITY = 1 << 24,
+    F_EXPECT_TX = 1 << 25,
 };
 enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
 union ptx_value {
@@ -334,7 +335,7 @@ PTX_EXEC(mov); PTX_EXEC(pack); PTX_EXEC(unpack); PTX_EXEC(selp); PTX_EXEC(slct);
 PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(activemask);
 PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(presult); PTX_EXEC(vprintf);
 PTX_EXEC(alloca); PTX_EXEC(stacksave); PTX_EXEC(stackrestore); PTX_EXEC(malloc); PTX_EXEC(free);
-PTX_EXEC(cpasync); PTX_EXEC(mbarrier);
+PTX_EXEC(cpasync); PTX_EXEC(cpbulk); PTX_EXEC(mbarrier);
 PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma); PTX_EXEC(wmmaload); PTX_EXEC(wmmastore);
 PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
 PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
