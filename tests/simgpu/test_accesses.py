@@ -130,6 +130,27 @@ def test_addresses_of_32_bits_wrap(monkeypatch, tmp_path, how):
     assert device.get(out, np.zeros((32, 2), np.uint32)).tolist() == [[t, 31 - t] for t in range(32)]
 
 
+ATOMIC = """.version 8.1
+.target sm_90
+.address_size 64
+.func (.param .b32 r) twice(.param .b32 x) { .reg .b32 %x<20>; ld.param.b32 %x0, [x]; add.u32 %x1, %x0, %x0; st.param.b32 [r], %x1; ret; }
+.visible .entry adds(.param .u64 p, .param .u64 o) { .reg .b32 %f<4>; .reg .u64 %p, %o;
+ld.param.u64 %p, [p]; ld.param.u64 %o, [o]; mov.f32 %f0, 0f3F800000; mov.f32 %f1, 0f40000000;
+atom.global.v2.f32.add {%f2, %f3}, [%p], {%f0, %f1};
+st.global.v2.f32 [%o], {%f2, %f3}; ret; }"""
+
+
+@pytest.mark.parametrize("how", ["never", "always"])
+def test_a_vector_atomic_returns_what_was_there(monkeypatch, tmp_path, how):
+    """Beside a function, whose registers come first."""
+    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ORION_SIM_TRANSLATE", how)
+    device, two = Device(str(LIBRARY)), np.zeros(2, np.float32)
+    p, out = device.put(np.array([5, 6], np.float32)), device.put(two)
+    device.launch(device.function(device.load(ATOMIC), "adds"), 1, 1, p, out)
+    assert device.get(p, two).tolist() == [6, 8] and device.get(out, two).tolist() == [5, 6]
+
+
 def test_the_first_access_beyond_is_reported(loaded, translated, capfd):
     """Addresses that a loop moves on are known without a look: yet where they leave the memory, lane and place are named: 1000 = 30 + 97 * 10."""
     device, module = loaded
