@@ -30,11 +30,13 @@ test:
 	@$(VENV) -m compileall -q orion_virt
 	@$(SUDO) env ORION_NO_SKIPS=1 $(VENV) -m pytest -q -n auto --maxprocesses=4 --dist loadfile --durations=25 $(TESTS)
 
-# An hour of faults beside neighbours who must not notice; SECONDS= and SEED= choose another length and repeat a run.
+# An hour of faults beside neighbours who must not notice, then a quarter as long with virtual machines; SECONDS= and SEED= choose
+# another length and repeat a run.
 soak:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
 	@$(SUDO) $(VENV) tests/soak/soak.py --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
+	@$(SUDO) $(VENV) tests/vm/domain_soak.py --seconds $$(( $(or $(SECONDS),3600) / 4 )) $(if $(SEED),--seed $(SEED))
 
 # Old and new releases of NVIDIA's libraries, of the frameworks and of Debian, without a GPU: downloads about 20 GB, once, into ORION_CACHE.
 compat:

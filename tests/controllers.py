@@ -33,7 +33,7 @@ class Client:
 
     def __call__(self, path, body=None, secret=None, method=None):
         source = (self.source, 0) if self.source else None
-        connection = http.client.HTTPConnection(self.ip, self.port, timeout=30, source_address=source)
+        connection = http.client.HTTPConnection(self.ip, self.port, timeout=180, source_address=source)
         headers = {credential.HEADER: self.secret if secret is None else secret}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -102,7 +102,7 @@ class Process:
         self.secret_file = home / "state" / "server.credential"
 
     def client(self) -> Client:
-        assert wait_for(self.answers, 20), f"it does not answer: {self.process.poll()}"
+        assert wait_for(self.answers), f"it does not answer: {self.process.poll()}"
         return Client(self.port, self.secret_file.read_text().strip())
 
     def answers(self) -> bool:

@@ -29,7 +29,7 @@ class Etcd:
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
         with open(self._home / "etcd.log", "ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
-        assert wait_for(self._is_healthy, 30), (self._home / "etcd.log").read_text()
+        assert wait_for(self._is_healthy), (self._home / "etcd.log").read_text()
 
     def _is_healthy(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:

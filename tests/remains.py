@@ -43,7 +43,7 @@ def check(host: hosts.Host, folder: Path, mib: int, killed: bool = False) -> Non
     with planted([program, "plant", str(mib)], host.env | {"ORION_GMEM": str(mib + 64)}):
         if killed:
             os.kill(host.status()["channels"][0]["worker"], signal.SIGKILL)
-            assert hosts.wait_for(lambda: not host.status()["channels"], 30)
+            assert hosts.wait_for(lambda: not host.status()["channels"])
     other = host.command("region-create", uuid=OTHER, size_mib=16)
     assert other["ok"], other
     try:

@@ -12,7 +12,7 @@
 /* Device memory outside OC_DEVICE_LOW..HIGH, where pools live: few and long-lived. A copy whose
  * pointers do not say what they are is classified by it. */
 struct range {
-    uint64_t start, bytes;
+    uint64_t start, bytes; /* first, for oc_range_after */
     bool kept;
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -23,17 +23,7 @@ static _Atomic size_t nr_live;
 /* Index of the first range that ends after p. */
 static size_t at_locked(uint64_t p)
 {
-    size_t low = 0, high = nr_ranges;
-
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-
-        if (ranges[mid].start + ranges[mid].bytes <= p)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return oc_range_after(ranges, nr_ranges, sizeof(*ranges), p);
 }
 
 static bool room_locked(void)

@@ -4,12 +4,13 @@
 #define OG_MEMORY_H
 
 #include <orion/bulk.h>
+#include <orion/range.h>
 
 #include "client.h"
 
 /* A live host allocation of this process, as CUDA knows it. */
 struct og_host_range {
-    uint64_t start, bytes;
+    uint64_t start, bytes; /* first, for oc_range_after */
     uint64_t context;  /* that was current when it was made */
     uint64_t id;       /* CU_POINTER_ATTRIBUTE_BUFFER_ID */
     int device;

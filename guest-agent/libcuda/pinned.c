@@ -43,17 +43,7 @@ CUresult og_need_context(void)
 /* Index of the first range that ends after p. */
 static size_t range_at_locked(uint64_t p)
 {
-    size_t low = 0, high = nr_ranges;
-
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-
-        if (ranges[mid].start + ranges[mid].bytes <= p)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return oc_range_after(ranges, nr_ranges, sizeof(*ranges), p);
 }
 
 static bool grow(void **array, size_t *room, size_t nr, size_t element)

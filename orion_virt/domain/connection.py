@@ -77,8 +77,9 @@ def _translated(function: Function) -> Function:
 class Connection:
     """One connection to libvirt, until `lost` was called or ``close``."""
 
-    def __init__(self, raw: libvirt.virConnect) -> None:
+    def __init__(self, raw: libvirt.virConnect, unsubscribe: Callable[[], None] | None = None) -> None:
         self._raw = raw
+        self._unsubscribe = unsubscribe
 
     @classmethod
     def open(cls, uri: str, changed: events.Changed, networks: Callable[[], None], rebooted: events.Changed,
@@ -87,10 +88,10 @@ class Connection:
         events.start_loop()
         try:
             raw = libvirt.open(uri)
-            events.subscribe(raw, changed, networks, rebooted, lost)
+            unsubscribe = events.subscribe(raw, changed, networks, rebooted, lost)
         except libvirt.libvirtError as error:
             raise translate(error, f"libvirt ({uri}) cannot be reached") from error
-        return cls(raw)
+        return cls(raw, unsubscribe)
 
     @classmethod
     def plain(cls, uri: str) -> Connection:
@@ -107,8 +108,8 @@ class Connection:
         return self._raw.lookupByUUIDString(uuid)
 
     def close(self) -> None:
-        with contextlib.suppress(libvirt.libvirtError):
-            self._raw.unregisterCloseCallback()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
         with contextlib.suppress(libvirt.libvirtError):
             self._raw.close()
 

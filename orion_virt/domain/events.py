@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import libvirt
@@ -50,11 +51,12 @@ def _run() -> None:
 
 
 def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callable[[], None], rebooted: Changed,
-              lost: Callable[[], None]) -> None:
+              lost: Callable[[], None]) -> Callable[[], None]:
     """Calls `changed` at every event of a domain that matters to us, `networks` when a network comes or goes, and
     `lost` once, when the connection is gone. All in the event thread.
 
     ``rebooted``: the guest was reset, from inside or outside, or became one of a snapshot: its processes are others.
+    Returns what ends all that: a callback that stays keeps libvirt's side of even a closed connection, with a descriptor.
     """
 
     def on_event(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
@@ -68,16 +70,25 @@ def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callab
     def on_reboot(_connection: Any, domain: libvirt.virDomain, *_details: Any) -> None:
         rebooted(domain.UUIDString())
 
-    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, None)
-    for event in (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-                  libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
-        connection.domainEventRegisterAny(None, event, on_event, None)
-    connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot, None)
+    domain_events = dict.fromkeys(
+        (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+         libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE), on_event
+    ) | {libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: on_lifecycle, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT: on_reboot}
+    ends = [partial(connection.domainEventDeregisterAny, connection.domainEventRegisterAny(None, event, callback, None))
+            for event, callback in domain_events.items()]
     with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
-        connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
+        number = connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
+        ends.append(partial(connection.networkEventDeregisterAny, number))
     try:
         connection.registerCloseCallback(lambda *_: lost(), None)
         connection.setKeepAlive(5, 3)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process has no connection to lose
             raise
+
+    def unsubscribe() -> None:
+        for end in (*ends, connection.unregisterCloseCallback):
+            with contextlib.suppress(libvirt.libvirtError):  # it may be gone: what is on our side goes all the same
+                end()
+
+    return unsubscribe

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <orion/range.h>
+
 #include "loop.h"
 
 #include "gen/ops.h"
@@ -16,7 +18,8 @@
 #define HIGHEST (1ull << 47)
 
 struct alias {
-    uint64_t addr, off, bytes;
+    uint64_t addr, bytes; /* first, for oc_range_after */
+    uint64_t off;
 };
 
 /* One change at a time; a grant that is released waits for it, so that no alias of it comes to be afterwards. */
@@ -34,17 +37,7 @@ static void *at(uint64_t addr)
 /* Index of the first alias that ends after addr. */
 static uint32_t find_locked(uint64_t addr)
 {
-    uint32_t low = 0, high = nr_aliases;
-
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-
-        if (aliases[mid].addr + aliases[mid].bytes <= addr)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return (uint32_t)oc_range_after(aliases, nr_aliases, sizeof(*aliases), addr);
 }
 
 bool oh_alias_has(uint64_t addr, uint64_t bytes)
@@ -167,7 +160,7 @@ static CUresult make_locked(const struct alias *a)
 CUresult oh_orion_alias(struct oh_twin *t, const struct ow_orion_alias_in *in, uint32_t bytes,
                         struct ow_orion_alias_out *out, uint32_t *out_bytes)
 {
-    struct alias a = { in->addr, in->off, in->bytes };
+    struct alias a = { .addr = in->addr, .off = in->off, .bytes = in->bytes };
     CUresult r;
 
     (void)t, (void)bytes, (void)out, (void)out_bytes;

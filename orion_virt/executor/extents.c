@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <orion/range.h>
+
 #include "loop.h"
 
 #define REGISTER_FLAGS 3u        /* CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP */
@@ -14,7 +16,7 @@
 #define LOWEST_BASE (1ull << 32) /* never near NULL: the base comes from the guest */
 
 struct extent {
-    uint64_t off, bytes;
+    uint64_t off, bytes; /* first, for oc_range_after */
     bool registered;
     bool shared; /* with other channels: not ours to wipe */
     bool leaving; /* given back: no more used, and not anybody else's yet */
@@ -35,17 +37,7 @@ static void *address(uint64_t off)
 /* Index of the first extent that ends after `off`. The lock is held. */
 static uint32_t find_locked(uint64_t off)
 {
-    uint32_t low = 0, high = nr_extents;
-
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-
-        if (extents[mid].off + extents[mid].bytes <= off)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return (uint32_t)oc_range_after(extents, nr_extents, sizeof(*extents), off);
 }
 
 void *oh_region(uint64_t off, uint64_t bytes)

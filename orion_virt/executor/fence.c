@@ -183,6 +183,18 @@ static struct fence *find_locked(uint64_t number)
     return f;
 }
 
+/* The lock is let go meanwhile. */
+static void wait_locked(struct fence *f)
+{
+    f->users++;
+    pthread_mutex_unlock(&lock);
+    if (!f->done)
+        wait_event(f->event);
+    pthread_mutex_lock(&lock);
+    finish_locked(f);
+    put_locked(f);
+}
+
 CUresult oh_orion_fence_wait(struct oh_twin *t, const struct ow_orion_fence_wait_in *in, uint32_t bytes,
                              struct ow_orion_fence_wait_out *out, uint32_t *out_bytes)
 {
@@ -194,15 +206,8 @@ CUresult oh_orion_fence_wait(struct oh_twin *t, const struct ow_orion_fence_wait
     (void)out_bytes;
     pthread_mutex_lock(&lock);
     f = find_locked(in->fence);
-    if (f) {
-        f->users++;
-        pthread_mutex_unlock(&lock);
-        if (!f->done)
-            wait_event(f->event);
-        pthread_mutex_lock(&lock);
-        finish_locked(f);
-        put_locked(f);
-    }
+    if (f)
+        wait_locked(f);
     pthread_mutex_unlock(&lock);
     return CUDA_SUCCESS;
 }
@@ -210,16 +215,7 @@ CUresult oh_orion_fence_wait(struct oh_twin *t, const struct ow_orion_fence_wait
 void oh_fence_drain(void)
 {
     pthread_mutex_lock(&lock);
-    while (first) {
-        struct fence *f = first;
-
-        f->users++;
-        pthread_mutex_unlock(&lock);
-        if (!f->done)
-            wait_event(f->event);
-        pthread_mutex_lock(&lock);
-        finish_locked(f);
-        put_locked(f);
-    }
+    while (first)
+        wait_locked(first);
     pthread_mutex_unlock(&lock);
 }

@@ -83,7 +83,8 @@ async def _resume(kept: Kept, heard: Heard, parts: Parts, connect: Connect) -> C
     except (OrionError, OSError) as error:
         why = error.message if isinstance(error, OrionError) else str(error.strerror)
         await meeting.end(heard, why)
-        _log.error("channel %s: worker %d cannot be taken up and was ended: %s", kept.name, kept.pid, why)
+        level = logging.INFO if isinstance(error, Unavailable) else logging.ERROR  # its guest is no more: nothing is wrong
+        _log.log(level, "channel %s: worker %d cannot be taken up and was ended: %s", kept.name, kept.pid, why)
         await _undo(record, channel, taken, parts)
         return None
     return channel

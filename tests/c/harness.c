@@ -76,7 +76,7 @@ static void fork_worker(struct client *c, uint64_t base)
     close(k[1]);
     c->socket = s[0];
     c->control = k[0];
-    alarm(60);
+    alarm(240);
 }
 
 static void start_shared(struct client *c, int doorbell, bool polled)

@@ -23,6 +23,6 @@ int main(void)
         CHECK(client_call(&c, 0, OW_OP_orion_ping, 1) == 0);
     }
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     return 0;
 }

@@ -21,6 +21,6 @@ int main(void)
     CHECK(client_call(&c, 0, TEST_OP_SLOW, 0) == 700);
     CHECK(atomic_load(&c.channel->device_error[0]) == 700 && atomic_load(&c.channel->device_error[1]) == 700);
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     return 0;
 }

@@ -58,7 +58,7 @@ int main(void)
         CHECK(!eventfd_write(c.doorbell, 1));
     CHECK(client_call(&c, 1, OW_OP_orion_ping, 4) == 0);
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     close(c.doorbell);
     return 0;
 }

@@ -78,6 +78,6 @@ int main(void)
     CHECK(recv(c.control, &m, sizeof(m), 0) == sizeof(m) && m.kind == OH_RELEASE && m.a == off);
     CHECK(release(off, 2 * OC_EXTENT_BYTES) == 1);
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     return 0;
 }

@@ -17,6 +17,6 @@ int main(void)
     }
     CHECK(client_call(&c, 3, 0x3fff, 0) == 801); /* a number that no host knows */
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     return 0;
 }

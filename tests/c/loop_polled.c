@@ -39,7 +39,7 @@ int main(void)
     CHECK(recv(c.socket, &byte, 1, MSG_DONTWAIT) < 0); /* and nobody is woken */
     until_watched(&c);
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     CHECK(word_of(&c) == OC_OWNER_DIED);
     close(c.control);
 

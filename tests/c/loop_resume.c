@@ -116,7 +116,7 @@ int main(void)
     CHECK(client_wait(&c, 0, seq, 5000) && client_slot(&c, 0)->result == 0);
 
     another(OH_PROTOCOL + 1);
-    CHECK(client_end(&c, 5000) == OC_CLOSED_SERVER);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_SERVER);
     client_close(&c);
     return 0;
 }

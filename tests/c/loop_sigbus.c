@@ -12,6 +12,6 @@ int main(void)
     CHECK(client_call(&c, 0, OW_OP_orion_ping, 0) == 0);
     CHECK(!ftruncate(c.region, 0));
     client_wake(&c);
-    CHECK(client_end(&c, 2000) == 77);
+    CHECK(client_end(&c, 20000) == 77);
     return 0;
 }

@@ -61,7 +61,7 @@ static void refuses(uint32_t type, uint64_t offset, uint32_t bytes)
 
     client_start_tcp(&c);
     send_frame(&c, type, offset, data, bytes);
-    CHECK(client_end(&c, 2000) == OC_CLOSED_PROTOCOL);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_PROTOCOL);
     client_close(&c);
 }
 
@@ -77,7 +77,7 @@ int main(void)
     }
     CHECK(atomic_load(&c.channel->head) > OC_RING_LINES / 2);
     CHECK(!shutdown(c.socket, SHUT_RDWR));
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     client_close(&c);
     refuses(3, 4096, 8);                        /* unknown type */
     refuses(1, 64, 8);                          /* a word that the host writes */

@@ -35,6 +35,6 @@ int main(void)
         pthread_join(t[i], NULL);
     CHECK(client_call(&c, 1, OW_OP_orion_ping, 7) == 0); /* a slot that was used before */
     close(c.socket);
-    CHECK(client_end(&c, 1000) == OC_CLOSED_BY_GUEST);
+    CHECK(client_end(&c, 20000) == OC_CLOSED_BY_GUEST);
     return 0;
 }

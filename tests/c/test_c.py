@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler (cc or gcc) on
 
 def run(program: Path, **env: str) -> None:
     """Runs a test program: 0 passes, 77 skips with its last line as the reason."""
-    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=60, env=os.environ | env)
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=300, env=os.environ | env)
     if done.returncode == 77:
         pytest.skip((done.stderr.strip().splitlines() or ["no reason given"])[-1])
     assert done.returncode == 0, done.stderr

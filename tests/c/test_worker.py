@@ -99,7 +99,7 @@ def worker(built: tuple[Path, Path], tmp_path: Path) -> Iterator[Worker]:
     made = Worker(process, ours, ours, memory, fd, tmp_path / "log")
     yield made
     process.kill()
-    process.communicate(timeout=5)
+    process.communicate(timeout=180)
     made.conn.close()
     ours.close()
     memory.close()
@@ -114,7 +114,7 @@ def test_serves_a_channel_until_its_client_ends(worker: Worker) -> None:
     worker.conn.close()
     assert worker.closed() == (layout.CLOSED_BY_GUEST, "the client's connection ended")
     assert worker.progress == (1, 0)  # its last counts, however short the channel was
-    assert worker.process.wait(5) == 0
+    assert worker.process.wait(30) == 0
     assert "channel open" in worker.log.read_text()
 
 
@@ -136,12 +136,12 @@ def test_daemon_stops_it(worker: Worker) -> None:
     assert worker.ping(1) == 2
     worker.control.send(bytes(layout.Control(kind=layout.STOP, a=layout.CLOSED_SERVER, text=b"detached")))
     assert worker.closed() == (layout.CLOSED_SERVER, "the daemon ended the channel: detached")
-    assert worker.process.wait(5) == layout.CLOSED_SERVER
+    assert worker.process.wait(30) == layout.CLOSED_SERVER
 
 
 def test_ends_with_the_daemon(worker: Worker) -> None:
     worker.control.close()
-    assert worker.process.wait(5) == layout.CLOSED_SERVER
+    assert worker.process.wait(30) == layout.CLOSED_SERVER
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_bad_start_message(worker: Worker, changes: dict[str, object], text: str
     worker.start(**changes)
     why, said = worker.closed()
     assert why == layout.CLOSED_WORKER and text in said
-    assert worker.process.wait(5) == layout.CLOSED_WORKER
+    assert worker.process.wait(30) == layout.CLOSED_WORKER
 
 
 def test_bad_driver(built: tuple[Path, Path], tmp_path: Path) -> None:

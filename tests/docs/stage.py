@@ -72,4 +72,4 @@ class Stage:
             try:
                 yield
             finally:
-                process.communicate(timeout=60)
+                process.communicate(timeout=180)

@@ -46,7 +46,7 @@ def test_sensors_and_time(tmp_path: Path) -> None:
         assert before["orion_gpu_memory_size_bytes", "0"] > 1024 * MIB and before["orion_gpu_busy_seconds_total", "0"] == 0
         busy = subprocess.Popen([sys.executable, "-c", BUSY, "15"], env=host.env | {"ORION_GMEM": "3000"})
         assert hosts.wait_for(lambda: samples(host, port)["orion_gpu_memory_used_bytes", "0"] == 1024 * MIB, 60)
-        told = hosts.wait_for(lambda: samples(host, port)["orion_gpu_busy_ratio", "0"] > 0, 12)
+        told = hosts.wait_for(lambda: samples(host, port)["orion_gpu_busy_ratio", "0"] > 0)
         assert busy.wait(60) == 0
         assert hosts.wait_for(host.idle)
         after = samples(host, port)

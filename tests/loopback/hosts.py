@@ -67,14 +67,14 @@ class Program:
         self.result = int(self.process.stdout.readline())
 
     def end(self) -> str:
-        return self.process.communicate(timeout=60)[1]
+        return self.process.communicate(timeout=180)[1]
 
 
 def servers_of(made: OneOfTwo) -> list[str]:
     """Of all allocations, as `orion-virt allocations` of this host shows them."""
     with inside(made):
         done = subprocess.run([sys.executable, "-m", "orion_virt.cli.main", "allocations"], env=made.server_env,
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     return sorted(line.split()[4] for line in done.stdout.splitlines()[1:-1])
 

@@ -41,7 +41,7 @@ def limited(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def settled(limited):
-    assert host.wait_for(limited.idle, 10)
+    assert host.wait_for(limited.idle)
 
 
 def program(env, **variables):

@@ -107,7 +107,7 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         made.machine.end()
     if made.server is not None:
         made.server.kill()
-        made.server.wait(5)
+        made.server.wait(30)
 
 
 def rung(fd: int, seconds: float = 5) -> bool:
@@ -155,7 +155,7 @@ def test_a_killed_server_takes_nothing_from_who_has_a_vector(kit: Kit) -> None:
     held = kit.vector(2)
     assert kit.server is not None
     kit.server.kill()
-    kit.server.wait(5)
+    kit.server.wait(30)
     assert "does not answer" in doorbell.check(str(kit.control))
     ring(machine, server.HOST, 2)
     assert rung(held)

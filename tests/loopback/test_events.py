@@ -20,5 +20,5 @@ def side(tmp_path_factory):
 
 @pytest.mark.parametrize("case", CASES)
 def test_events(side, case):
-    done = side.run([sys.executable, str(CLIENT), case], timeout=60)
+    done = side.run([sys.executable, str(CLIENT), case], timeout=180)
     assert done.returncode == 0 and done.stdout.endswith("OK\n"), f"{done.stdout}{done.stderr}\n{side.output()[-3000:]}"

@@ -93,7 +93,7 @@ class Network(Machine):
         return ["nsenter", "-t", str(self._holder.pid), "--net", "--mount"]
 
     def inside(self, argv: Sequence[str], text: str = "") -> None:
-        done = subprocess.run([*self._enter, *argv], input=text, capture_output=True, text=True, timeout=30)
+        done = subprocess.run([*self._enter, *argv], input=text, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
 
     def run(self, argv: Sequence[str]) -> str | None:
@@ -102,7 +102,7 @@ class Network(Machine):
     def reaches(self, address: str, port: int) -> bool:
         """Whether a connection of the guest comes through."""
         argv = [*self._enter, "ip", "netns", "exec", "guest", sys.executable, "-c", DIAL, address, str(port)]
-        return subprocess.run(argv, capture_output=True, timeout=30).returncode == 0
+        return subprocess.run(argv, capture_output=True, timeout=180).returncode == 0
 
     def close(self) -> None:
         for process in (self._server, self._holder):

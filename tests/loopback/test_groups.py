@@ -60,7 +60,7 @@ def start(oriond_env):
 
 def free_slots(host):
     done = subprocess.run([sys.executable, "-m", "orion_virt.cli.main", "allocations", "--json"], env=host.server_env,
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     return 4 - sum(len(a["vgpus"]) for a in json.loads(done.stdout)["allocations"])
 

@@ -51,7 +51,7 @@ def run(client, *args, shell=None, device=None, **variables):
         let_others_reach(client)
         argv[argv.index("-") + 1:argv.index("-") + 1] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp), "ORION_ETC": str(tmp / "etc")} | variables
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=180)
 
 
 def errors(done):

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 def _compile(out: Path, sanitize: list[str]) -> Path:
     """client, pure and fake from freshly generated code."""
-    subprocess.run([sys.executable, "-m", "orion_virt.codegen", "--out", out], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "orion_virt.codegen", "--out", out], cwd=ROOT, check=True, timeout=180)
     gen = out / "guest-agent" / "libcuda"
     shutil.copy(GUEST / "client.h", gen)  # what gen/ includes as "client.h"
     core = [str(GUEST / f"{name}.c") for name in CORE] + [str(gen / "gen" / "op_flags.c")]
@@ -64,7 +64,7 @@ class Bench:
 
     def run(self, program: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.programs / program, *args], env=self.env | env, capture_output=True, text=True, timeout=60
+            [self.programs / program, *args], env=self.env | env, capture_output=True, text=True, timeout=180
         )
 
     def client(self, *args: str, **env: str) -> str:
@@ -120,7 +120,7 @@ def test_no_data_race(bench: Bench, tmp_path_factory: pytest.TempPathFactory, na
     with fake_server(bench.programs, bench.tmp / "region") as addr:
         env = bench.env | {"ORION_SERVER": addr, "ORION_CONTROLLER": addr}
         command = ["setarch", "-R", str(folder / "client"), name]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     if "personality" in done.stderr:
         pytest.skip("this environment forbids a fixed address space")
     assert done.returncode == 0, done.stderr
@@ -286,7 +286,7 @@ def test_no_permission(bench: Bench) -> None:
         if folder != Path("/") and folder.stat().st_uid == 0 and not folder.stat().st_mode & 1:
             folder.chmod(folder.stat().st_mode | 0o11)
     env = bench.env | {"ORION_REGION": str(region), "ORION_SERVER": "127.0.0.1:1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     assert "group orion" in done.stderr and "usermod -aG orion" in done.stderr
 
 

@@ -56,7 +56,7 @@ def test_token_of_another_domain(host: Host) -> None:
         assert len(bytes.fromhex(token)) == 64
         env = host.env | {"ORION_REGION": f"/dev/shm/orion-{other}"}
         argv = [sys.executable, PROGRAM, "steal"]
-        done = subprocess.run(argv, env=env, input=token, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, env=env, input=token, capture_output=True, text=True, timeout=180, check=False)
     finally:
         shower.stdin.close()
         assert shower.wait(20) == 0

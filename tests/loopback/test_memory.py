@@ -20,7 +20,7 @@ def side(tmp_path_factory):
 
 
 def run(side, case, env=None):
-    done = side.run([sys.executable, str(CLIENT), case], timeout=60, env=env)
+    done = side.run([sys.executable, str(CLIENT), case], timeout=180, env=env)
     assert done.returncode == 0 and done.stdout.endswith("OK\n"), f"{done.stdout}{done.stderr}\n{side.output()[-3000:]}"
     if "LACKING" in done.stdout:
         pytest.skip(f"the simulated driver lacks what {case} needs")
@@ -32,7 +32,7 @@ def test_memory(side, case):
 
 
 def test_full_region_names_the_setting(side):
-    done = side.run([sys.executable, str(CLIENT), "full"], timeout=60)
+    done = side.run([sys.executable, str(CLIENT), "full"], timeout=180)
     assert "shm_buffer_size" in done.stderr, done.stderr
 
 

@@ -130,7 +130,7 @@ def test_calls_and_bytes_are_those_of_ended_processes_too(oriond_env):
 def test_time_on_the_card_grows_while_one_works(oriond_env):
     mine, before = {"domain": oriond_env.uuid}, samples(oriond_env)
     with Running(oriond_env, "loop"):
-        assert host.wait_for(lambda: grown(oriond_env, before, "orion_domain_gpu_seconds_total", **mine) > 0, 30)
+        assert host.wait_for(lambda: grown(oriond_env, before, "orion_domain_gpu_seconds_total", **mine) > 0)
         found = samples(oriond_env)
         assert 0 < one(found, "orion_gpu_busy_ratio", gpu="0") <= 1
     assert host.wait_for(oriond_env.idle)
@@ -156,7 +156,7 @@ def test_errors_are_counted(oriond_env):
 def test_a_client_over_tcp_makes_no_label(oriond_env):
     """What it calls its domain nobody proved."""
     before = samples(oriond_env)
-    done = subprocess.run([*CLIENT, "once"], env=oriond_env.tcp_env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*CLIENT, "once"], env=oriond_env.tcp_env, capture_output=True, text=True, timeout=180, check=False)
     assert "READY True" in done.stdout, done
     assert host.wait_for(oriond_env.idle)
     domains = {dict(labels)["domain"] for name, labels in samples(oriond_env) if name == "orion_domain_calls_total"}

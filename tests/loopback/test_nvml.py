@@ -153,7 +153,7 @@ def test_memory_and_processes_are_the_guests(host: Host, transport: str) -> None
         assert [vgpu["total"] for vgpu in found] == [1000 * MIB] * 2
         for vgpu in found:
             assert 300 * MIB <= vgpu["used"] < 400 * MIB and vgpu["pids"] == {str(process.pid): vgpu["used"]}
-    assert hosts.wait_for(host.idle, 10)
+    assert hosts.wait_for(host.idle)
     after = ask(host, PROCESSES, env, ORION_VGPU=2)
     assert [(vgpu["used"], vgpu["pids"]) for vgpu in after] == [(0, {}), (0, {})]
 

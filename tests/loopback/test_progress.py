@@ -46,7 +46,7 @@ def test_a_process_is_counted(oriond_env, transport):
             else None
         )
 
-    found = host.wait_for(told, 10)
+    found = host.wait_for(told)
     assert found, oriond_env.command("processes")
     assert (found["pid"], found["transport"], found["devices"][0]["used_bytes"]) == (process.pid, transport, BYTES)
     assert found["calls"] >= 5 and found["copied_bytes"] == 4 * BYTES
@@ -61,7 +61,7 @@ def test_a_process_is_counted(oriond_env, transport):
     }
     assert [gpu["name"] for gpu in answer["gpus"]] == ["Orion Simulated GPU"]
     process.communicate()
-    assert host.wait_for(lambda: oriond_env.command("processes")["processes"] == [], 10)
+    assert host.wait_for(lambda: oriond_env.command("processes")["processes"] == [])
 
 
 PTX = """
@@ -116,11 +116,11 @@ def test_a_long_kernel_tells_how_far_it_is(oriond_env):
         found = oriond_env.command("processes")["processes"]
         return found[0]["kernel"] if found else None
 
-    found = host.wait_for(kernel, 30)
+    found = host.wait_for(kernel)
     assert found and found | {"seconds": 0} == {"name": "waits", "blocks_done": 3, "blocks": 4, "seconds": 0}, found
     assert found["seconds"] >= 1
     process.stdin.write("\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
-    assert host.wait_for(lambda: kernel() is None, 30), "a kernel that has ended is not told of"
+    assert host.wait_for(lambda: kernel() is None), "a kernel that has ended is not told of"
     process.communicate()

@@ -51,7 +51,7 @@ class Program:
 
     def computes(self) -> bool:
         before = int(self.ask("count"))
-        return bool(wait_for(lambda: int(self.ask("count")) > before + 3, 20))
+        return bool(wait_for(lambda: int(self.ask("count")) > before + 3))
 
     def kill(self) -> None:
         self.process.kill()
@@ -96,7 +96,7 @@ def known(host: Host) -> dict[int, list[object]]:
 
 
 def logged(host: Host, text: str) -> bool:
-    return bool(wait_for(lambda: text in (host.dir / "log" / "server.log").read_text(), 10))
+    return bool(wait_for(lambda: text in (host.dir / "log" / "server.log").read_text()))
 
 
 @pytest.fixture
@@ -127,10 +127,10 @@ def test_programs_go_on(host: Host, end: End) -> None:
             late.kill()
         assert first.ask("alloc 300") == second.ask("alloc 300") == "2"  # the group's memory is still one
         assert wait_for(lambda: channels(host)[one.process.pid]["devices"][0]["used_bytes"] and
-                        channels(host)[one.process.pid]["calls_per_second"], 10)
+                        channels(host)[one.process.pid]["calls_per_second"])
         assert one.ask("unpin 2") == one.ask("unpin 4") == "0"
         second.kill()
-        assert wait_for(lambda: first.ask("alloc 150") == "0", 10)  # what it had is the group's again
+        assert wait_for(lambda: first.ask("alloc 150") == "0")  # what it had is the group's again
         fresh = host.run([sys.executable, HERE / "client.py", "once"], ORION_RATIO=70)
         assert fresh.returncode == 1 and "30 % are asked" not in fresh.stderr and "% of its time left" in fresh.stderr, fresh.stderr
 
@@ -150,7 +150,7 @@ def test_what_processes_share(host: Host, end: End, request: pytest.FixtureReque
         maker.kill()
         assert user.ask("put other") == "other" and user.ask("look") == "7 8"
         host.start()
-        assert wait_for(lambda: int(user.ask("free")) <= free - 12, 10)  # it books what the maker had
+        assert wait_for(lambda: int(user.ask("free")) <= free - 12)  # it books what the maker had
         assert late.ask(f"register {path}") == "0" and late.ask("get") == "other"
         assert late.ask(f"take - {_fd_of(user)}") == "8"
         assert user.ask("unregister") == late.ask("unregister") == "0"
@@ -216,7 +216,7 @@ def test_nobody_comes_back(host: Host) -> None:
         asks.send("pin 2")
         assert "oriond on the host was stopped" in busy.lost()
         assert asks.answer() == "46"
-        assert wait_for(lambda: not hosts.processes_of_session(sid), 10)
+        assert wait_for(lambda: not hosts.processes_of_session(sid))
     host.start()
     with programs(Program(host.env)) as (busy,):
         host.process.send_signal(signal.SIGINT)

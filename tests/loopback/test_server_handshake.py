@@ -52,7 +52,7 @@ class Guest:
 
 
 def allocate(env, query="nvidia_vgpu=1&memory=100"):
-    connection = http.client.HTTPConnection(env.controller, timeout=5)
+    connection = http.client.HTTPConnection(env.controller, timeout=180)
     connection.request("GET", f"/service?{query}")
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -97,7 +97,7 @@ def greet(env, guest, **changes):
 
 
 def free_vgpus(env):
-    connection = http.client.HTTPConnection(env.controller, timeout=5)
+    connection = http.client.HTTPConnection(env.controller, timeout=180)
     connection.request("GET", "/devices?res=nvidia_cuda&used=true")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -128,7 +128,7 @@ def test_welcome_and_everything_comes_back(oriond_env):
         status = oriond_env.status()
         assert status["workers"] == 1 and status["regions"][0]["extents_used"] >= 1
         assert free_vgpus(oriond_env) == free - 2
-    assert host.wait_for(oriond_env.idle, 5)
+    assert host.wait_for(oriond_env.idle)
     assert free_vgpus(oriond_env) == free
     assert "client exits with allocation ID" in oriond_env.output()
 
@@ -214,7 +214,7 @@ def test_slow_clients_cost_nothing_and_are_cut_off(oriond_env):
         start = time.monotonic()
         assert b"REFUSED" not in slow[-1].sock.recv(4096)  # closed without a word when its time is up
         assert time.monotonic() - start < 8
-    assert host.wait_for(lambda: oriond_env.status()["fds"] < 60, 8)
+    assert host.wait_for(lambda: oriond_env.status()["fds"] < 60)
 
 
 def test_a_client_that_leaves_before_welcome(oriond_env):
@@ -223,4 +223,4 @@ def test_a_client_that_leaves_before_welcome(oriond_env):
             guest.send("HELLO", transport="tcp", pid=1, ops="00", allocation=allocate(oriond_env))
             guest.receive()
             guest.send("AUTH", hmac="-")
-    assert host.wait_for(oriond_env.idle, 10)
+    assert host.wait_for(oriond_env.idle)

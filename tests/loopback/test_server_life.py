@@ -14,12 +14,12 @@ import pytest
 
 def oriond(env, *args, **variables):
     argv = [sys.executable, "-m", "orion_virt.cli.oriond", *args]
-    return subprocess.run(argv, env=env.server_env | variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, env=env.server_env | variables, capture_output=True, text=True, timeout=180)
 
 
 def check(env, *args):
     argv = [sys.executable, "-m", "orion_virt.cli.check", *args]
-    return subprocess.run(argv, env=env.server_env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, env=env.server_env, capture_output=True, text=True, timeout=180)
 
 
 def test_status_counts(oriond_env):
@@ -93,8 +93,8 @@ def test_restart_keeps_regions(oriond_env):
 def test_killed_oriond_leaves_nothing_that_hinders_the_next(oriond_env):
     sid = oriond_env.process.pid
     os.kill(sid, signal.SIGKILL)
-    oriond_env.process.wait(5)
-    assert host.wait_for(lambda: not host.processes_of_session(sid), 5), host.processes_of_session(sid)
+    oriond_env.process.wait(30)
+    assert host.wait_for(lambda: not host.processes_of_session(sid)), host.processes_of_session(sid)
     oriond_env.start()
     assert oriond_env.command("ping")["ok"]
 
@@ -127,7 +127,7 @@ def test_check_without_server_names_the_address(oriond_env):
 
 
 def log_line(env, text):
-    return host.wait_for(lambda: text in (env.dir / "log" / "server.log").read_text(), 20)
+    return host.wait_for(lambda: text in (env.dir / "log" / "server.log").read_text())
 
 
 def test_a_hangup_reloads_what_can_be_reloaded(oriond_env):

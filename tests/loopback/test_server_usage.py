@@ -23,7 +23,7 @@ def oriond_env(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def settled(oriond_env):
     """The last test's processes are gone."""
-    assert host.wait_for(oriond_env.idle, 10)
+    assert host.wait_for(oriond_env.idle)
 
 
 def question(env, **changes):

@@ -38,7 +38,7 @@ def started(host: hosts.Host, load: str, *args: object, **variables: object) -> 
 
 
 def finished(process: subprocess.Popen[str]) -> dict[str, float]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     return json.loads(out)
 

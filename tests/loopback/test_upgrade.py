@@ -81,7 +81,7 @@ def test_upgrade_and_restart(installed):
     done = installed.run([sys.executable, CLIENT, "once"])
     assert (done.returncode, done.stdout) == (0, "READY True\nDONE\n"), done.stderr
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=180)
     assert "KeyboardInterrupt" in err and "wrong bytes" not in err and "the vGPU is lost" not in err
     assert host.wait_for(lambda: not installed.status()["channels"])
     assert installed.region.stat().st_ino == region
@@ -95,7 +95,7 @@ def test_the_guests_files_under_a_running_program(oriond_env, tmp_path):
 
     def install_client(*options):
         subprocess.run(["sh", str(host.LIB / "install-client"), "-q", *options], env={"PATH": os.environ["PATH"], "ORION_ROOT": str(root)},
-                       check=True, timeout=60)
+                       check=True, timeout=180)
 
     install_client("--force")
     process = start(oriond_env, LD_LIBRARY_PATH=str(root / "usr/lib/orion"))
@@ -106,5 +106,5 @@ def test_the_guests_files_under_a_running_program(oriond_env, tmp_path):
         assert process.poll() is None and channel["pid"] == process.pid
     assert not (root / "usr/lib/orion").exists()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=180)
     assert "KeyboardInterrupt" in err and "wrong bytes" not in err and "the vGPU is lost" not in err

@@ -174,7 +174,7 @@ def test_a_controller_that_is_gone_and_back(page, tmp_path):
 def test_a_real_process_comes_and_goes(page, oriond_env):
     """From oriond's own report, with the address that `orion-virt web` prints."""
     argv = [sys.executable, "-m", "orion_virt.cli.main", "web"]
-    address = subprocess.run(argv, env=oriond_env.server_env, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    address = subprocess.run(argv, env=oriond_env.server_env, capture_output=True, text=True, timeout=180, check=True).stdout.strip()
     page.get(address)
     assert sees(page, "No process has a vGPU now.")
     assert page.current_url == f"http://{oriond_env.controller}/", "the token is not left in the address"
@@ -188,7 +188,7 @@ def test_a_real_process_comes_and_goes(page, oriond_env):
         client.terminate()
         client.wait(10)
     assert sees(page, "No process has a vGPU now.")
-    found = json.loads(subprocess.run([*argv, "--json"], env=oriond_env.server_env, capture_output=True, text=True, timeout=60, check=True).stdout)
+    found = json.loads(subprocess.run([*argv, "--json"], env=oriond_env.server_env, capture_output=True, text=True, timeout=180, check=True).stdout)
     assert found["url"] == page.current_url and address.endswith(f"#token={found['token']}")
 
 

@@ -42,7 +42,7 @@ def busy_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             for process in beside:
                 process.kill()
                 process.wait()
-            assert wait_for(host.idle, 10)
+            assert wait_for(host.idle)
             host.command("region-remove", uuid=other)
 
 
@@ -59,6 +59,6 @@ def victim(busy_host: Host) -> Iterator[Host]:
     """The host; afterwards neither a descriptor, an extent, a worker nor a file is left, and the neighbours go on."""
     before = _count(busy_host)
     yield busy_host
-    assert wait_for(lambda: _count(busy_host) == before, 10), f"{before}\n{_count(busy_host)}\n{busy_host.output()[-3000:]}"
+    assert wait_for(lambda: _count(busy_host) == before), f"{before}\n{_count(busy_host)}\n{busy_host.output()[-3000:]}"
     assert all(p.poll() is None for p in busy_host.neighbours), busy_host.output()  # type: ignore[attr-defined]
     assert "Traceback" not in busy_host.output()

@@ -134,7 +134,7 @@ class Ring:
 
 
 def allocate(host: Host, memory_mib: int = DEVICE_BYTES >> 20) -> str:
-    connection = http.client.HTTPConnection(host.controller, timeout=5)
+    connection = http.client.HTTPConnection(host.controller, timeout=180)
     with contextlib.closing(connection):
         connection.request("GET", f"/service?nvidia_vgpu=1&memory={memory_mib}")
         answer = connection.getresponse()

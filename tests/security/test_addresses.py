@@ -146,7 +146,7 @@ def test_memory_given_back_under_a_graph_ends_its_own_channel(places) -> None:
     guest.ask("orion_release", off=grant, bytes=EXTENT)
     guest.send("cuGraphLaunch", hGraph=exec_, hStream=0)
     guest.post(wire.op_of("cuStreamSynchronize"), wire.pack("cuStreamSynchronize", hStream=0), 0, REPLY)
-    assert wait_for(guest.is_over, 5)
+    assert wait_for(guest.is_over)
     assert "region memory was used after it was given back" in guest.log()
 
 

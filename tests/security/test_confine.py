@@ -95,7 +95,7 @@ def _confined(folder: Path) -> dict[str, object]:
     region = tempfile.NamedTemporaryFile(dir="/dev/shm")  # as a region's: 0600, root's
     made = Path("/dev/shm") / f"orion-test-{os.getpid()}"
     done = subprocess.run([sys.executable, "-c", INSIDE, folder / "secret", folder / "lib", made, region.name], env=os.environ | {"PYTHONPATH": str(hosts.ROOT)},
-                          capture_output=True, text=True, timeout=30)
+                          capture_output=True, text=True, timeout=180)
     made.unlink(missing_ok=True)
     region.close()
     assert done.returncode == 0, done.stderr
@@ -162,7 +162,7 @@ def test_another_architecture_s_call_ends_the_process() -> None:
             "m = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b814000000cd80c3'))\n"  # mov eax, 20 (getpid); int 0x80; ret
             "call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\n"
             "confine.enter()\nconfine.refuse_calls()\ncall()\n")
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(hosts.ROOT)}, capture_output=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(hosts.ROOT)}, capture_output=True, timeout=180)
     assert done.returncode == -31, done.stderr  # SIGSYS
 
 
@@ -178,5 +178,5 @@ def test_a_confined_worker_serves(tmp_path: Path) -> None:
         assert int(status["Seccomp_filters"]) >= 2 and status["CapPrm"].strip("0") == status["CapEff"].strip("0") == ""
         assert status["Uid"].split() == [str(identity.of("auto", host.uuid, True)[0])] * 4
         assert os.readlink(worker / "ns/net") != os.readlink("/proc/self/ns/net")
-        assert client.communicate(timeout=30)[0] == "DONE\n"
+        assert client.communicate(timeout=180)[0] == "DONE\n"
         assert client.returncode == 0

@@ -91,7 +91,7 @@ def test_all_channels_taken_are_all_given_back(victim: Host) -> None:
             stack.enter_context(conn)
             refused = said.get("reason", "")
     assert refused
-    assert wait_for(lambda: len(victim.status()["channels"]) == 2, 10)
+    assert wait_for(lambda: len(victim.status()["channels"]) == 2)
     with Guest(victim) as guest:
         guest.start_context()
         assert guest.alloc(4096)
@@ -118,8 +118,8 @@ def test_what_is_granted_holds_nothing_of_before(victim: Host, killed: bool) -> 
         first.memory[staging] = PATTERN * ((layout.CHANNEL_BYTES - layout.STAGING_OFF) // 8)
         if killed:
             os.kill(first.worker(), signal.SIGKILL)
-            assert wait_for(first.is_over, 5)
-    assert wait_for(lambda: all(c["channel"] != first.channel for c in victim.status()["channels"]), 10)
+            assert wait_for(first.is_over)
+    assert wait_for(lambda: all(c["channel"] != first.channel for c in victim.status()["channels"]))
     with Guest(victim) as second:
         for _ in range(4):
             grant = second.ask("orion_grant", bytes=4 << 20)

@@ -83,6 +83,7 @@ class Case:
     kill: float          # from when it misbehaves
     disturbed: bool = False  # the host's side was hit while it ran: it may have ended by that
     murdered: bool = False   # its guest ended with it
+    beside: str = ""     # what was done to the host's side meanwhile
     died: float = 0.0    # when, monotonic
     failure: str = ""
     _thread: threading.Thread = field(init=False)
@@ -185,8 +186,14 @@ class Case:
         process = self._process
         assert process is not None
         seconds = END_SECONDS if CLIENTS_OUTLIVE_ORIOND else STEP  # an oriond that is away comes back
-        until(lambda: _worker_of(world, process.pid) or process.poll() is not None, seconds)
-        found = _worker_of(world, process.pid)
+        found: int | None = None
+
+        def look() -> bool:
+            nonlocal found
+            found = _worker_of(world, process.pid)
+            return bool(found) or process.poll() is not None
+
+        until(look, seconds)
         if found is None:
             self.disturbed = True
         elif not found and not self.disturbed:
@@ -203,7 +210,8 @@ class Case:
             if not until(lambda: not alive(self._worker), GONE_SECONDS):
                 raise Failed(f"its worker {self._worker} is there {GONE_SECONDS} s after its end")
             how = "killed" if process.returncode < 0 else "ended"
-            figures.add(f"a client was {how}, its worker is gone", time.monotonic() - self.died)
+            beside = f" ({self.beside})" if "oriond" in self.beside else ""  # it looks at mailboxes: without it nobody sees such an end
+            figures.add(f"a client was {how}, its worker is gone{beside}", time.monotonic() - self.died)
         self._out += rest(process)
 
     # ---- what it must have seen ----

@@ -65,5 +65,5 @@ def events(seed: int, chosen: Options) -> Iterator[Event]:
     for at in range(1 << 62):
         plug = plugs.draw() if at % 2 else ""
         cases = [Case(kind := kinds.draw(), rng.choice(KINDS[kind].ways), rng.uniform(0, 0.3), rng.uniform(0, 0.3),
-                      rng.uniform(0, 0.4)) for _ in range(rng.choice((1, 2, 3)) if not plug else 2)]
+                      rng.uniform(0, 0.4), beside=plug) for _ in range(rng.choice((1, 2, 3)) if not plug else 2)]
         yield Event(cases, plug, rng.uniform(0, 0.9), rng.randrange(16, 24))

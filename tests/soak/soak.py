@@ -83,12 +83,12 @@ class Soak:
         over = max([case.died for case in event.cases] + ([time.monotonic()] if event.plug else []))
         if wrong:
             raise Failed("\n".join(wrong))
-        self._back(over)
+        self._back(event, over)
         self._neighbours_go_on(event, begun, over)
 
-    def _back(self, over: float) -> None:
+    def _back(self, event: Event, over: float) -> None:
         until(lambda: self.world.excess(self.before).keys() <= {"passing processes"}, BACK_SECONDS)
-        self.figures.add("everything is back", time.monotonic() - over)
+        self.figures.add(f"everything is back after {event.plug or 'faults of programs'}", time.monotonic() - over)
         # The simulated card's compiler, which neighbours' workers may have started just then, is no remainder of the fault.
         if not until(lambda: not self.world.excess(self.before), BACK_SECONDS):
             raise Failed(f"not as before (then, now): {self.world.excess(self.before)}")

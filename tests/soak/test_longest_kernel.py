@@ -27,7 +27,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ran(host: hosts.Host, client: Path, mode: str, argument: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([client, mode, KERNELS, argument], env=env or host.env, input="go\n", capture_output=True, text=True,
-                          timeout=60)
+                          timeout=180)
 
 
 @pytest.mark.parametrize(("way", "how"), [("shared memory", "wait"), ("shared memory", "more"), ("tcp", "wait")])

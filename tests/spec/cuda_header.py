@@ -47,7 +47,7 @@ def include_or_skip(major: int) -> Path:
 def preprocessed(include: Path) -> str:
     """cuda.h with every version declared, on one line."""
     command = [COMPILER, "-E", "-P", INTERNAL, f"-I{include}", "-x", "c", "-"]
-    done = subprocess.run(command, input="#include <cuda.h>\n", capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, input="#include <cuda.h>\n", capture_output=True, text=True, check=True, timeout=180)
     return re.sub(r"\s+", " ", done.stdout)
 
 
@@ -72,7 +72,7 @@ def compile_c(source: str, folder: Path, *flags: str, run: bool = False) -> str:
     path.write_text(source)
     link = ["-o", str(folder / "probe")] if run else ["-fsyntax-only"]
     command = [COMPILER, "-std=gnu11", "-Wall", "-Wextra", "-Werror", *flags, str(path), *link]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[:4000]
     if not run:
         return ""

@@ -38,7 +38,7 @@ def spec() -> nvml.Nvml:
 
 def preprocessed(include: Path) -> str:
     command = [COMPILER, "-E", "-P", OLD_NAMES, f"-I{include}", "-x", "c", "-"]
-    done = subprocess.run(command, input="#include <nvml.h>\n", capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, input="#include <nvml.h>\n", capture_output=True, text=True, check=True, timeout=180)
     return re.sub(r"\s+", " ", done.stdout)
 
 

@@ -43,7 +43,7 @@ def setup(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(stdin: int = subprocess.DEVNULL, **variables: str) -> subprocess.CompletedProcess[str]:
         env = {"OS_RELEASE": "/nowhere", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MISSING": "", "FAILS": "", **variables}
         return subprocess.run([shutil.which("dash") or "sh", tmp_path / ".ci" / "setup"], stdin=stdin, env=env, text=True,
-                              capture_output=True, timeout=60, check=False)
+                              capture_output=True, timeout=180, check=False)
 
     return run
 
@@ -141,6 +141,6 @@ def test_make(tmp_path: Path, target: str, does: str, uid: str, sudo: str) -> No
     (tmp_path / "id").chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     shown = subprocess.run(["make", "-n", "--no-print-directory", target, "MAKE=make"], cwd=ROOT, env=env, text=True,
-                           capture_output=True, timeout=60, check=True).stdout.splitlines()
+                           capture_output=True, timeout=180, check=True).stdout.splitlines()
     assert shown[0] == ".ci/setup" and "PY=.venv/bin/python build" in shown[1]
     assert does in shown[-1] and shown[-1].startswith(sudo or (".venv", "env ORION"))

@@ -137,7 +137,7 @@ def test_in_a_real_bash(daemon: FakeDaemon, tmp_path: Path) -> None:
         'eval "$(orion-virt completion bash)"; complete -p orion-virt; COMP_WORDS=(orion-virt show vm); COMP_CWORD=2; '
         '_orion_virt_completion orion-virt; echo "${COMPREPLY[@]}"'
     )
-    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=180)
     assert done.stdout.splitlines()[-1] == "vm1 vm2" and "_orion_virt_completion" in done.stdout, (
         done.stdout + done.stderr
     )

@@ -30,7 +30,7 @@ def spec_of(*lines: object, family: str = "stream") -> Spec:
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         command = [sys.executable, "-m", "orion_virt.codegen", "--out", str(tmp_path / name)]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=180)
     first, second = (
         {str(p.relative_to(tmp_path / n)): p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()}
         for n in ("a", "b")

@@ -63,7 +63,7 @@ def test_no_namespaces(tmp_path: Path) -> None:
               "LIB=f['Path'](sys.argv[2]), TOOLS=()); f['main']()"
     (tmp_path / "install-client").touch()
     done = subprocess.run(["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", program, SCRIPT, tmp_path],
-                          capture_output=True, text=True, timeout=60, check=False)
+                          capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 1
     assert "no namespaces" in done.stderr and "--privileged" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -65,7 +65,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
         time.sleep(0.01)
     yield Running(region, path, control, process)
     process.kill()
-    process.communicate(timeout=5)
+    process.communicate(timeout=180)
 
 
 def message(sock: socket.socket) -> tuple[int, list[int]]:

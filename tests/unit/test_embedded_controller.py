@@ -20,7 +20,7 @@ from orion_virt.server.embedded import EmbeddedController
 
 def answers(ip: str, port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{ip}:{port}/info", timeout=2) as reply:
+        with urllib.request.urlopen(f"http://{ip}:{port}/info", timeout=10) as reply:
             return b"api_version" in reply.read()
     except OSError:
         return False
@@ -44,7 +44,7 @@ def test_further_addresses_and_the_end(tmp_path: Path) -> None:
         assert process.stdout.readline() == "127.0.0.3\n"
         assert not answers("127.0.0.2", port) and answers("127.0.0.3", port)
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_one_that_is_killed_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

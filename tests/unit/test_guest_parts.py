@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test programs, built from freshly generated headers."""
     out = tmp_path_factory.mktemp("guest_parts")
-    subprocess.run([sys.executable, "-m", "orion_virt.codegen", "--out", out], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "orion_virt.codegen", "--out", out], cwd=ROOT, check=True, timeout=180)
     base = ["gcc", "-std=gnu11", "-O1", "-g", "-pthread", *WARN, *SANITIZE, f"-I{ROOT / 'tests/c'}"]
     base += [f"-I{ROOT / 'ivshmem/include'}", f"-I{out / 'ivshmem/gen'}"]
     guest = [f"-I{out / 'guest-agent/libcuda'}", f"-I{GUEST}"]
@@ -43,7 +43,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(programs: Path, name: str, *args: object) -> str:
-    done = subprocess.run([programs / name, *map(str, args)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([programs / name, *map(str, args)], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -47,7 +47,7 @@ class Installed:
         """One recorded call. It may neither fail nor print: libvirt reads stdout as XML at restore and migrate."""
         arguments = (GOLDEN / f"{op}.args").read_text().split()
         done = subprocess.run([self._script, *arguments], input=(GOLDEN / f"{op}.xml").read_bytes(), capture_output=True,
-                              env=ENVIRON, cwd="/", timeout=30, check=False)
+                              env=ENVIRON, cwd="/", timeout=180, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), op
 
     def told(self) -> list[str]:

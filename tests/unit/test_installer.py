@@ -40,7 +40,7 @@ def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def install(shell: list[str], installer: Path, root: Path, *args: str, answer: str = "") -> subprocess.CompletedProcess:
     """Runs the installer below `root`."""
     (root / "etc").mkdir(exist_ok=True)
-    return subprocess.run([*shell, str(installer), *args], input=answer, capture_output=True, text=True, timeout=60,
+    return subprocess.run([*shell, str(installer), *args], input=answer, capture_output=True, text=True, timeout=180,
                           env={"PATH": os.environ["PATH"], "ORION_ROOT": str(root)}, check=False)
 
 
@@ -231,7 +231,7 @@ def test_build_client_before_the_build(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_closed_umask_keeps_nobody_out(installer: Path, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     script = f"umask 077; exec {' '.join(SHELLS[0])} {installer} -q"
-    subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"], "ORION_ROOT": str(tmp_path)}, check=True, timeout=60)
+    subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"], "ORION_ROOT": str(tmp_path)}, check=True, timeout=180)
     for name, mode in (("usr/lib/orion", 0o755), ("usr/lib/orion/demo", 0o755), ("usr/lib/orion/nccl.conf", 0o644), ("etc/nccl.conf", 0o644),
                        ("etc/orion/client.conf", 0o644), ("etc/ld.so.conf.d/orion.conf", 0o644), ("usr/bin", 0o755)):
         assert (tmp_path / name).stat().st_mode & 0o777 == mode, name

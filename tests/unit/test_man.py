@@ -39,7 +39,7 @@ def test_pages_are_clean(program: str) -> None:
         assert "\b" not in line and not line.startswith("'")
     if shutil.which("man") and shutil.which("groff"):
         done = subprocess.run(
-            ["man", "-l", "-E", "UTF-8", "--warnings", "-"], input=text, capture_output=True, text=True, timeout=60
+            ["man", "-l", "-E", "UTF-8", "--warnings", "-"], input=text, capture_output=True, text=True, timeout=180
         )
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -49,7 +49,7 @@ def test_what_begins_like_a_request_is_text() -> None:
 
 
 def test_they_are_written(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "orion_virt.cli.man", str(tmp_path / "man")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "orion_virt.cli.man", str(tmp_path / "man")], check=True, timeout=180)
     assert sorted(p.name for p in (tmp_path / "man").iterdir()) == [
         "orion-check.1",
         "orion-controller.8",

@@ -61,7 +61,7 @@ LINES = ("link add br9 type bridge", "addr add 10.9.0.1/24 dev br9", "addr del 1
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 def test_a_real_kernel_says_so() -> None:
     argv = ["unshare", "--net", sys.executable, "-c", PROGRAM, *LINES]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     heard = done.stdout.splitlines()
     assert [line.split()[0] for line in heard] == ["link", "addr", "addr", "neigh"]

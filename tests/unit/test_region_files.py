@@ -178,7 +178,7 @@ def _c_values(tmp_path, names):
     source = tmp_path / "l.c"
     source.write_text(f"#include <stdio.h>\n#include <orion/layout.h>\nint main(void){{{lines}return 0;}}")
     include = os.path.join(ROOT, "ivshmem", "include")
-    subprocess.run(["cc", "-I", include, "-o", str(tmp_path / "l"), str(source)], check=True, timeout=60)
+    subprocess.run(["cc", "-I", include, "-o", str(tmp_path / "l"), str(source)], check=True, timeout=180)
     out = subprocess.run([str(tmp_path / "l")], capture_output=True, text=True, check=True, timeout=10).stdout
     return [int(line.rsplit(" ", 1)[1]) for line in out.splitlines()]
 

@@ -43,7 +43,7 @@ def written(tmp_path: Path) -> Path:
 @needs_systemd
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_understands_every_line(written: Path, name: str) -> None:
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", f"{name}.service"], cwd=written, text=True, timeout=60,
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", f"{name}.service"], cwd=written, text=True, timeout=180,
                           capture_output=True, check=False)
     said = [line for line in done.stderr.splitlines() if name in line]
     assert (done.returncode, said) == (0, [])
@@ -53,7 +53,7 @@ def test_systemd_understands_every_line(written: Path, name: str) -> None:
 def test_a_mistake_would_be_noticed(written: Path) -> None:
     unit = written / "oriond.service"
     unit.write_text(unit.read_text().replace("KillMode=process", "KillMode=proces"))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit.name], cwd=written, text=True, timeout=60,
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit.name], cwd=written, text=True, timeout=180,
                           capture_output=True, check=False)
     assert "kill mode" in done.stderr
 
@@ -62,7 +62,7 @@ def test_a_mistake_would_be_noticed(written: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_exposure(written: Path, name: str) -> None:
     argv = ["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED[name]}", f"./{name}.service"]
-    done = subprocess.run(argv, cwd=written, text=True, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=written, text=True, capture_output=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -81,7 +81,7 @@ def test_no_filter_takes_a_call_that_workers_make() -> None:
     denied: set[str] = set()
     queue = re.findall(r"@[a-z-]+", " ".join(directives("oriond")["SystemCallFilter"]))
     while queue:
-        shown = subprocess.run(["systemd-analyze", "syscall-filter", queue.pop()], text=True, capture_output=True, timeout=60,
+        shown = subprocess.run(["systemd-analyze", "syscall-filter", queue.pop()], text=True, capture_output=True, timeout=180,
                                check=True).stdout
         names = [line.strip() for line in shown.splitlines() if line.startswith("    ") and not line.strip().startswith("#")]
         queue += [name for name in names if name.startswith("@")]

@@ -24,7 +24,7 @@ def run(folder: Path, text: str, *options: str, **variables: str) -> subprocess.
         "def pytest_configure(config):\n    gate = skips.gate()\n    gate and config.pluginmanager.register(gate)\n")
     env = {k: v for k, v in os.environ.items() if k != "ORION_NO_SKIPS"} | variables
     return subprocess.run([sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", folder, *options, folder],
-                          env=env, capture_output=True, text=True, timeout=60, cwd=folder, check=False)
+                          env=env, capture_output=True, text=True, timeout=180, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize(("text", "variables", "status", "last"), [

@@ -60,7 +60,7 @@ def test_oriond_does_not_start_with_it(tmp_path: Path) -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 2 and "a user's own libvirt" in done.stderr and "Traceback" not in done.stderr
 
@@ -70,6 +70,6 @@ def test_oriond_does_not_start_with_such_a_variable(tmp_path: Path) -> None:
     env = {f"ORION_{name}": str(tmp_path) for name in ("ETC", "RUN", "LOG", "STATE")}
     env |= {uri.VARIABLE: "qemu+ssh://other/system", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, "-m", "orion_virt.cli.oriond"], env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "orion_virt.cli.oriond"], env=env, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 2 and "another machine" in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -103,7 +103,7 @@ def said(guest: Guest, status: str = "status") -> str:
 def begin(guest: Guest, status: str = "status") -> None:
     """Starts a program that computes until something ends it, and waits for its first results."""
     guest.run(f"rm -f /tmp/{status}; {steady(status)} >/tmp/{status}.out 2>&1 &")
-    eventually(lambda: rounds(guest, status) > 1, "the program does not come up", 30)
+    eventually(lambda: rounds(guest, status) > 1, "the program does not come up", 120)
 
 
 def rounds(guest: Guest, status: str = "status") -> int:
@@ -115,12 +115,12 @@ def goes_on(guest: Guest, status: str = "status") -> None:
     """The program computes right results still."""
     before = rounds(guest, status)
     assert before, f"it has ended: {said(guest, status)}"
-    eventually(lambda: rounds(guest, status) > before + 2, f"it does not go on: {said(guest, status)}", 20)
+    eventually(lambda: rounds(guest, status) > before + 2, f"it does not go on: {said(guest, status)}", 120)
 
 
 def ends(guest: Guest, code: int = 46, status: str = "status") -> None:
     """The program gets this CUresult, soon and once."""
     try:
-        eventually(lambda: said(guest, status).startswith(f"error {code} "), f"it got no error {code}", 20)
+        eventually(lambda: said(guest, status).startswith(f"error {code} "), f"it got no error {code}", 120)
     except AssertionError as error:
         raise AssertionError(f"{error}: {said(guest, status)}; console: {guest.console_tail()}") from None

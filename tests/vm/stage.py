@@ -28,7 +28,7 @@ class Setup:
         return sorted(p.name for p in self.shm.iterdir())
 
 
-def eventually(condition: Callable[[], bool], message: str, seconds: float = 10) -> None:
+def eventually(condition: Callable[[], bool], message: str, seconds: float = 25) -> None:
     """Waits for something that the daemon does by itself."""
     deadline = time.monotonic() + seconds
     while not condition():

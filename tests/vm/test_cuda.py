@@ -89,7 +89,7 @@ def channels(setup: Setup) -> list[object]:
 
 def start_and_wait(setup: Setup, guest: Guest) -> None:
     guest.run(f"python3 {WHERE}/program.py 300 >/tmp/out 2>&1 & echo $! >/tmp/pid")
-    eventually(lambda: "same" in guest.run("cat /tmp/out").output, "the program does not come up", 30)
+    eventually(lambda: "same" in guest.run("cat /tmp/out").output, "the program does not come up", 120)
     assert len(channels(setup)) == 1
 
 
@@ -124,14 +124,14 @@ def test_detached_domain(setup: Setup, guest: Guest) -> None:
 def test_save_ends_what_computes_only_by_force(setup: Setup, guest: Guest) -> None:
     """Its 9p mounts keep this guest from being saved, which shows what a failure of virsh leaves behind."""
     guest.run(f"cat > watcher.py <<'E'\n{WATCHER}\nE\npython3 watcher.py >/tmp/watched 2>&1 &")
-    eventually(lambda: "status 0" in guest.run("cat /tmp/watched").output, "the program does not come up", 30)
+    eventually(lambda: "status 0" in guest.run("cat /tmp/watched").output, "the program does not come up", 120)
     refused = setup.oriond.command("save", "cuda")
     assert refused.returncode == 4 and "1 CUDA process of cuda would end: " in refused.stderr, refused.stderr
     assert len(channels(setup)) == 1, "a refusal ends nothing"
     done = setup.oriond.command("save", "cuda", "--force")
     assert done.returncode == 1 and "ended: " in done.stdout and "VirtFS" in done.stderr, done.stdout + done.stderr
     assert "The domain is where it was" in done.stderr
-    eventually(lambda: "status 46" in guest.run("cat /tmp/watched").output, "the program does not learn of its end", 30)
+    eventually(lambda: "status 46" in guest.run("cat /tmp/watched").output, "the program does not learn of its end", 120)
     output = guest.run(f"python3 {WHERE}/program.py 0").output
     assert "same" in output, f"a new program does not work: {output}"
 

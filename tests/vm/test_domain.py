@@ -93,7 +93,7 @@ def test_gone_when_the_guest_powers_off(setup: Setup, guests: Callable[..., Gues
     guest.start()
     assert setup.regions() == [f"orion-{guest.uuid}"]
     guest.run("(sleep 1; /run/harness/busybox poweroff -f) >/dev/null 2>&1 &", user="root")
-    eventually(lambda: setup.regions() == [], "the region's file is left", 20)
+    eventually(lambda: setup.regions() == [], "the region's file is left", 120)
 
 
 def test_region_keeps_through_a_restart_of_oriond(setup: Setup, guests: Callable[..., Guest]) -> None:

@@ -110,7 +110,7 @@ class Running:
         self._setup, self._guest, self._calls = setup, guest, 0
         guest.run("rm -f in out; mkfifo in; (sleep 600 >in & echo $! >sleeper) ; "
                   f"python3 {WHERE}/program.py <in >out 2>&1 & echo $! >pid")
-        eventually(lambda: "ready" in self._out(), f"the program does not come up: {self._out()}", 30)
+        eventually(lambda: "ready" in self._out(), f"the program does not come up: {self._out()}", 120)
         self.channel, = setup.oriond.ask("status")["channels"]
 
     def _out(self) -> str:

@@ -24,7 +24,7 @@ LD_LIBRARY_PATH=/opt/client ORION_REGION=/dev/shm/orion-{REGION} /opt/client/dem
 """
 
 
-def must(guest: Guest, command: str, timeout: float = 60) -> str:
+def must(guest: Guest, command: str, timeout: float = 180) -> str:
     done = guest.run(f"export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C; {command}", user="root", timeout=timeout)
     assert done.status == 0, f"{command}: {done.status}\n{done.output}\n{guest.run('/usr/bin/journalctl --no-pager -n 60', user='root').output}"
     return done.output

@@ -96,7 +96,7 @@ def test_suspended_for_a_while(setup: Setup, busy: Guest) -> None:
 
 
 def test_libvirtd_restarts_while_it_computes(setup: Setup, busy: Guest, recorder: Recorder) -> None:
-    before, calls = generation(setup, busy), len(recorder.calls(NAME))
+    before, calls, fds = generation(setup, busy), len(recorder.calls(NAME)), setup.oriond.ask("status")["fds"]
     setup.libvirt.kill()
     life.goes_on(busy)
     setup.libvirt.launch()
@@ -104,6 +104,7 @@ def test_libvirtd_restarts_while_it_computes(setup: Setup, busy: Guest, recorder
     life.goes_on(busy)
     assert generation(setup, busy) == before and len(channels(setup)) == 1
     assert recorder.operations(NAME)[calls:] == ["reconnect"]
+    eventually(lambda: setup.oriond.ask("status")["fds"] <= fds, "something of the former connection is left")
 
 
 def test_save_and_restore(setup: Setup, busy: Guest, recorder: Recorder) -> None:

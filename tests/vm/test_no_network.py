@@ -70,7 +70,7 @@ def channels(setup: Setup) -> list[dict[str, object]]:
 
 
 def none_left(setup: Setup) -> None:
-    eventually(lambda: channels(setup) == [], f"a channel is left: {channels(setup)}", 3)
+    eventually(lambda: channels(setup) == [], f"a channel is left: {channels(setup)}")
 
 
 def start_long(setup: Setup, guest: Guest) -> None:
@@ -104,7 +104,7 @@ def test_a_reset_of_the_guest_leaves_no_channel_for_long(setup: Setup, guest: Gu
     guest.wait_ready()
     must(guest.run("sh /shared/install-client -q --user guest", user="root", timeout=180))
     assert "PASSED" in must(guest.run(DEMO))
-    eventually(lambda: before not in [c["channel"] for c in channels(setup)], "the channel of the boot before is left", 3)
+    eventually(lambda: before not in [c["channel"] for c in channels(setup)], "the channel of the boot before is left")
 
 
 def test_what_it_asked_for_and_a_refusal(guest: Guest) -> None:

@@ -79,11 +79,11 @@ class Stage:
 
     def await_header(self, *ips: str) -> None:
         wanted = [f"[{ip}]:9960" if ":" in ip else f"{ip}:9960" for ip in ips]
-        eventually(lambda: self.header() == wanted, f"the header has {self.header()} instead of {wanted}: {self.told()}", 20)
+        eventually(lambda: self.header() == wanted, f"the header has {self.header()} instead of {wanted}: {self.told()}", 120)
 
     def await_listeners(self, *ips: str) -> None:
         wanted = {f"[{ip}]:{p}" if ":" in ip else f"{ip}:{p}" for ip in ips for p in (9960, 9123)}
-        eventually(lambda: self.listens() == wanted, f"listening on {self.listens()} instead of {wanted}", 20)
+        eventually(lambda: self.listens() == wanted, f"listening on {self.listens()} instead of {wanted}", 120)
 
     def configure(self, mac: str, how: str) -> None:
         """In the guest; `how`: dhcp, auto (what IPv6 announces), or an address with its prefix."""
@@ -110,12 +110,12 @@ class Stage:
         path = self.setup.host.state / "vm" / f"{mac[-2:]}.xml"
         path.write_text(xml)
         virsh("attach-device", "reach", str(path), "--live")
-        eventually(lambda: mac in self.guest.run("cat /sys/class/net/*/address").output, "the guest does not see the NIC", 20)
+        eventually(lambda: mac in self.guest.run("cat /sys/class/net/*/address").output, "the guest does not see the NIC", 120)
         try:
             yield
         finally:
             virsh("detach-device", "reach", str(path), "--live")
-            eventually(lambda: mac not in virsh("dumpxml", "reach").stdout, "the NIC is not unplugged", 20)
+            eventually(lambda: mac not in virsh("dumpxml", "reach").stdout, "the NIC is not unplugged", 120)
 
 
 CONFIGURE = """
@@ -319,11 +319,11 @@ def test_a_port_that_somebody_else_has(stage: Stage, port: int, in_header: list[
         with taken(stage.setup, "10.213.78.1", port):
             stage.setup.host.run(["ip", "addr", "del", "10.213.78.1/32", "dev", "lo"], check=True)
             stage.setup.libvirt.virsh("net-start", "nat")
-            eventually(stage.says(f"cannot listen on 10.213.78.1:{port}: Address already in use. "), "it is not said", 20)
+            eventually(stage.says(f"cannot listen on 10.213.78.1:{port}: Address already in use. "), "it is not said", 120)
             assert stage.header() == in_header
         stage.await_header("10.213.78.1")
         stage.await_listeners("10.213.78.1")
-        eventually(lambda: not any("cannot listen" in p for p in stage.told()["problems"]), "it is still said", 20)
+        eventually(lambda: not any("cannot listen" in p for p in stage.told()["problems"]), "it is still said", 120)
 
 
 def test_a_network_that_comes_and_goes_under_a_running_program(stage: Stage) -> None:
@@ -336,7 +336,7 @@ def test_a_network_that_comes_and_goes_under_a_running_program(stage: Stage) -> 
         stage.await_header("10.213.78.1")
         stage.configure(MAC, "dhcp")
         stage.guest.run(f"{DEMO} 400 >/tmp/out 2>&1; echo status $? >>/tmp/out".join(("(", ") </dev/null >/dev/null 2>&1 &")))
-        eventually(lambda: channels() == 1, "the program does not come up", 30)
+        eventually(lambda: channels() == 1, "the program does not come up", 120)
         virsh("net-destroy", "nat")
         stage.await_header()
         stage.await_listeners()
@@ -356,4 +356,4 @@ def test_a_network_that_comes_and_goes_under_a_running_program(stage: Stage) -> 
         eventually(lambda: "status" in stage.guest.run("cat /tmp/out").output, "the program does not end", 120)
         said = stage.guest.run("cat /tmp/out").output
         assert "PASSED" in said and "status 0" in said, said
-        eventually(lambda: channels() == 0, "the channel is left", 20)
+        eventually(lambda: channels() == 0, "the channel is left", 120)

@@ -141,7 +141,7 @@ def test_doctor_finds_what_is_broken_and_its_fix_works(setup: Setup, guest: Gues
 
 def test_list_top_and_logs_show_a_running_program(setup: Setup, guest: Guest) -> None:
     guest.run(f"python3 {WHERE}/program.py 300 >/tmp/out 2>&1 & echo $! >/tmp/pid")
-    eventually(lambda: "has 1" in guest.run("cat /tmp/out").output, "the program does not come up", 30)
+    eventually(lambda: "has 1" in guest.run("cat /tmp/out").output, "the program does not come up", 120)
     usage = setup.oriond.domain(NAME)["usage"]
     assert (usage["processes"], usage["vgpus"]) == (1, 1) and usage["memory_bytes"] > 0
     top = json.loads(setup.oriond.command("top", "--once", "--json").stdout)
@@ -153,7 +153,7 @@ def test_list_top_and_logs_show_a_running_program(setup: Setup, guest: Guest) ->
     def overview() -> dict[str, Any]:
         return dict(json.loads(setup.host.run(["python3", "-c", ask % f"{watched['url']}v1/overview"]).stdout))
 
-    eventually(lambda: [a["domain_name"] for a in overview()["allocations"]] == [NAME], "the page does not show the domain's name", 30)
+    eventually(lambda: [a["domain_name"] for a in overview()["allocations"]] == [NAME], "the page does not show the domain's name", 120)
     assert 'orion_controller_domain_vgpus{domain="' + guest.uuid in setup.host.run(["python3", "-c", ask % watched["metrics"]]).stdout
     for path in ("metrics", "v1/overview"):  # its guest reaches the controller, and is told nothing of that
         dial = f"python3 -c \"import urllib.request as u; u.urlopen('http://{setup.libvirt.gateway}:9123/{path}')\""

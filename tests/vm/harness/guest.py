@@ -128,7 +128,7 @@ class Guest:
             return self.console.read_text(errors="replace")[-1500:]
         return "(no console)"
 
-    def run(self, command: str, user: str = "guest", timeout: float = 60) -> Result:
+    def run(self, command: str, user: str = "guest", timeout: float = 180) -> Result:
         """Runs a shell command in the guest's root as `user`, in that user's home.
 
         Raises Unavailable when the guest does not answer in time; it cannot be used afterwards.
@@ -156,6 +156,11 @@ class Guest:
         """Opens the command port of a guest that came back as it was (restored, migrated) and still listens there."""
         self.close()
         self._connect(time.monotonic() + timeout)
+
+    @property
+    def connected(self) -> bool:
+        """Whether our end of the command port is open."""
+        return self._socket is not None
 
     def close(self) -> None:
         """Closes our end of the command port."""

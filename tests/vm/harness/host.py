@@ -125,7 +125,7 @@ class PrivateHost:
         return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--uts", "--",
                 "env", "-C", str(directory), *command]
 
-    def run(self, command: list[str], timeout: float = 60, check: bool = False, cwd: str | Path = "/",
+    def run(self, command: list[str], timeout: float = 180, check: bool = False, cwd: str | Path = "/",
             **kwargs: Any) -> subprocess.CompletedProcess[str]:
         """Runs a command inside and waits for it; text in and out."""
         kwargs.setdefault("env", self.environ)

@@ -77,7 +77,7 @@ def _packages() -> list[str]:
         if names:
             version = re.sub(r"^linux-(image|modules)-", "", names[0])
             modules = f"linux-modules-{version}"
-            known = subprocess.run(["apt-cache", "show", modules], capture_output=True, check=False, timeout=60)
+            known = subprocess.run(["apt-cache", "show", modules], capture_output=True, check=False, timeout=180)
             return names[:1] + ([modules] if known.returncode == 0 else [])
     raise Unavailable("no distribution kernel package is known to apt", hint="Run apt-get update")
 
@@ -98,7 +98,7 @@ def read_module(path: Path) -> bytes:
     if path.suffix == ".zst":
         if not shutil.which("zstd"):
             raise Unavailable("zstd is not installed", hint="apt-get install zstd")
-        return subprocess.run(["zstd", "-dc", str(path)], capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(["zstd", "-dc", str(path)], capture_output=True, check=True, timeout=180).stdout
     return path.read_bytes()
 
 

@@ -132,7 +132,7 @@ class PrivateLibvirt:
         os.chown(path, pwd.getpwnam(self.user).pw_uid, grp.getgrnam(self.group).gr_gid)
         return path
 
-    def virsh(self, *args: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def virsh(self, *args: str, check: bool = True, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """virsh inside; Unavailable with what it said where it fails and `check` is set."""
         done = self.host.run(["virsh", "-q", *args], timeout=timeout)
         if check and done.returncode:

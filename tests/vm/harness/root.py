@@ -71,7 +71,7 @@ def _release() -> str:
 def _mirror(release: str) -> list[str]:
     """The archive that apt itself uses for this release; debootstrap's default where it cannot be told."""
     listed = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)"], capture_output=True, text=True,
-                            check=False, timeout=60)
+                            check=False, timeout=180)
     lines = [line.split() for line in listed.stdout.splitlines() if len(line.split()) == 2]
     sites = [site for site, found in lines if found == release]
     if not sites and "debian" in Path("/etc/os-release").read_text():  # another release of the same archive
