@@ -22,44 +22,116 @@ void ptx_cpasync(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
-/* A barrier object, 64 bits: arrivals that are missing, arrivals of a phase, number of the phase. */
+/* A barrier object, 64 bits: arrivals that are missing, arrivals of a phase, bytes that are missing (below zero: they came before
+ * they were expected), number of the phase, of which only the last few are told apart. */
 #define PENDING(v) ((v) & 0xfffff)
 #define EXPECTED(v) ((v) >> 20 & 0xfffff)
-#define PHASE(v) ((v) >> 40)
+#define BYTES(v) ((v) >> 40 & 0x1fffff)
+#define PHASE(v) ((v) >> 61)
+#define BYTES_MAX 0xfffffu           /* that one phase may expect, as the ISA has it */
+
+static uint64_t barrier(uint64_t pending, uint64_t expected, uint64_t bytes, uint64_t phase)
+{
+    pending &= 0xfffff;
+    bytes &= 0x1fffff;
+    if (!pending && !bytes) {
+        pending = expected & 0xfffff;
+        phase++;
+    }
+    return phase << 61 | bytes << 40 | (expected & 0xfffff) << 20 | pending;
+}
 
 static uint64_t arrived(uint64_t v, uint32_t count, bool drop)
 {
-    uint64_t expected = EXPECTED(v) - (drop ? count : 0), pending = PENDING(v) - count, phase = PHASE(v);
+    return barrier(PENDING(v) - count, EXPECTED(v) - (drop ? count : 0), BYTES(v), PHASE(v));
+}
 
-    if (!(pending & 0xfffff)) {
-        pending = expected;
-        phase++;
+static uint64_t completed(uint64_t v, uint32_t bytes)
+{
+    return barrier(PENDING(v), EXPECTED(v), BYTES(v) - bytes, PHASE(v));
+}
+
+/* More bytes to come in this phase; false after a fault. */
+static bool expect(struct ptx_warp *w, unsigned lane, uint64_t *v, uint32_t bytes)
+{
+    int64_t now = (int64_t)(BYTES(*v) ^ 0x100000) - 0x100000; /* of 21 bits, with a sign */
+
+    if (bytes > BYTES_MAX || now + (int64_t)bytes > (int64_t)BYTES_MAX) {
+        ptx_fault(w, lane, PTX_ILLEGAL_INSTRUCTION, "a phase of an mbarrier that expects %lld bytes, of %u at most",
+                  (long long)now + bytes, BYTES_MAX);
+        return false;
     }
-    return phase << 40 | (expected & 0xfffff) << 20 | (pending & 0xfffff);
+    *v = (*v & ~(0x1fffffull << 40)) | (uint64_t)((now + bytes) & 0x1fffff) << 40;
+    return true;
 }
 
 static uint64_t count_of(struct ptx_warp *w, const struct ptx_insn *i, unsigned l)
 {
-    return i->b < 0 ? 1 : REG(i->b)[l] & 0xfffff;
+    return i->b < 0 || i->flags & F_EXPECT_TX ? 1 : REG(i->b)[l] & 0xfffff;
 }
 
 void ptx_mbarrier(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     EACH {
-        uint64_t *p = ptx_at(w, l, i->space, REG(i->a)[l] + (uint64_t)i->off, 8), old;
-        if (!p)
+        uint64_t *p, old;
+        if (i->mode == M_PENDING) { /* of a token, not of a barrier */
+            REG(i->d)[l] = PENDING(REG(i->b)[l]);
+            continue;
+        }
+        if (!(p = ptx_at(w, l, i->space, REG(i->a)[l] + (uint64_t)i->off, 8)))
+            return;
+        if ((i->flags & F_EXPECT_TX || i->mode == M_EXPECT_TX) && !expect(w, l, p, (uint32_t)REG(i->b)[l]))
             return;
         old = *p;
         switch (i->mode) {
         case M_INIT: *p = count_of(w, i, l) << 20 | count_of(w, i, l); break;
         case M_INVAL: *p = 0; break;
         case M_ARRIVE: case M_ARRIVE_DROP: *p = arrived(old, (uint32_t)count_of(w, i, l), i->mode == M_ARRIVE_DROP); break;
-        case M_PENDING: REG(i->d)[l] = PENDING(REG(i->b)[l]); continue;
+        case M_EXPECT_TX: break;
+        case M_COMPLETE_TX: *p = completed(old, (uint32_t)REG(i->b)[l]); break;
         default: /* M_TEST: has the phase of the token, or of this parity, ended? */
             REG(i->d)[l] = i->flags & F_PARITY ? (PHASE(old) & 1) != (REG(i->b)[l] & 1) : PHASE(old) != PHASE(REG(i->b)[l]);
             continue;
         }
         if (i->d >= 0)
             REG(i->d)[l] = old;
+    }
+}
+
+/* ---- cp.async.bulk ---- */
+
+#define PIECE 16u                    /* what addresses and sizes are multiples of */
+
+static bool copy(struct ptx_warp *w, const struct ptx_insn *i, unsigned l, uint32_t bytes)
+{
+    uint64_t to = REG(i->a)[l] + (uint64_t)i->off, from = REG(i->b)[l] + (uint64_t)(int64_t)(int32_t)i->target;
+
+    if (bytes % PIECE) {
+        ptx_fault(w, l, PTX_ILLEGAL_INSTRUCTION, "cp.async.bulk of %u bytes, which is not a multiple of %u", bytes, PIECE);
+        return false;
+    }
+    for (uint32_t at = 0; at < bytes; at += PIECE) {
+        const void *source = ptx_at(w, l, i->geometry, from + at, PIECE);
+        void *target = source ? ptx_at(w, l, i->space, to + at, PIECE) : NULL;
+        if (!target)
+            return false;
+        memmove(target, source, PIECE);
+    }
+    return true;
+}
+
+/* Done at once: a later wait finds it complete. */
+void ptx_cpbulk(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    EACH {
+        uint32_t bytes = (uint32_t)REG(i->c)[l];
+        if (!copy(w, i, l, bytes))
+            return;
+        if (i->e < 0)
+            continue;
+        uint64_t *p = ptx_at(w, l, S_SHARED, REG(i->e)[l] + (uint64_t)(int64_t)w->kernel->module->lists[i->list], 8);
+        if (!p)
+            return;
+        *p = completed(*p, bytes);
     }
 }

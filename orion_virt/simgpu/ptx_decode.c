@@ -83,7 +83,7 @@ static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
-    "base", "level", "b", "trap", "satfinite",
+    "base", "level", "b", "trap", "satfinite", "mbarrier_init",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \
@@ -123,7 +123,8 @@ static size_t split(struct ptx_parser *p, struct ptx_decoded *d)
 {
     const char *text = p->insn_text, *end = text + p->insn_len, *dot = memchr(text, '.', p->insn_len);
     size_t name = dot ? (size_t)(dot - text) : p->insn_len;
-    bool own = (name == 2 && !memcmp(text, "cp", 2)) || (name == 8 && !memcmp(text, "mbarrier", 8));
+    bool own = (name == 2 && !memcmp(text, "cp", 2)) || (name == 8 && !memcmp(text, "mbarrier", 8)) ||
+               ptx_matrix_word(text, name);
     bool compares = name >= 3 && !memcmp(text, "set", 3);
 
     memset(d, 0, sizeof(*d));
@@ -134,7 +135,7 @@ static size_t split(struct ptx_parser *p, struct ptx_decoded *d)
         if (compares && len == 2 && (!memcmp(dot + 1, "lo", 2) || !memcmp(dot + 1, "hi", 2))) {
             d->cmp = dot[1] == 'l' ? C_LT : C_GT; /* of unsigned numbers; elsewhere they are halves of a product */
         } else if (own) {
-            modifier(dot + 1, len, d); /* words of their own: ptx_forms.c knows them */
+            modifier(dot + 1, len, d); /* words of their own: ptx_forms.c and ptx_matrix_forms.c know them */
         } else if (!modifier(dot + 1, len, d)) {
             ptx_fail(p, "instruction '%.*s' is not supported by the simulated GPU (modifier .%.*s)", (int)p->insn_len,
                      text, (int)len, dot + 1);

@@ -134,14 +134,50 @@ static bool video(struct ptx_parser *p, struct ptx_insn *i, size_t len, const st
     return false;
 }
 
+/* cp.async.bulk.TO.FROM.DONE [to], [from], bytes [, [barrier]]: what is done as soon as it is started. */
+static void copy_bulk(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
+{
+    static const struct { const char *words; uint8_t to, from; bool barrier; } forms[] = {
+        { "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes", S_SHARED, S_GLOBAL, true },
+        { "cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes", S_SHARED, S_GLOBAL, true },
+        { "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes", S_SHARED, S_SHARED, true },
+        { "cp.async.bulk.global.shared::cta.bulk_group", S_GLOBAL, S_SHARED, false },
+    };
+    size_t hint = strlen(".L2::cache_hint"), len = p->insn_len, k = 0;
+    bool hinted = len > hint && !memcmp(p->insn_text + len - hint, ".L2::cache_hint", hint);
+
+    len -= hinted ? hint : 0;
+    if (name_is(p, len, "cp.async.bulk.commit_group") || name_is(p, len, "cp.async.bulk.wait_group") ||
+        name_is(p, len, "cp.async.bulk.wait_group.read") || name_is(p, len, "cp.async.bulk.prefetch.L2.global"))
+        return;
+    while (k < sizeof(forms) / sizeof(forms[0]) && !name_is(p, len, forms[k].words))
+        k++;
+    if (k == sizeof(forms) / sizeof(forms[0]) || nr != 3u + forms[k].barrier + hinted || o[0].kind != O_ADDRESS || o[1].kind != O_ADDRESS ||
+        o[2].kind != O_SLOT || (forms[k].barrier && o[3].kind != O_ADDRESS))
+        return ptx_unsupported(p);
+    i->op = OP_EXEC;
+    i->exec = ptx_cpbulk;
+    i->a = o[0].slot;
+    i->off = o[0].off;
+    i->b = o[1].slot;
+    i->target = (uint32_t)o[1].off;
+    i->c = o[2].slot;
+    i->space = forms[k].to;
+    i->geometry = forms[k].from;
+    i->e = forms[k].barrier ? o[3].slot : -1;
+    i->list = ptx_add_list(p, forms[k].barrier ? (int32_t)o[3].off : 0); /* the barrier's offset; no registers */
+}
+
 /* cp.async.SPACES [to], [from], bytes [, how many or whether none]; the other forms wait for what is done already. */
 static void copy_async(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
 {
     bool arrive = memmem(p->insn_text, p->insn_len, "mbarrier", 8) != NULL;
 
     i->op = OP_NOP;
-    if (memmem(p->insn_text, p->insn_len, "bulk", 4) || memmem(p->insn_text, p->insn_len, "reduce", 6))
+    if (memmem(p->insn_text, p->insn_len, "reduce", 6))
         return ptx_unsupported(p);
+    if (memmem(p->insn_text, p->insn_len, "bulk", 4))
+        return copy_bulk(p, i, o, nr);
     if (arrive && memmem(p->insn_text, p->insn_len, "noinc", 5)) {
         i->op = OP_EXEC;
         i->exec = ptx_mbarrier;
@@ -170,15 +206,16 @@ static void mbarrier(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_
     static const struct { const char *word; uint8_t mode; } words[] = {
         { "mbarrier.init", M_INIT }, { "mbarrier.inval", M_INVAL }, { "mbarrier.arrive_drop", M_ARRIVE_DROP },
         { "mbarrier.arrive", M_ARRIVE }, { "mbarrier.pending_count", M_PENDING }, { "mbarrier.test_wait", M_TEST },
-        { "mbarrier.try_wait", M_TEST },
+        { "mbarrier.try_wait", M_TEST }, { "mbarrier.expect_tx", M_EXPECT_TX }, { "mbarrier.complete_tx", M_COMPLETE_TX },
     };
     unsigned at = 0;
+    bool expects = memmem(p->insn_text, p->insn_len, ".expect_tx", 10) != NULL;
 
     i->mode = M_NONE;
     for (size_t k = 0; k < sizeof(words) / sizeof(words[0]) && !i->mode; k++)
         if (p->insn_len >= strlen(words[k].word) && !memcmp(p->insn_text, words[k].word, strlen(words[k].word)))
             i->mode = words[k].mode;
-    if (!i->mode || !nr || memmem(p->insn_text, p->insn_len, "expect_tx", 9))
+    if (!i->mode || !nr)
         return ptx_unsupported(p);
     i->exec = ptx_mbarrier;
     i->op = i->mode == M_TEST ? OP_YIELD : OP_EXEC;
@@ -192,6 +229,10 @@ static void mbarrier(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_
         i->b = o[at + 1].slot;
     if (memmem(p->insn_text, p->insn_len, "parity", 6))
         i->flags |= F_PARITY;
+    if (expects && (i->mode == M_ARRIVE || i->mode == M_ARRIVE_DROP))
+        i->flags |= F_EXPECT_TX;
+    if (i->b < 0 && (expects || i->mode == M_COMPLETE_TX))
+        return ptx_unsupported(p);
     if (o[at].space >= 0 && i->space == S_GENERIC)
         i->space = (uint8_t)o[at].space;
 }
@@ -227,6 +268,8 @@ bool ptx_irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const s
         copy_async(p, i, o, nr);
     } else if (name_is(p, len, "mbarrier")) {
         mbarrier(p, i, o, nr);
+    } else if (ptx_matrix_word(p->insn_text, len)) {
+        ptx_matrix(p, i, o, nr);
     } else if (name_is(p, len, "nanosleep")) {
         i->op = OP_YIELD;
     } else if (name_is(p, len, "mov") && nr == 2 && (o[0].kind == O_VECTOR || o[1].kind == O_VECTOR)) {

@@ -35,13 +35,14 @@ enum ptx_mode {
     M_UP, M_DOWN, M_BFLY, M_IDX, M_ALL, M_ANY, M_UNI, M_BALLOT,
     M_ABSDIFF, M_AVERAGE, M_FINITE, M_INFINITE, M_NUMBER, M_NOTANUMBER, M_NORMAL, M_SUBNORMAL, /* video, testp */
     M_F4E, M_B4E, M_RC8, M_ECL, M_ECR, M_RC16, /* prmt */
-    M_INIT, M_INVAL, M_ARRIVE, M_ARRIVE_DROP, M_PENDING, M_TEST, /* mbarrier */
+    M_INIT, M_INVAL, M_ARRIVE, M_ARRIVE_DROP, M_PENDING, M_TEST, M_EXPECT_TX, M_COMPLETE_TX, /* mbarrier */
 };
 enum ptx_flag {
     F_FTZ = 1, F_SAT = 2, F_HI = 4, F_WIDE = 8, F_CC = 16, F_NEG_C = 32, F_TO = 64, F_NAN = 128, F_SYNC = 256,
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
     F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18, F_REFERENCE = 1 << 19,
     F_RELU = 1 << 20, F_XORSIGN = 1 << 21, F_PACK = 1 << 22, F_SUM = 1 << 23, F_PARITY = 1 << 24,
+    F_EXPECT_TX = 1 << 25,
 };
 enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
 union ptx_value {
@@ -308,6 +309,11 @@ PTX_HIDDEN bool ptx_is_float(enum ptx_type t);
 PTX_HIDDEN void ptx_unsupported(struct ptx_parser *p);
 PTX_HIDDEN bool ptx_is_predicate(const struct ptx_parser *p, int32_t slot);
 
+/* ---- ptx_matrix_forms.c: their list has `mode` results, then the registers that they read ---- */
+PTX_HIDDEN bool ptx_matrix_word(const char *text, size_t len);
+PTX_HIDDEN void ptx_matrix(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr);
+PTX_HIDDEN bool ptx_is_matrix(const struct ptx_insn *i);
+
 /* ---- ptx_memory.c ---- */
 PTX_HIDDEN void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t address, unsigned bytes);
 
@@ -329,12 +335,19 @@ PTX_EXEC(mov); PTX_EXEC(pack); PTX_EXEC(unpack); PTX_EXEC(selp); PTX_EXEC(slct);
 PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(activemask);
 PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(presult); PTX_EXEC(vprintf);
 PTX_EXEC(alloca); PTX_EXEC(stacksave); PTX_EXEC(stackrestore); PTX_EXEC(malloc); PTX_EXEC(free);
-PTX_EXEC(cpasync); PTX_EXEC(mbarrier); 
+PTX_EXEC(cpasync); PTX_EXEC(cpbulk); PTX_EXEC(mbarrier);
+PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma); PTX_EXEC(wmmaload); PTX_EXEC(wmmastore);
 PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
 PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
 
 #define EACH for (unsigned l = 0; l < PTX_LANES; l++) if (m >> l & 1)
 #define REG(slot) (w->regs + (size_t)(slot) * PTX_LANES)
+
+/* Which slot says what lanes an instruction of the warp waits for; -1: none. */
+static inline int32_t ptx_mask_slot(const struct ptx_insn *i)
+{
+    return i->exec == ptx_shfl || i->e >= 0 ? i->e : i->exec == ptx_elect || !i->exec ? i->a : i->b;
+}
 
 static inline float ptx_f32(uint64_t v) { uint32_t u = (uint32_t)v; float f; memcpy(&f, &u, 4); return f; }
 static inline uint64_t ptx_u32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }

@@ -26,7 +26,9 @@ static const char *verb(const struct ptx_warp *w)
 {
     ptx_exec *exec = w->kernel->module->code[w->at].exec;
 
-    return exec == ptx_st ? "write" : exec == ptx_atom ? "atomic access" : exec == ptx_ld ? "read" : "access";
+    if (exec == ptx_st || exec == ptx_stmatrix || exec == ptx_wmmastore)
+        return "write";
+    return exec == ptx_atom ? "atomic access" : exec == ptx_ld || exec == ptx_ldmatrix || exec == ptx_wmmaload ? "read" : "access";
 }
 
 static void *offset(struct ptx_warp *w, unsigned lane, uint8_t *base, size_t size, uint64_t at, unsigned bytes,
@@ -55,6 +57,8 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
 {
     struct ptx_block *b = w->block;
 
+    if (space == S_SHARED || space == S_LOCAL) /* of 32 bits: a register below zero and an offset above wrap */
+        address = (uint32_t)address;
     if (address & (bytes - 1)) {
         ptx_fault(w, lane, PTX_MISALIGNED, "%s of %u bytes at address 0x%llx, which is not a multiple of %u", verb(w), bytes,
                   (unsigned long long)address, bytes);

@@ -322,7 +322,8 @@ static void move_kernel(struct ptx_module *m, struct ptx_kernel *k)
         int32_t *slots[] = { &n->pred, &n->d, &n->d2, &n->a, &n->b, &n->c, &n->e };
         for (unsigned s = 0; s < 7; s++)
             move_slot(slots[s], m->slots);
-        for (int32_t e = 0; n->list >= 0 && n->op != OP_BRX && e < n->nr; e++)
+        int32_t nr = n->exec == ptx_atom && n->d2 >= 0 ? 2 * n->nr : n->nr; /* old values go to as many registers */
+        for (int32_t e = 0; n->list >= 0 && n->op != OP_BRX && e < nr; e++)
             move_slot(&m->lists[n->list + e], m->slots);
     }
     for (unsigned c = 0; c < k->nr_constants; c++)

@@ -252,6 +252,8 @@ IN n_u8 *reach(struct n_warp *w, const struct n_shape *s, const struct n_access 
 
     if ((s->bits | a->off) & (bytes - 1))
         return 0;
+    if (!a->wide)
+        address = (n_u32)address; /* as in ptx_at */
     if (a->space == N_LOCAL)
         return address < w->local_bytes && w->local_bytes - address >= bytes && w->local_bytes - address - bytes >= s->span
                ? w->local + address : 0;

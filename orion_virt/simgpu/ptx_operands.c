@@ -24,6 +24,12 @@ static bool reads_all(const struct ptx_insn *i)
            i->exec == ptx_assertfail || i->exec == ptx_malloc || i->exec == ptx_free;
 }
 
+/* The first `mode` registers of its list are results. */
+static bool results_first(const struct ptx_insn *i)
+{
+    return i->exec == ptx_tex || i->exec == ptx_suld || ptx_is_matrix(i);
+}
+
 unsigned ptx_uses(const struct translator *t, const struct ptx_insn *i, int32_t *out)
 {
     unsigned nr = add(out, 0, i->pred);
@@ -36,7 +42,7 @@ unsigned ptx_uses(const struct translator *t, const struct ptx_insn *i, int32_t 
         nr = add(out, nr, i->d);
     if (i->list < 0 || i->op == OP_BRX || i->exec == ptx_ld || i->exec == ptx_unpack)
         return nr;
-    if (i->exec == ptx_tex || i->exec == ptx_suld)
+    if (results_first(i))
         return add_list(t, out, nr, i, i->mode, i->nr);
     return add_list(t, out, nr, i, 0, i->nr);
 }
@@ -51,7 +57,7 @@ unsigned ptx_defs(const struct translator *t, const struct ptx_insn *i, int32_t 
         return i->d2 < 0 ? 0 : add_list(t, out, nr, i, i->nr, 2u * i->nr);
     nr = add(out, nr, i->d);
     nr = add(out, nr, i->d2);
-    if (i->exec == ptx_tex || i->exec == ptx_suld)
+    if (results_first(i))
         return add_list(t, out, nr, i, 0, i->mode);
     return (i->exec == ptx_ld && i->list >= 0) || i->exec == ptx_unpack ? add_list(t, out, nr, i, 0, i->nr) : nr;
 }

@@ -147,7 +147,7 @@ static void end_lanes(struct ptx_warp *w, uint32_t m)
 /* Lanes that execute an instruction of the whole warp wait until all that its mask names are there. */
 static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc)
 {
-    int32_t slot = i->exec == ptx_shfl ? i->e : i->exec == ptx_elect || !i->exec ? i->a : i->b;
+    int32_t slot = ptx_mask_slot(i);
     uint32_t want, here = m;
 
     if (slot < 0)

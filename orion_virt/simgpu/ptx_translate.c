@@ -353,7 +353,7 @@ static bool write_exchange(struct translator *t, const struct ptx_insn *i)
                                          [M_ALL] = "N_ALL", [M_ANY] = "N_ANY", [M_UNI] = "N_UNI", [M_BALLOT] = "N_BALLOT" };
     char a[64], b[PTX_TEXT], c[PTX_TEXT], d[64], d2[64];
 
-    if (!ptx_is_register(t, i->a) || t->slots[i->a].width == 64 || t->slots[i->d].width == 64)
+    if ((i->exec != ptx_vote && i->exec != ptx_shfl) || !ptx_is_register(t, i->a) || t->slots[i->a].width == 64 || t->slots[i->d].width == 64)
         return false;
     ptx_array(t, i->a, a);
     ptx_array(t, i->d, d);
@@ -361,7 +361,7 @@ static bool write_exchange(struct translator *t, const struct ptx_insn *i)
         fprintf(t->out, "if (g == ~0u) vote(%s, %sbits(%s), %s); else ", modes[i->mode], i->flags & F_NEG_C ? "~" : "", a, d);
         return true;
     }
-    if (i->exec != ptx_shfl || !ptx_one_for_all(t, i->b, b) || !ptx_one_for_all(t, i->c, c))
+    if (!ptx_one_for_all(t, i->b, b) || !ptx_one_for_all(t, i->c, c))
         return false;
     fprintf(t->out, "if (g == ~0u) shuffle(%s, %s, (n_u32)%s, (n_u32)%s, %s, %s); else ", modes[i->mode], a, b, c, d,
             i->d2 >= 0 ? ptx_array(t, i->d2, d2) : "0");
@@ -371,7 +371,7 @@ static bool write_exchange(struct translator *t, const struct ptx_insn *i)
 /* An instruction of the whole warp: here if all lanes that its mask names are. */
 static void write_warp(struct translator *t, const struct ptx_insn *i)
 {
-    int32_t mask = i->exec == ptx_shfl ? i->e : i->exec == ptx_elect || !i->exec ? i->a : i->b;
+    int32_t mask = ptx_mask_slot(i);
     char name[64], guard[128];
 
     fprintf(t->out, "{ n_u32 g = %s; ", guarded(t, i, guard));

@@ -7,7 +7,7 @@
 
 #include "ptx_internal.h"
 
-#define PTX_OPERANDS_MAX 24u
+#define PTX_OPERANDS_MAX 40u
 #define PTX_TEXT 160u        /* of an expression */
 
 enum place {             /* where a slot lies */

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a real card, for comparison: `python3 tests/simgpu/reference.py record` writes them, `check` compares.
+"""Results of a real card, for comparison: `python3 tests/simgpu/reference.py record [instructions] [programs] [matrices]`.
 
-Needs NVIDIA's driver, nvcc and NumPy. With SIMULATED=PATH it runs on the simulated GPU's library instead.
+Writes what is named, or all. Needs NVIDIA's driver and NumPy, for programs nvcc.
 """
 
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import sys
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import matrices  # noqa: E402
 import numpy as np  # noqa: E402
 from device import Device, DeviceError  # noqa: E402
 from instructions import Instruction, instructions, results  # noqa: E402
@@ -77,27 +79,41 @@ def program_results(device: Device, arch: int = 90) -> dict[str, np.ndarray]:
     return out
 
 
-def record(device: Device) -> None:
+def _instructions(device: Device) -> dict[str, str]:
+    chosen = instructions(90)
+    return {i.name: summary(i, v) for i, v in zip(chosen, instruction_results(device, chosen))}
+
+
+def _programs(device: Device) -> dict[str, str]:
+    return {name: packed(v) for name, v in program_results(device).items()}
+
+
+def _matrices(device: Device) -> dict[str, str]:
+    return {name: packed(v.reshape(-1)) for name, v in matrices.results(device, [matrices.forms(90)]).items()}
+
+
+KINDS = {"instructions": _instructions, "programs": _programs, "matrices": _matrices}
+
+
+def record(device: Device, kinds: list[str]) -> None:
     """Writes reference/*.json."""
     version = np.zeros(1, np.int32)
-    device.call("cuDriverGetVersion", version.ctypes.data_as(__import__("ctypes").c_void_p))
+    device.call("cuDriverGetVersion", version.ctypes.data_as(ctypes.c_void_p))
     head = {"card": device.name, "driver": int(version[0]), "command": "python3 tests/simgpu/reference.py record"}
-    chosen = instructions(90)
-    found = {i.name: summary(i, v) for i, v in zip(chosen, instruction_results(device, chosen))}
     FOLDER.mkdir(exist_ok=True)
-    programs = {name: packed(v) for name, v in program_results(device).items()}
-    for name, recorded in (("instructions", found), ("programs", programs)):
-        (FOLDER / f"{name}.json").write_text(json.dumps(head | {"results": recorded}, indent=0) + "\n")
-    print(f"{head['card']}: {len(found)} instructions, {len(programs)} programs recorded in {FOLDER}")
+    for name in kinds:
+        found = KINDS[name](device)
+        (FOLDER / f"{name}.json").write_text(json.dumps(head | {"results": found}, indent=0) + "\n")
+        print(f"{head['card']}: {len(found)} {name} recorded in {FOLDER}")
 
 
 def main(argv: list[str]) -> int:
     """The command; 0: done, 2: it was used wrongly or there is no card."""
-    if argv not in (["record"],):
+    if argv[:1] != ["record"] or not set(argv[1:]) <= set(KINDS):
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        record(Device())
+        record(Device(), argv[1:] or list(KINDS))
     except (OSError, DeviceError) as e:
         print(f"reference: {e}", file=sys.stderr)
         return 2

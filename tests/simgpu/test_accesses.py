@@ -105,6 +105,52 @@ def test_vector_accesses(loaded, translated):
         np.testing.assert_array_equal(device.get(pback, back), back)
 
 
+WRAPS = """.version 8.0
+.target sm_75
+.address_size 64
+.visible .entry wraps(.param .u64 out) {
+.shared .align 16 .b8 s[512]; .local .align 16 .b8 mine[16];
+.reg .u32 %t, %a, %b, %v, %w, %x, %y; .reg .u64 %o;
+mov.u32 %t, %tid.x; ld.param.u64 %o, [out]; mad.wide.u32 %o, %t, 8, %o;
+mad.lo.u32 %a, %t, 4, -256; add.u32 %b, %a, s; st.shared.u32 [%b+256], %t; bar.sync 0;
+mad.lo.u32 %a, %t, -4, -4; add.u32 %b, %a, s; ld.shared.u32 %v, [%b+128];
+mov.u32 %a, mine; add.u32 %a, %a, -64; st.local.v2.u32 [%a+72], {%t, %v}; ld.local.v2.u32 {%w, %x}, [%a+72];
+st.global.v2.u32 [%o], {%w, %x};
+ret; }"""
+
+
+@pytest.mark.parametrize("how", ["never", "always"])
+def test_addresses_of_32_bits_wrap(monkeypatch, tmp_path, how):
+    """As compilers write them for unrolled loops: a register below zero, and an offset that leads back."""
+    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ORION_SIM_TRANSLATE", how)
+    device = Device(str(LIBRARY))
+    out = device.put(np.zeros((32, 2), np.uint32))
+    device.launch(device.function(device.load(WRAPS), "wraps"), 1, 32, out)
+    assert device.get(out, np.zeros((32, 2), np.uint32)).tolist() == [[t, 31 - t] for t in range(32)]
+
+
+ATOMIC = """.version 8.1
+.target sm_90
+.address_size 64
+.func (.param .b32 r) twice(.param .b32 x) { .reg .b32 %x<20>; ld.param.b32 %x0, [x]; add.u32 %x1, %x0, %x0; st.param.b32 [r], %x1; ret; }
+.visible .entry adds(.param .u64 p, .param .u64 o) { .reg .b32 %f<4>; .reg .u64 %p, %o;
+ld.param.u64 %p, [p]; ld.param.u64 %o, [o]; mov.f32 %f0, 0f3F800000; mov.f32 %f1, 0f40000000;
+atom.global.v2.f32.add {%f2, %f3}, [%p], {%f0, %f1};
+st.global.v2.f32 [%o], {%f2, %f3}; ret; }"""
+
+
+@pytest.mark.parametrize("how", ["never", "always"])
+def test_a_vector_atomic_returns_what_was_there(monkeypatch, tmp_path, how):
+    """Beside a function, whose registers come first."""
+    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ORION_SIM_TRANSLATE", how)
+    device, two = Device(str(LIBRARY)), np.zeros(2, np.float32)
+    p, out = device.put(np.array([5, 6], np.float32)), device.put(two)
+    device.launch(device.function(device.load(ATOMIC), "adds"), 1, 1, p, out)
+    assert device.get(p, two).tolist() == [6, 8] and device.get(out, two).tolist() == [5, 6]
+
+
 def test_the_first_access_beyond_is_reported(loaded, translated, capfd):
     """Addresses that a loop moves on are known without a look: yet where they leave the memory, lane and place are named: 1000 = 30 + 97 * 10."""
     device, module = loaded
