@@ -42,7 +42,7 @@ soak:
 compat:
 	@.ci/setup
 	@$(MAKE) --no-print-directory -s PY=$(VENV) build
-	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat tests/packages $(TESTS)
+	@$(SUDO) $(VENV) -m pytest -q -m compat tests/compat tests/packages tests/vm/test_guest_programs.py $(TESTS)
 
 # What a guest's bytes can do, by libFuzzer, for an hour a target: `make fuzz FUZZ="60 images"`. Inputs that break one are left in build/fuzz.
 fuzz:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import subprocess
@@ -37,14 +38,20 @@ def ours() -> set[str]:
     return exported()
 
 
-@pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Host]:
+@contextlib.contextmanager
+def started(directory: Path) -> Iterator[hosts.Host]:
     cards = {"ORION_SIM_GPUS": "2", "ORION_SIM_MEMORY": "16384"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hosts.Host, "server_env", property(lambda self, kept=hosts.Host.server_env.fget: kept(self) | cards))
-        with hosts.running(tmp_path_factory.mktemp("compat"), region_mib=512) as running:
+        with hosts.running(directory, region_mib=512) as running:
             (running.dir / "etc" / "client.conf").write_text("[client-log]\nfile_log_level = DEBUG\n")
             yield running
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Host]:
+    with started(tmp_path_factory.mktemp("compat")) as running:
+        yield running
 
 
 @pytest.fixture

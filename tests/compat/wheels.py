@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
+import urllib.parse
+import urllib.request
 from pathlib import Path
+
+from pip._internal.models.index import PyPI
 
 from vm.harness import guest_cache
 
@@ -64,3 +71,37 @@ def environment(name: str, *requirements: str) -> Path:
         _pip(python, "install", *QUIET, *requirements)
         stamp.write_text(words)
     return python
+
+
+def installed(python: Path, package: str) -> str:
+    """Its version in that environment."""
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def source(package: str, version: str) -> Path:
+    """The unpacked source of a release, which need not build here."""
+    folder = cache() / "sources" / f"{package}-{version}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = Path(scratch) / "source.tar.gz"
+            archive.write_bytes(_fetched(package, f"{package}-{version}.tar.gz"))
+            with tarfile.open(archive) as unpacked:
+                unpacked.extraction_filter = getattr(tarfile, "data_filter", None)  # where this Python has it
+                unpacked.extractall(scratch)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(Path(scratch) / f"{package}-{version}", folder)
+    return folder
+
+
+def _fetched(package: str, name: str) -> bytes:
+    """A file of the index that pip uses, checked (the simple repository API as JSON, PEP 691)."""
+    set_by_user = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True)
+    index = set_by_user.stdout.strip() or PyPI.simple_url
+    asked = urllib.request.Request(f"{index.rstrip('/')}/{package}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        (file,) = [f for f in json.load(answer)["files"] if f["filename"] == name]
+    with urllib.request.urlopen(urllib.parse.urljoin(asked.full_url, file["url"]), timeout=SECONDS) as answer:
+        content = bytes(answer.read())
+    assert hashlib.sha256(content).hexdigest() == file["hashes"]["sha256"], f"{name} is not what the index says"
+    return content

@@ -63,7 +63,7 @@ async def _released_meanwhile(order: list[str]) -> Controller:
         await asyncio.sleep(0)  # the registration is on its way, with both
         await accounts.release("one")
         ours.discard("one")
-        for _ in range(500):
+        for _ in range(3000):
             if accounts.is_registered and controller.live == ours:
                 break
             await asyncio.sleep(0.01)

@@ -21,29 +21,34 @@ def guest_root(cache: Path, say: Callable[[str], None] = lambda line: None) -> P
     return _made(cache, cache / "root", _release(), say)
 
 
+def python_root(cache: Path, say: Callable[[str], None] = lambda line: None) -> Path:
+    """The same with Python."""
+    return _made(cache, cache / "roots" / "python", _release(), say, "python3")
+
+
 def release_root(cache: Path, release: str, say: Callable[[str], None] = lambda line: None) -> Path:
     """The same of another release of Debian."""
     return _made(cache, cache / "roots" / release, release, say)
 
 
-def _made(cache: Path, root: Path, release: str, say: Callable[[str], None]) -> Path:
+def _made(cache: Path, root: Path, release: str, say: Callable[[str], None], packages: str = "") -> Path:
     with filling(cache):
         if not (root / "done").exists():
             shutil.rmtree(root, ignore_errors=True)
             root.mkdir(parents=True)
-            _bootstrap(root / "fs", release, say)
+            _bootstrap(root / "fs", release, say, packages)
             (root / "done").touch()
     return root / "fs"
 
 
-def _bootstrap(target: Path, release: str, say: Callable[[str], None]) -> None:
+def _bootstrap(target: Path, release: str, say: Callable[[str], None], packages: str) -> None:
     if not shutil.which("debootstrap"):
         raise NotFound("debootstrap is not installed", hint="apt-get install debootstrap")
     if shutil.disk_usage(target.parent).free < NEEDED_MIB << 20:
         raise Unavailable(f"{NEEDED_MIB} MiB of disk are needed in {target.parent}", hint="Free some, or set ORION_CACHE")
     # In namespaces of its own what debootstrap mounts and starts is gone with it, however we end.
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-            "debootstrap", "--variant=minbase", release, str(target), *_mirror(release)]
+            "debootstrap", "--variant=minbase", *([f"--include={packages}"] if packages else []), release, str(target), *_mirror(release)]
     last: deque[str] = deque(maxlen=4)
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout
