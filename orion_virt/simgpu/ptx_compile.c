@@ -17,6 +17,8 @@
 
 #include "ptx_compile.h"
 
+#define NO_COMMAND 127 /* exit status of a shell that does not find it */
+
 extern char **environ;
 
 /* A file name for some text; the text itself is kept beside and compared, so that a collision does no harm. */
@@ -169,18 +171,20 @@ static bool write_text(const char *path, const char *text)
     return !close(fd) && !left;
 }
 
-/* The compiler's exit status, -1: it could not be started. */
-static int run_compiler(const char *source, const char *made, _Atomic int *child)
+/* Starts the compiler, whose standard input is `alive`: the end of a pipe that closes when this process ends, however it
+ * does. Then the compiler ends too and what it made goes. */
+static int start_compiler(const char *source, const char *made, int alive, pid_t *pid)
 {
+    static char guard[] = "exec 3<&0 </dev/null; { trap '' TERM; read -r end <&3; kill -TERM 0; rm -f -- \"$0\" \"$1\"; } & "
+                          "shift; cc \"$@\" 3<&-; status=$?; kill -KILL $!; exit $status";
     const char *march = machine();
-    char *argv[] = { "cc", "-x", "c", "-std=gnu11", "-O3", "-w", "-fPIC", "-shared", "-nostdlib", "-ffp-contract=off",
-                     "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fwrapv", "-fno-stack-protector", "-o", (char *)made,
-                     (char *)source, (char *)march, NULL };
+    char *argv[] = { "sh", "-c", guard, (char *)source, (char *)made, "-x", "c", "-std=gnu11", "-O3", "-w", "-fPIC", "-shared",
+                     "-nostdlib", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fwrapv",
+                     "-fno-stack-protector", "-o", (char *)made, (char *)source, (char *)march, NULL };
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, all;
-    pid_t pid;
-    int status = -1, failed;
+    int failed;
 
     if (posix_spawn_file_actions_init(&actions))
         return -1;
@@ -191,24 +195,40 @@ static int run_compiler(const char *source, const char *made, _Atomic int *child
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, alive, 0);
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
 #if __GLIBC_PREREQ(2, 34)
     posix_spawn_file_actions_addclosefrom_np(&actions, 3);
 #endif
-    failed = posix_spawnp(&pid, "cc", &actions, &attributes, argv, environ);
+    failed = posix_spawn(pid, "/bin/sh", &actions, &attributes, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
-    if (failed)
+    return failed;
+}
+
+/* The compiler's wait status, -1: it could not be started. */
+static int run_compiler(const char *source, const char *made, _Atomic int *child)
+{
+    int alive[2], status = -1, failed;
+    pid_t pid;
+
+    if (pipe2(alive, O_CLOEXEC))
         return -1;
-    *child = pid;
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR) { /* the process does not keep its children's ends: what was made tells */
-            status = 0;
-            break;
-        }
-    *child = 0;
+    failed = start_compiler(source, made, alive[0], &pid);
+    close(alive[0]);
+    if (!failed) {
+        *child = pid;
+        while (waitpid(pid, &status, 0) < 0)
+            if (errno != EINTR) { /* the process does not keep its children's ends: what was made tells */
+                status = 0;
+                break;
+            }
+        *child = 0;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == NO_COMMAND)
+            status = -1;
+    }
+    close(alive[1]);
     return status;
 }
 

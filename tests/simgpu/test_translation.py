@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LIBRARY, compile_ptx
+from host import wait_for
 
 SOURCE = r"""
 extern "C" __global__ void hot(int *p, long long n) { int v = threadIdx.x; for (int k = 0; k < n; k++) v = v * 3 + k % 7; p[threadIdx.x] = v; }
@@ -53,6 +55,16 @@ def run(ptx, tmp_path):
     return go
 
 
+def compilers(folder: Path) -> list[str]:
+    """Processes that were told to work in `folder`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes()
+            found += [path.parent.name] if os.fsencode(folder) + b"/" in words else []
+    return found
+
+
 def kept(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*.so"))
 
@@ -74,6 +86,20 @@ def test_a_hot_kernel_is_translated_and_kept(run, tmp_path):
 def test_a_process_that_ends_meanwhile_leaves_nothing(run, tmp_path):
     run(20000, ORION_SIM_CACHE=str(tmp_path / "c"))
     assert [p.name for p in (tmp_path / "c").glob("*") if p.suffix not in (".c", ".so")] == []
+
+
+def test_a_process_that_is_killed_meanwhile_leaves_nothing(ptx, tmp_path):
+    """Nor one that ends without its destructors, as the executor's worker does."""
+    cache, started = tmp_path / "c", tmp_path / "started"
+    (tmp_path / "cc").write_text(f"#!/bin/sh\ntouch {started}\nsleep 300 &\nwait\n")
+    (tmp_path / "cc").chmod(0o755)
+    env = os.environ | {"ORION_SIM_CACHE": str(cache), "ORION_SIM_TRANSLATE": "always", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    argv = [sys.executable, "-c", PROGRAM, Path(__file__).parent, LIBRARY, ptx, "100"]
+    with subprocess.Popen(argv, env=env) as process:
+        assert wait_for(started.exists)
+        assert len(list(cache.iterdir())) == 1 and compilers(cache)
+        process.kill()
+    assert wait_for(lambda: not compilers(cache) and not list(cache.iterdir())), [compilers(cache), list(cache.iterdir())]
 
 
 def test_other_text_under_the_same_name_is_not_taken_for_it(run, tmp_path):
