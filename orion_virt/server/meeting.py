@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -23,6 +24,10 @@ END_SECONDS = 0.8  # for a worker that is told to end, before it is killed
 _AGAIN_SECONDS = 0.05
 _CONTROL_BYTES = layout.ctypes.sizeof(layout.Control)
 _HAVE = range(layout.HAVE_CLIENT, layout.HAVE_SHARE + 1)
+
+
+class Gone(Exception):
+    """The worker has ended meanwhile, by itself or with its client."""
 
 
 @dataclass
@@ -96,7 +101,7 @@ def _is_worker(pid: int) -> bool:
 
 
 async def meet(keeping: Keeping, kept: Kept, pidfd: int) -> Heard:
-    """Raises Unavailable or ProtocolError with the reason why it cannot be served; it has ended then."""
+    """Raises Unavailable or ProtocolError with the reason why it cannot be served; it has ended then. Raises Gone."""
     return await asyncio.to_thread(_meet, keeping, kept, pidfd)
 
 
@@ -114,6 +119,10 @@ def _meet(keeping: Keeping, kept: Kept, pidfd: int) -> Heard:
         if kept.record is None:
             raise ProtocolError(kept.why)
     except OSError as error:
+        if _has_ended(pidfd, END_SECONDS):  # its files are closed a moment before it is gone
+            heard.worker.close()
+            heard.close()
+            raise Gone from None
         _end(heard, "oriond could not take it up")
         why = "it does not answer" if isinstance(error, TimeoutError) else str(error.strerror)
         raise Unavailable(why) from None
@@ -141,7 +150,7 @@ def _listen(keeping: Keeping, kept: Kept, heard: Heard, deadline: float) -> bool
         except ConnectionResetError:
             raw, fds = b"", []
         if not raw and nr:
-            raise ProtocolError("it ended while it was asked")
+            raise OSError(errno.ECONNRESET, "it hung up while it was asked")
         if not raw:
             if time.monotonic() >= deadline:
                 raise TimeoutError

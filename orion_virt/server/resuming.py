@@ -62,11 +62,13 @@ async def resume_all(keeping: Keeping, parts: Parts, connect: Connect) -> list[t
 
 async def _meet(keeping: Keeping, kept: Kept) -> Heard | None:
     pidfd = meeting.find(kept)
-    if pidfd is None:
+    try:
+        if pidfd is None:
+            raise meeting.Gone
+        return await meeting.meet(keeping, kept, pidfd)
+    except meeting.Gone:
         _log.info("channel %s: its worker has ended while no oriond was there", kept.name)
         return None
-    try:
-        return await meeting.meet(keeping, kept, pidfd)
     except OrionError as error:
         _log.error("channel %s: worker %d cannot be taken up and was ended: %s", kept.name, kept.pid, error.message)
         return None

@@ -176,7 +176,7 @@ static bool write_text(const char *path, const char *text)
 static int start_compiler(const char *source, const char *made, int alive, pid_t *pid)
 {
     static char guard[] = "exec 3<&0 </dev/null; { trap '' TERM; read -r end <&3; kill -TERM 0; rm -f -- \"$0\" \"$1\"; } & "
-                          "shift; cc \"$@\" 3<&-; status=$?; kill -KILL $!; exit $status";
+                          "shift; cc \"$@\" 3<&-; status=$?; kill -KILL $!; wait $!; exit $status";
     const char *march = machine();
     char *argv[] = { "sh", "-c", guard, (char *)source, (char *)made, "-x", "c", "-std=gnu11", "-O3", "-w", "-fPIC", "-shared",
                      "-nostdlib", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fwrapv",
