@@ -7,6 +7,7 @@ Prints `READY <result>` when its context works, then does what it was asked; err
 from __future__ import annotations
 
 import ctypes
+import signal
 import sys
 import time
 
@@ -43,6 +44,7 @@ def turn(pointer: ctypes.c_uint64, value: int, bytes_: int = 1 << 20) -> bool:
 
 def main() -> None:
     mode, seconds = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 30
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would we
     pointer = setup()
     print("READY", turn(pointer, 7), flush=True)
     end = time.monotonic() + seconds
