@@ -76,7 +76,7 @@ def results(host: hosts.Host, python: Path, tests: Path, folder: str) -> dict[st
 def suite(host: hosts.Host) -> dict[str, str]:
     python = wheels.environment("cupy-suite", *PACKAGES)
     tests = wheels.source("cupy", wheels.installed(python, PACKAGE)) / "tests"
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 2)) as pool:  # a third would not get its memory
         found: dict[str, str] = {}
         for part in pool.map(lambda folder: results(host, python, tests, folder), FOLDERS):
             found |= part
