@@ -77,9 +77,9 @@ def _translated(function: Function) -> Function:
 class Connection:
     """One connection to libvirt, until `lost` was called or ``close``."""
 
-    def __init__(self, raw: libvirt.virConnect, unsubscribe: Callable[[], None] | None = None) -> None:
+    def __init__(self, raw: libvirt.virConnect) -> None:
         self._raw = raw
-        self._unsubscribe = unsubscribe
+        self._unsubscribe: Callable[[], None] = lambda: None
 
     @classmethod
     def open(cls, uri: str, changed: events.Changed, networks: Callable[[], None], rebooted: events.Changed,
@@ -87,11 +87,15 @@ class Connection:
         """Connects and subscribes (events.subscribe). Raises Unavailable or Forbidden."""
         events.start_loop()
         try:
-            raw = libvirt.open(uri)
-            unsubscribe = events.subscribe(raw, changed, networks, rebooted, lost)
+            made = cls(libvirt.open(uri))
+            try:
+                made._unsubscribe = events.subscribe(made._raw, changed, networks, rebooted, lost)
+            except libvirt.libvirtError:
+                made.close()
+                raise
         except libvirt.libvirtError as error:
             raise translate(error, f"libvirt ({uri}) cannot be reached") from error
-        return cls(raw, unsubscribe)
+        return made
 
     @classmethod
     def plain(cls, uri: str) -> Connection:
@@ -108,8 +112,7 @@ class Connection:
         return self._raw.lookupByUUIDString(uuid)
 
     def close(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
+        self._unsubscribe()
         with contextlib.suppress(libvirt.libvirtError):
             self._raw.close()
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import libvirt
@@ -74,21 +73,23 @@ def subscribe(connection: libvirt.virConnect, changed: Changed, networks: Callab
         (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
          libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE), on_event
     ) | {libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: on_lifecycle, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT: on_reboot}
-    ends = [partial(connection.domainEventDeregisterAny, connection.domainEventRegisterAny(None, event, callback, None))
-            for event, callback in domain_events.items()]
-    with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
-        number = connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
-        ends.append(partial(connection.networkEventDeregisterAny, number))
-    try:
-        connection.registerCloseCallback(lambda *_: lost(), None)
-        connection.setKeepAlive(5, 3)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process has no connection to lose
-            raise
+    with contextlib.ExitStack() as ends:  # those that there are go when a later one fails
+        for event, callback in domain_events.items():
+            ends.callback(_quietly, connection.domainEventDeregisterAny, connection.domainEventRegisterAny(None, event, callback, None))
+        with contextlib.suppress(libvirt.libvirtError):  # a libvirt without network driver: the kernel still tells us
+            number = connection.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, lambda *_: networks(), None)
+            ends.callback(_quietly, connection.networkEventDeregisterAny, number)
+        try:
+            connection.registerCloseCallback(lambda *_: lost(), None)
+            ends.callback(_quietly, connection.unregisterCloseCallback)
+            connection.setKeepAlive(5, 3)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver in this process has no connection to lose
+                raise
+        return ends.pop_all().close
 
-    def unsubscribe() -> None:
-        for end in (*ends, connection.unregisterCloseCallback):
-            with contextlib.suppress(libvirt.libvirtError):  # it may be gone: what is on our side goes all the same
-                end()
 
-    return unsubscribe
+def _quietly(end: Callable[..., Any], *args: Any) -> None:
+    """The connection may be gone: what is on our side goes all the same."""
+    with contextlib.suppress(libvirt.libvirtError):
+        end(*args)

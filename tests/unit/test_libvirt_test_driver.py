@@ -120,6 +120,21 @@ def test_events_name_the_domain(outside: libvirt.virConnect) -> None:
     assert set(changed) == {NEW}
 
 
+def test_what_was_subscribed_goes_when_a_later_part_fails(outside: libvirt.virConnect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback that stays would keep libvirt's side of the connection."""
+
+    def fails(*_: Any) -> None:
+        raise libvirt.libvirtError("no more")
+
+    monkeypatch.setattr(outside, "registerCloseCallback", fails)
+    ended: list[int] = []
+    monkeypatch.setattr(outside, "domainEventDeregisterAny", ended.append)
+    monkeypatch.setattr(outside, "networkEventDeregisterAny", ended.append)
+    with pytest.raises(libvirt.libvirtError, match="no more"):
+        events.subscribe(outside, lambda _: None, lambda: None, lambda _: None, lambda: None)
+    assert len(ended) == 7
+
+
 def test_a_domain_that_is_looked_at_keeps_nobody_waiting(follow: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """libvirt is busy with one (a migration holds its lock); others are served, and it is looked at once more after that."""
     async def test(domains: Domains) -> None:
