@@ -27,7 +27,7 @@ _HAVE = range(layout.HAVE_CLIENT, layout.HAVE_SHARE + 1)
 
 
 class Gone(Exception):
-    """The worker has ended meanwhile, by itself or with its client."""
+    """The worker has ended while no daemon was there, by itself or with its client."""
 
 
 @dataclass
@@ -79,17 +79,17 @@ class Heard:
             self.pages.append(raw)
 
 
-def find(kept: Kept) -> int | None:
-    """A pidfd of the worker; None when it has ended."""
+def find(kept: Kept) -> int:
+    """A pidfd of the worker. Raises Gone."""
     try:
         pidfd = os.pidfd_open(kept.pid) if kept.pid > 0 else -1
     except OSError:
-        return None
+        raise Gone from None
     if pidfd >= 0 and started(kept.pid) == kept.started and _is_worker(kept.pid) and not _has_ended(pidfd, 0):
         return pidfd
     if pidfd >= 0:
         os.close(pidfd)
-    return None
+    raise Gone
 
 
 def _is_worker(pid: int) -> bool:
@@ -119,11 +119,10 @@ def _meet(keeping: Keeping, kept: Kept, pidfd: int) -> Heard:
         if kept.record is None:
             raise ProtocolError(kept.why)
     except OSError as error:
-        if _has_ended(pidfd, END_SECONDS):  # its files are closed a moment before it is gone
-            heard.worker.close()
-            heard.close()
-            raise Gone from None
+        gone = _has_ended(pidfd, END_SECONDS)  # its files are closed a moment before it is
         _end(heard, "oriond could not take it up")
+        if gone:
+            raise Gone from None
         why = "it does not answer" if isinstance(error, TimeoutError) else str(error.strerror)
         raise Unavailable(why) from None
     except ProtocolError:

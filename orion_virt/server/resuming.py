@@ -61,11 +61,8 @@ async def resume_all(keeping: Keeping, parts: Parts, connect: Connect) -> list[t
 
 
 async def _meet(keeping: Keeping, kept: Kept) -> Heard | None:
-    pidfd = meeting.find(kept)
     try:
-        if pidfd is None:
-            raise meeting.Gone
-        return await meeting.meet(keeping, kept, pidfd)
+        return await meeting.meet(keeping, kept, meeting.find(kept))
     except meeting.Gone:
         _log.info("channel %s: its worker has ended while no oriond was there", kept.name)
         return None
