@@ -134,6 +134,15 @@ static bool video(struct ptx_parser *p, struct ptx_insn *i, size_t len, const st
     return false;
 }
 
+/* The two addresses of a copy. */
+static void to_and_from(struct ptx_insn *i, const struct ptx_operand *o)
+{
+    i->a = o[0].slot;
+    i->off = o[0].off;
+    i->b = o[1].slot;
+    i->target = (uint32_t)o[1].off;
+}
+
 /* cp.async.bulk.TO.FROM.DONE [to], [from], bytes [, [barrier]]: what is done as soon as it is started. */
 static void copy_bulk(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
 {
@@ -157,10 +166,7 @@ static void copy_bulk(struct ptx_parser *p, struct ptx_insn *i, const struct ptx
         return ptx_unsupported(p);
     i->op = OP_EXEC;
     i->exec = ptx_cpbulk;
-    i->a = o[0].slot;
-    i->off = o[0].off;
-    i->b = o[1].slot;
-    i->target = (uint32_t)o[1].off;
+    to_and_from(i, o);
     i->c = o[2].slot;
     i->space = forms[k].to;
     i->geometry = forms[k].from;
@@ -190,10 +196,7 @@ static void copy_async(struct ptx_parser *p, struct ptx_insn *i, const struct pt
         return;
     i->op = OP_EXEC;
     i->exec = ptx_cpasync;
-    i->a = o[0].slot;
-    i->off = o[0].off;
-    i->b = o[1].slot;
-    i->target = (uint32_t)o[1].off;
+    to_and_from(i, o);
     i->nr = (uint8_t)o[2].value;
     i->c = nr > 3 && !memmem(p->insn_text, p->insn_len, "cache_hint", 10) ? o[3].slot : -1;
     if (i->c >= 0 && ptx_is_predicate(p, i->c))

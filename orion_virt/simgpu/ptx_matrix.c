@@ -130,7 +130,7 @@ static bool begin(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, stru
     if (!ptx_whole_warp(w, &s->x, m) || !lanes_agree(w, i, s))
         return false;
     s->bits = ptx_element_bits(s->x.type[s->role]);
-    s->each = s->bits == 64 ? 1 : 32 / s->bits;
+    s->each = ptx_elements(s->x.type[s->role]);
     s->base = REG(i->a)[0] + (uint64_t)i->off;
     s->stride = i->b < 0 ? leading(&s->x, s->role) : (uint32_t)REG(i->b)[0];
     s->together = s->each > 1 && !(s->x.flags & MATRIX_COL) == (s->role != X_B);

@@ -39,6 +39,8 @@ PTX_HIDDEN unsigned ptx_matrix_registers(const struct matrix *x, enum matrix_rol
 
 /* ---- ptx_mma.c ---- */
 PTX_HIDDEN unsigned ptx_element_bits(int32_t type);
+/* Of one register. */
+PTX_HIDDEN unsigned ptx_elements(int32_t type);
 /* Where an element of a lane's register lies in the matrix. */
 PTX_HIDDEN struct matrix_spot ptx_matrix_spot(const struct matrix *x, enum matrix_role role, unsigned lane, unsigned reg,
                                               unsigned element);

@@ -154,9 +154,10 @@ static bool address(struct ptx_insn *i, const struct ptx_operand *o, const struc
 static bool eights(struct ptx_parser *p, struct ptx_insn *i, struct said *s, const struct ptx_operand *o, unsigned nr)
 {
     bool load = s->x.kind == X_LDMATRIX, move = s->x.kind == X_MOVMATRIX;
+    bool shaped = s->x.m == 8 && s->x.n == 8 && !s->x.k && s->b16;
+    bool other = s->nr_types || s->nr_layouts || s->nr_roles || s->nearest || s->x.flags & ~MATRIX_TRANS;
 
-    if (s->x.m != 8 || s->x.n != 8 || s->x.k || !s->b16 || s->nr_types || s->nr_layouts || s->nr_roles || s->nearest || s->x.flags & ~MATRIX_TRANS || nr != 2 || !s->count == !move ||
-        (move && (s->space >= 0 || !(s->x.flags & MATRIX_TRANS))))
+    if (!shaped || other || nr != 2 || !s->count == !move || (move && (s->space >= 0 || !(s->x.flags & MATRIX_TRANS))))
         return false;
     if (move)
         return (i->mode = 1) && add_registers(p, i, &o[0]) == 1 && add_registers(p, i, &o[1]) == 1;
@@ -176,7 +177,7 @@ static int32_t family(int32_t type)
 
 static bool shape_exists(const struct matrix *x, int32_t type)
 {
-    static const struct { int16_t m, n, k, type; } wmma[] = {
+    static const struct exists { int16_t m, n, k, type; } wmma[] = {
         { 16, 16, 16, E_F16 }, { 32, 8, 16, E_F16 }, { 8, 32, 16, E_F16 }, { 16, 16, 16, E_BF16 }, { 32, 8, 16, E_BF16 },
         { 8, 32, 16, E_BF16 }, { 16, 16, 16, E_S8 }, { 32, 8, 16, E_S8 }, { 8, 32, 16, E_S8 }, { 16, 16, 8, E_TF32 },
         { 8, 8, 4, E_F64 }, { 8, 8, 32, E_S4 }, { 8, 8, 128, E_B1 },
@@ -186,14 +187,12 @@ static bool shape_exists(const struct matrix *x, int32_t type)
         { 16, 8, 32, E_S8 }, { 8, 8, 32, E_S4 }, { 16, 8, 32, E_S4 }, { 16, 8, 64, E_S4 }, { 8, 8, 128, E_B1 }, { 16, 8, 128, E_B1 },
         { 16, 8, 256, E_B1 }, { 16, 8, 16, E_E4M3 }, { 16, 8, 32, E_E4M3 },
     };
+    bool of_mma = x->kind == X_MMA;
+    const struct exists *at = of_mma ? mma : wmma, *end = at + (of_mma ? sizeof(mma) : sizeof(wmma)) / sizeof(*at);
 
-    bool warp = x->kind == X_MMA;
-
-    for (size_t k = 0; k < (warp ? sizeof(mma) / sizeof(mma[0]) : sizeof(wmma) / sizeof(wmma[0])); k++)
-        if (x->m == (warp ? mma : wmma)[k].m && x->n == (warp ? mma : wmma)[k].n && x->k == (warp ? mma : wmma)[k].k &&
-            type == (warp ? mma : wmma)[k].type)
-            return true;
-    return false;
+    while (at < end && (at->m != x->m || at->n != x->n || at->k != x->k || at->type != type))
+        at++;
+    return at < end;
 }
 
 /* A type that C and D may have where A is of this one. */
@@ -209,11 +208,9 @@ static bool accumulates(int32_t type, int32_t sum)
 
 unsigned ptx_matrix_registers(const struct matrix *x, enum matrix_role role)
 {
-    unsigned bits = ptx_element_bits(x->type[role]), word = bits == 64 ? 64 : 32;
-
     if (x->kind != X_MMA && x->type[role] == E_F16 && (role == X_A || role == X_B)) /* of any shape: elements may repeat */
         return 8;
-    return (unsigned)((role == X_B ? x->k : x->m) * (role == X_A ? x->k : x->n)) * bits / (PTX_LANES * word);
+    return (unsigned)((role == X_B ? x->k : x->m) * (role == X_A ? x->k : x->n)) / (PTX_LANES * ptx_elements(x->type[role]));
 }
 
 static bool flags_fit(const struct matrix *x, int32_t type)

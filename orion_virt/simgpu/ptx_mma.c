@@ -26,6 +26,11 @@ unsigned ptx_element_bits(int32_t type)
     }
 }
 
+unsigned ptx_elements(int32_t type)
+{
+    return type == E_F64 ? 1 : 32 / ptx_element_bits(type);
+}
+
 /* ---- where elements lie ---- */
 
 /* The layouts of mma in the PTX manual: lane l is number l % 4 of group l / 4; a register holds neighbours along k, or of C and D
@@ -33,7 +38,7 @@ unsigned ptx_element_bits(int32_t type)
  * rows and 8 columns, one after the other; where there are more registers than that, they repeat. */
 struct matrix_spot ptx_matrix_spot(const struct matrix *x, enum matrix_role role, unsigned lane, unsigned reg, unsigned element)
 {
-    unsigned bits = ptx_element_bits(x->type[role]), each = bits == 64 ? 1 : 32 / bits, group = lane / 4, number = lane % 4;
+    unsigned each = ptx_elements(x->type[role]), group = lane / 4, number = lane % 4;
     unsigned halves = x->m > 8 ? 2 : 1, ks = (unsigned)x->k / (4 * each), columns = (unsigned)x->n / 8;
 
     if (role == X_A) {
@@ -123,17 +128,10 @@ static struct matrix_walk walk(const struct matrix *x, enum matrix_role role, un
     return (struct matrix_walk){ first, at[1].row * width + at[1].col - first, at[2].row * width + at[2].col - first, element * bits };
 }
 
-static unsigned elements_of(const struct matrix *x, enum matrix_role role)
-{
-    unsigned bits = ptx_element_bits(x->type[role]);
-
-    return bits == 64 ? 1 : 32 / bits;
-}
-
 static void gather(const struct ptx_warp *w, const struct matrix *x, enum matrix_role role, const int32_t *regs, double *out)
 {
     for (unsigned r = 0; r < (unsigned)x->nr[role]; r++)
-        for (unsigned e = 0; e < elements_of(x, role); e++) {
+        for (unsigned e = 0; e < ptx_elements(x->type[role]); e++) {
             struct matrix_walk at = walk(x, role, r, e);
             for (unsigned l = 0; l < PTX_LANES; l++)
                 out[at.first + l / 4 * at.group + l % 4 * at.number] = from_element(REG(regs[r])[l] >> at.shift, x->type[role]);
@@ -143,7 +141,7 @@ static void gather(const struct ptx_warp *w, const struct matrix *x, enum matrix
 static void scatter(struct ptx_warp *w, const struct matrix *x, const int32_t *regs, const double *from)
 {
     for (unsigned r = 0; r < (unsigned)x->nr[X_D]; r++)
-        for (unsigned e = 0; e < elements_of(x, X_D); e++) {
+        for (unsigned e = 0; e < ptx_elements(x->type[X_D]); e++) {
             struct matrix_walk at = walk(x, X_D, r, e);
             for (unsigned l = 0; l < PTX_LANES; l++) {
                 uint64_t v = to_element(from[at.first + l / 4 * at.group + l % 4 * at.number], x->type[X_D], x->flags);

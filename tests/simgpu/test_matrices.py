@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from conftest import LIBRARY
+from conftest import LIBRARY, recorded
 from device import Device, DeviceError
 from matrices import Form, forms, results, slack_of_a_card, wrong
-from reference import FOLDER, unpacked
+from reference import unpacked
 
 
 @pytest.fixture
@@ -46,13 +44,10 @@ def test_translated_mma_gives_the_same_bits(device, interpreted, monkeypatch, tm
 
 def test_a_card_is_as_near_as_is_said(interpreted):
     """Bits differ, since it truncates; whole numbers do not."""
-    path = FOLDER / "matrices.json"
-    if not path.exists():
-        pytest.xfail("matrices.json: no card's results are recorded yet (python3 tests/simgpu/reference.py record matrices)")
-    found = json.loads(path.read_text())
-    assert "NVIDIA" in found["card"] and set(found["results"]) == {f.text for f in forms(90)}, "record it again on a card"
+    found = recorded("matrices")
+    assert set(found) == {f.text for f in forms(90)}, "record it again on a card"
     for form in forms(90):
-        got = unpacked(found["results"][form.text], interpreted[form.text].reshape(-1)).reshape(interpreted[form.text].shape)
+        got = unpacked(found[form.text], interpreted[form.text].reshape(-1)).reshape(interpreted[form.text].shape)
         assert wrong(form, got, slack_of_a_card(form)) == []
         assert form.c != "s32" or np.array_equal(got, interpreted[form.text])
 

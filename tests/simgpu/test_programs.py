@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LIBRARY, compile_ptx, headers
+from conftest import LIBRARY, compile_ptx, headers, recorded
 from device import Device
 from instructions import instructions
 from corpus import FOLDER, IN_WORDS, OPTIONS, OUT_WORDS, difference, nvcc, result, runs, words
@@ -76,15 +75,6 @@ def test_architectures_agree(device, run):
 
 #: Newer than the record: test_instructions.py alone holds them to the manual until it is made again.
 NOT_RECORDED = {f"cvt.rn.satfinite{relu}.{kind}x2.f16x2" for relu in ("", ".relu") for kind in ("e4m3", "e5m2")}
-
-
-def recorded(name: str) -> dict:
-    path = REFERENCE / f"{name}.json"
-    if not path.exists():
-        pytest.xfail(f"{path.name}: no card's results are recorded yet (python3 tests/simgpu/reference.py record)")
-    found = json.loads(path.read_text())
-    assert "NVIDIA" in found["card"], "the reference must come from a real card"
-    return found["results"]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda r: r.name)
