@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import math
 import sys
-import traceback
 import warnings
 from collections.abc import Callable
 
 import cupy as cp
 import cupyx
 import numpy as np
+from named_cases import CASES, case, run
 
-CASES: dict[str, Callable[[], None]] = {}
 INTEGERS, FLOATS, COMPLEX = "bhilBHIL", "efd", "FD"
 TYPES = "?" + INTEGERS + FLOATS + COMPLEX
 CLOSE = {"e": 4e-3, "f": 1e-5, "d": 1e-12, "F": 2e-5, "D": 1e-11}
-
-
-def case(body: Callable[[], None]) -> Callable[[], None]:
-    CASES[body.__name__] = body
-    return body
 
 
 def numbers(code: str, *shape: int, seed: int = 7, low: float = -9, high: float = 9) -> np.ndarray:
@@ -330,22 +324,9 @@ def large_arrays() -> None:
     same(a.reshape(cube.shape).transpose(2, 0, 1).sum(1), cube.transpose(2, 0, 1).sum(1))
 
 
-def main() -> None:
-    import cupy_kernel_cases
+if __name__ == "__main__":
+    import cupy_kernel_cases  # noqa: F401
 
     warnings.simplefilter("ignore")  # NumPy's, of divisions by zero
-    wanted = tuple(sys.argv[1:])
-    for name, body in (CASES | cupy_kernel_cases.CASES).items():
-        if wanted and not name.startswith(wanted):
-            continue
-        try:
-            with np.errstate(all="ignore"):
-                body()
-            print(name, flush=True)
-        except Exception:
-            print(f"---- {name}", file=sys.stderr)
-            traceback.print_exc()
-
-
-if __name__ == "__main__":
-    main()
+    with np.errstate(all="ignore"):
+        run(sys.argv[1:])

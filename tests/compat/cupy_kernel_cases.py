@@ -11,13 +11,7 @@ import cupy as cp
 import cupyx
 import numpy as np
 from cupyx import jit
-
-CASES: dict[str, Callable[[], None]] = {}
-
-
-def case(body: Callable[[], None]) -> Callable[[], None]:
-    CASES[body.__name__] = body
-    return body
+from named_cases import CASES, case
 
 
 def equal(got: cp.ndarray, want: object) -> None:

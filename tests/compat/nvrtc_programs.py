@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of cuda.bindings, `nvrtc_programs.py [NAME ...]`: NVRTC compiles, the driver's calls allocate, launch and wait.
+"""Programs of cuda.bindings, `nvrtc_programs.py [PREFIX ...]`: NVRTC compiles, the driver's calls allocate, launch and wait.
 
 Each does what one of the examples of cuda-python shows, and compares every result with NumPy. Prints the names of those that passed.
 """
@@ -7,59 +7,23 @@ Each does what one of the examples of cuda-python shows, and compares every resu
 from __future__ import annotations
 
 import ctypes
-import functools
-import importlib.util
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import cuda_source
 import numpy as np
-from cuda.bindings import driver, nvrtc
-
-CASES: dict[str, Callable[[], None]] = {}
-
-
-def case(body: Callable[[], None]) -> Callable[[], None]:
-    CASES[body.__name__] = body
-    return body
-
-
-def ok(answer: tuple[Any, ...]) -> Any:
-    """What a call gave beside its result, which must be success."""
-    result, *rest = answer
-    if result.value:
-        raise RuntimeError(f"{result!r}")
-    return rest[0] if len(rest) == 1 else tuple(rest) if rest else None
-
+from cuda.bindings import driver
+from cuda_source import ok
+from named_cases import case, run
 
 # ---- what all need ----
 
 
-@functools.cache
-def includes() -> tuple[bytes, ...]:
-    """Of the toolkit's headers from its package."""
-    spec = importlib.util.find_spec("nvidia")
-    folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    found = [path for folder in folders for path in folder.glob("*/include")]
-    return tuple(f"-I{path}".encode() for path in [*found, *(path / "cccl" for path in found)])
-
-
 def compiled(source: str, *options: bytes) -> Any:
     """A module of the current context."""
-    program = ok(nvrtc.nvrtcCreateProgram(source.encode(), b"program.cu", 0, [], []))
-    said = [b"--gpu-architecture=compute_90", *options]
-    (result,) = nvrtc.nvrtcCompileProgram(program, len(said), said)
-    if result.value:
-        log = b" " * ok(nvrtc.nvrtcGetProgramLogSize(program))
-        ok(nvrtc.nvrtcGetProgramLog(program, log))
-        raise RuntimeError(log.decode())
-    ptx = b" " * ok(nvrtc.nvrtcGetPTXSize(program))
-    ok(nvrtc.nvrtcGetPTX(program, ptx))
-    ok(nvrtc.nvrtcDestroyProgram(program))
-    return ok(driver.cuModuleLoadData(ptx))
+    return ok(driver.cuModuleLoadData(cuda_source.ptx(source, 90, *options)))
 
 
 def kernel(source: str, name: str, *options: bytes) -> Any:
@@ -261,7 +225,7 @@ def copies_to_shared_memory_ahead() -> None:
         n = 64
         a, b = numbers(n * n).reshape(n, n), numbers(n * n, 2).reshape(n, n)
         result = to_device(np.zeros_like(a))
-        launch(kernel(PIPELINE, "product", *includes()), (n // 16) ** 2, 256, to_device(a), to_device(b), result, np.int32(n))
+        launch(kernel(PIPELINE, "product", *cuda_source.includes()), (n // 16) ** 2, 256, to_device(a), to_device(b), result, np.int32(n))
         assert np.allclose(from_device(result, a), a.astype(np.float64) @ b, rtol=1e-5)
 
 
@@ -373,7 +337,7 @@ def conjugate_gradients_of_a_whole_grid() -> None:
         right = np.random.default_rng(3).random(n)
         x, r, p, q = (to_device(a) for a in (np.zeros(n), right, right, right))
         arguments = Arguments(x, r, p, q, to_device(np.zeros(2 * rounds + 1)), np.int32(n), np.int32(rounds))
-        ok(driver.cuLaunchCooperativeKernel(kernel(GRADIENT, "solve", *includes()), 4, 1, 1, 64, 1, 1, 0, 0, arguments.address))
+        ok(driver.cuLaunchCooperativeKernel(kernel(GRADIENT, "solve", *cuda_source.includes()), 4, 1, 1, 64, 1, 1, 0, 0, arguments.address))
         found = from_device(x, right)
         back = 4 * found - np.r_[0, found[:-1]] - np.r_[found[1:], 0]
         assert np.allclose(back, right, atol=1e-6)
@@ -444,9 +408,7 @@ def a_wave_by_finite_differences() -> None:
 def copies_between_cards() -> None:
     """A kernel of one card reads the other's memory; a copy goes back."""
     with context(0) as here:
-        if ok(driver.cuDeviceGetCount()) < 2:
-            print("copies_between_cards needs two vGPUs", file=sys.stderr)
-            raise SystemExit(2)
+        assert ok(driver.cuDeviceGetCount()) > 1, "it needs two vGPUs"
         home = ok(driver.cuCtxGetCurrent())
         a = numbers(10_000)
         with context(1) as there:
@@ -492,21 +454,10 @@ def a_texture_of_six_faces() -> None:
         how.filterMode, how.flags = driver.CUfilter_mode.CU_TR_FILTER_MODE_POINT, driver.CU_TRSF_NORMALIZED_COORDINATES
         texture = ok(driver.cuTexObjectCreate(resource, how, None))
         out = to_device(np.zeros_like(faces))
-        launch(kernel(TEXTURE, "look", *includes()), 6, n * n, int(texture), out, np.int32(n))
+        launch(kernel(TEXTURE, "look", *cuda_source.includes()), 6, n * n, int(texture), out, np.int32(n))
         assert np.array_equal(from_device(out, faces), -faces)
         ok(driver.cuTexObjectDestroy(texture))
 
 
-def main() -> None:
-    wanted = sys.argv[1:] or list(CASES)
-    for name in wanted:
-        try:
-            CASES[name]()
-            print(name, flush=True)
-        except Exception:
-            print(f"---- {name}", file=sys.stderr)
-            traceback.print_exc()
-
-
 if __name__ == "__main__":
-    main()
+    run(sys.argv[1:])

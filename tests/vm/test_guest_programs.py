@@ -39,7 +39,8 @@ def python() -> Path:
 def guest(setup: Setup, python: Path) -> Iterator[Guest]:
     directory = setup.host.state / "programs"
     directory.mkdir()
-    for path in (paths.lib() / "install-client", COMPAT / "on_simulated.py", COMPAT / "nvrtc_programs.py"):
+    programs = [COMPAT / f"{name}.py" for name in ("on_simulated", "nvrtc_programs", "cuda_source", "named_cases")]
+    for path in (paths.lib() / "install-client", *programs):
         shutil.copy(path, directory)
     environment = python.parents[1]
     shares = (Share(directory, "/shared"), Share(environment, str(environment)))
