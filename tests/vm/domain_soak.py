@@ -29,7 +29,6 @@ from vm.harness import Guest, Oriond, PrivateHost, PrivateLibvirt  # noqa: E402
 from vm.stage import Setup, eventually  # noqa: E402
 
 GONE_SECONDS = 30   # for what a dead guest had; 10 are promised, on a machine that has not an emulator for a neighbour
-UP_SECONDS = 120    # for a program in an emulated guest to compute
 MOMENTS = {"early": (0.0, 0.7), "at work": (0.0, 0.5), "at boot": (0.0, 7.0)}
 
 
@@ -93,13 +92,11 @@ class Domains:
         else:
             life.begin(self.hit)
         time.sleep(moment)
-        so_far, begun = life.rounds(self.calm), time.monotonic()
         FAULTS[fault](self)
         life.goes_on(self.calm)
-        assert life.rounds(self.calm) >= so_far
-        self._all_back(fault, begun)
+        self._all_back()
 
-    def _all_back(self, fault: str, begun: float) -> None:
+    def _all_back(self) -> None:
         """The guest runs and computes again, and with that program's end everything is as before."""
         if self.setup.oriond.domain(self.hit.config.name).get("state") != "running":
             self.hit.close()
