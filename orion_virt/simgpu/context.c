@@ -100,6 +100,7 @@ static void deactivate(struct CUctx_st *ctx)
     sim_textures_drop(ctx);
     sim_arrays_drop(ctx);
     sim_space_drop(ctx);
+    sim_pools_release(ctx->device, true);
     sim_own_end(ctx);
     ctx->legacy = NULL;
 }

@@ -251,6 +251,7 @@ SIM_API CUresult cuEventSynchronize(CUevent event)
         r = (CUresult)event->ctx->error;
     put_locked(event);
     pthread_mutex_unlock(&sim_lock);
+    sim_pools_release(ctx->device, false);
     sim_output_show(ctx);
     return r;
 }

@@ -8,7 +8,73 @@
 
 #include "sim.h"
 
+#define STEP (32ull << 20) /* a card's pools grow by so much */
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t sums = PTHREAD_MUTEX_INITIALIZER; /* what pools take and keep; taken behind all others */
+static struct CUmemPoolHandle_st *pools;
+
+/* The smaller ones where the driver takes nothing for itself (context_bytes). */
+static uint64_t steps(const struct CUmemPoolHandle_st *pool, uint64_t bytes)
+{
+    uint64_t step = pool->device->context_bytes ? STEP : SIM_GRANULE;
+
+    return (bytes + step - 1) / step * step;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+bool sim_pool_book(struct CUmemPoolHandle_st *pool, uint64_t bytes)
+{
+    uint64_t more;
+    bool ok;
+
+    pthread_mutex_lock(&sums);
+    more = bytes > pool->kept ? steps(pool, bytes - pool->kept) : 0;
+    ok = !more || sim_space_book(pool->device, more);
+    if (ok) {
+        pool->taken += bytes;
+        pool->high = most(pool->high, pool->taken);
+        pool->kept += more - bytes;
+        pool->reserved_high = most(pool->reserved_high, pool->taken + pool->kept);
+    }
+    pthread_mutex_unlock(&sums);
+    return ok;
+}
+
+static void release_locked(struct CUmemPoolHandle_st *pool, uint64_t keep)
+{
+    uint64_t reserved = pool->taken + pool->kept, left = most(steps(pool, pool->taken), keep);
+
+    if (pool->ended)
+        left = pool->taken;
+    if (reserved <= left)
+        return;
+    pool->kept = left - pool->taken;
+    sim_space_unbook(pool->device, reserved - left);
+}
+
+void sim_pool_unbook(struct CUmemPoolHandle_st *pool, uint64_t bytes)
+{
+    pthread_mutex_lock(&sums);
+    pool->taken -= bytes;
+    pool->kept += bytes;
+    if (pool->ended)
+        release_locked(pool, 0);
+    pthread_mutex_unlock(&sums);
+}
+
+void sim_pools_release(struct sim_device *device, bool all)
+{
+    pthread_mutex_lock(&sums);
+    for (struct CUmemPoolHandle_st *p = pools; p; p = p->next)
+        if (p->device == device)
+            release_locked(p, all ? 0 : p->threshold);
+    pthread_mutex_unlock(&sums);
+}
 
 static struct CUmemPoolHandle_st *pool_new(struct sim_device *device, bool built_in)
 {
@@ -21,6 +87,10 @@ static struct CUmemPoolHandle_st *pool_new(struct sim_device *device, bool built
     p->device = device;
     p->built_in = built_in;
     p->reuse[1] = p->reuse[2] = p->reuse[3] = 1;
+    pthread_mutex_lock(&sums);
+    p->next = pools;
+    pools = p;
+    pthread_mutex_unlock(&sums);
     return p;
 }
 
@@ -125,13 +195,21 @@ SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)
     if (pool->device->pool == pool)
         pool->device->pool = pool->device->default_pool;
     sim_unregister(pool); /* its allocations live on, and point here: the struct stays */
+    pthread_mutex_lock(&sums);
+    pool->ended = true;
+    release_locked(pool, 0);
+    pthread_mutex_unlock(&sums);
     return CUDA_SUCCESS;
 }
 
 SIM_API CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep)
 {
-    (void)keep;
-    return sim_valid(pool, SIM_POOL) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE; /* nothing is held back */
+    if (!sim_valid(pool, SIM_POOL))
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&sums);
+    release_locked(pool, keep);
+    pthread_mutex_unlock(&sums);
+    return CUDA_SUCCESS;
 }
 
 SIM_API CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute what, void *value)
@@ -140,25 +218,31 @@ SIM_API CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute wh
         return CUDA_ERROR_INVALID_VALUE;
     if ((int)what <= 3)
         pool->reuse[what] = *(int *)value;
-    else if ((int)what == 4)
+    else if (what == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)
         pool->threshold = *(uint64_t *)value;
-    else if ((int)what % 2) /* what is reserved and used now is read only */
+    else if (what == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)
+        pool->reserved_high = pool->taken + pool->kept;
+    else if (what == CU_MEMPOOL_ATTR_USED_MEM_HIGH)
+        pool->high = pool->taken;
+    else /* what is reserved and used now is read only */
         return CUDA_ERROR_INVALID_VALUE;
-    else
-        pool->high = sim_space_owned(pool);
     return CUDA_SUCCESS;
 }
 
 SIM_API CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute what, void *value)
 {
+    uint64_t *to = value;
+
     if (!sim_valid(pool, SIM_POOL) || !value || (int)what < 1 || (int)what > 8)
         return CUDA_ERROR_INVALID_VALUE;
-    if ((int)what <= 3)
-        *(int *)value = pool->reuse[what];
-    else if ((int)what == 4)
-        *(uint64_t *)value = pool->threshold;
-    else /* nothing is held back: reserved is used */
-        *(uint64_t *)value = (int)what % 2 ? sim_space_owned(pool) : pool->high;
+    switch (what) {
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: *to = pool->threshold; break;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: *to = pool->taken + pool->kept; break;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH: *to = pool->reserved_high; break;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: *to = pool->taken; break;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *to = pool->high; break;
+    default: *(int *)value = pool->reuse[what]; break;
+    }
     return CUDA_SUCCESS;
 }
 
@@ -175,11 +259,6 @@ SIM_API CUresult cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool pool,
     return CUDA_SUCCESS;
 }
 
-static void set_owner(struct sim_range *r, void *arg)
-{
-    r->owner = arg;
-}
-
 SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *p, size_t bytes, CUmemoryPool pool, CUstream stream)
 {
     struct CUstream_st *s;
@@ -192,15 +271,11 @@ SIM_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *p, size_t bytes, CUmemoryP
         return CUDA_ERROR_INVALID_VALUE;
     if (s->capture)
         return sim_graph_memory_capture(s, bytes, p);
-    r = sim_space_alloc(s->ctx, pool->device, bytes, SIM_MEM_POOL, 0, &at);
-    if (r == CUDA_ERROR_OUT_OF_MEMORY && !sim_context_wait(s->ctx)) /* frees may be on their way */
-        r = sim_space_alloc(s->ctx, pool->device, bytes, SIM_MEM_POOL, 0, &at);
+    r = sim_space_alloc_from(pool, s->ctx, bytes, &at);
+    if (r == CUDA_ERROR_OUT_OF_MEMORY && !sim_context_wait(s->ctx)) /* frees may be on their way, and other pools keep memory */
+        r = sim_space_alloc_from(pool, s->ctx, bytes, &at);
     if (r)
         return r;
-    sim_space_update(at, set_owner, pool);
-    bytes = sim_space_owned(pool);
-    if (bytes > pool->high)
-        pool->high = bytes;
     *p = at;
     return CUDA_SUCCESS;
 }

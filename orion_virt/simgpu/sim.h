@@ -131,8 +131,8 @@ struct sim_range {
 };
 CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t bytes, enum sim_memory kind,
                          unsigned flags, uint64_t *address);
+CUresult sim_space_alloc_from(struct CUmemPoolHandle_st *pool, struct CUctx_st *ctx, size_t bytes, uint64_t *address);
 CUresult sim_space_free(uint64_t address);         /* INVALID_VALUE: no allocation starts there */
-uint64_t sim_space_owned(const void *owner); /* bytes of its ranges */
 int sim_space_file(uint64_t address, uint64_t *offset); /* the file that holds device memory, and where in it */
 CUresult sim_space_open(int fd, uint64_t offset, struct sim_range *range); /* maps a piece of another process's */
 bool sim_space_find(uint64_t address, struct sim_range *out);
@@ -250,12 +250,18 @@ bool sim_shared_pending(struct sim_shared_event *e, uint64_t count); /* not reac
 
 /* ---- pool.c ---- */
 struct CUmemPoolHandle_st {
+    struct CUmemPoolHandle_st *next;
     struct sim_device *device;
     uint64_t threshold, high; /* high: most bytes in use since the application set it to 0 */
+    uint64_t taken, kept, reserved_high; /* booked for allocations; booked for none; most of both since then */
+    bool ended;               /* destroyed, and its allocations live on */
     int reuse[4];
     bool built_in, imported;
     unsigned types;           /* of handles by which it may be shared */
 };
+bool sim_pool_book(struct CUmemPoolHandle_st *pool, uint64_t bytes);
+void sim_pool_unbook(struct CUmemPoolHandle_st *pool, uint64_t bytes);
+void sim_pools_release(struct sim_device *device, bool all); /* of what they keep: what exceeds their thresholds, or all */
 
 /* ---- event.c ---- */
 struct CUevent_st {

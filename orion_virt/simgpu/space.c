@@ -23,6 +23,7 @@ struct sim_chunk {                 /* one granule cut into units */
     struct sim_device *device;
     unsigned used;
     uint8_t taken[UNITS];
+    struct CUmemPoolHandle_st *pool;
     struct sim_chunk *next;
 };
 static struct sim_range **ranges;  /* sorted by start */
@@ -50,6 +51,23 @@ void sim_space_unbook(struct sim_device *device, uint64_t bytes)
 {
     device->used_bytes -= bytes;
     sim_own_note(device);
+}
+
+/* What is behind a pool's allocations is the pool's, which books each of them. */
+static bool book(const void *pool, struct sim_device *device, uint64_t bytes)
+{
+    return pool || sim_space_book(device, bytes);
+}
+
+static void unbook(const void *pool, struct sim_device *device, uint64_t bytes)
+{
+    if (!pool)
+        sim_space_unbook(device, bytes);
+}
+
+static uint64_t of_pool(const struct sim_range *r)
+{
+    return (r->bytes + UNIT - 1) / UNIT * UNIT;
 }
 
 /* Index of the first range that starts above `address`. */
@@ -177,25 +195,26 @@ static uint64_t chunk_take(struct sim_chunk *c, unsigned units)
     return 0;
 }
 
-static CUresult alloc_small(struct sim_device *device, size_t bytes, struct sim_range *r)
+static CUresult alloc_small(struct sim_range *r)
 {
-    unsigned units = (unsigned)((bytes + UNIT - 1) / UNIT);
+    unsigned units = (unsigned)((r->bytes + UNIT - 1) / UNIT);
     struct sim_chunk *c;
 
     for (c = chunks; c; c = c->next)
-        if (c->device == device && (r->start = chunk_take(c, units))) {
+        if (c->device == r->device && c->pool == r->owner && (r->start = chunk_take(c, units))) {
             r->chunk = c;
             return CUDA_SUCCESS;
         }
-    if (!sim_space_book(device, SIM_GRANULE))
+    if (!book(r->owner, r->device, SIM_GRANULE))
         return CUDA_ERROR_OUT_OF_MEMORY;
     c = calloc(1, sizeof(*c));
     if (!c || !(c->start = map_locked(SIM_GRANULE, SIM_GRANULE, PROT_READ | PROT_WRITE))) {
         free(c);
-        sim_space_unbook(device, SIM_GRANULE);
+        unbook(r->owner, r->device, SIM_GRANULE);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    c->device = device;
+    c->device = r->device;
+    c->pool = r->owner;
     c->next = chunks;
     chunks = c;
     r->chunk = c;
@@ -203,18 +222,15 @@ static CUresult alloc_small(struct sim_device *device, size_t bytes, struct sim_
     return CUDA_SUCCESS;
 }
 
-static CUresult alloc_large(struct sim_device *device, size_t bytes, struct sim_range *r)
+static CUresult alloc_large(struct sim_range *r)
 {
-    uint64_t size;
+    uint64_t size = (r->bytes + SIM_GRANULE - 1) / SIM_GRANULE * SIM_GRANULE;
 
-    if (bytes > SPACE_HIGH - SPACE_LOW)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    size = (bytes + SIM_GRANULE - 1) / SIM_GRANULE * SIM_GRANULE;
-    if (!sim_space_book(device, size))
+    if (!book(r->owner, r->device, size))
         return CUDA_ERROR_OUT_OF_MEMORY;
     r->start = map_locked(size, SIM_GRANULE, PROT_READ | PROT_WRITE);
     if (!r->start) {
-        sim_space_unbook(device, size);
+        unbook(r->owner, r->device, size);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     r->mapped = r->booked = size;
@@ -231,8 +247,11 @@ static void give_back(uint64_t at, uint64_t bytes)
 
 static void release_locked(struct sim_range *r)
 {
+    struct CUmemPoolHandle_st *pool = r->kind == SIM_MEM_POOL ? r->owner : NULL;
     struct sim_chunk *c = r->chunk, **at;
 
+    if (pool)
+        sim_pool_unbook(pool, of_pool(r));
     if (c) {
         unsigned units = (unsigned)((r->bytes + UNIT - 1) / UNIT);
         memset(&c->taken[(r->start - c->start) / UNIT], 0, units);
@@ -240,7 +259,7 @@ static void release_locked(struct sim_range *r)
         if (c->used)
             return;
         give_back(c->start, SIM_GRANULE);
-        sim_space_unbook(c->device, SIM_GRANULE);
+        unbook(c->pool, c->device, SIM_GRANULE);
         for (at = &chunks; *at != c; at = &(*at)->next)
             ;
         *at = c->next;
@@ -252,27 +271,44 @@ static void release_locked(struct sim_range *r)
     else if (r->mapped) /* of another process it may start within a page */
         munmap((void *)(uintptr_t)(r->start & ~4095ull), r->mapped);
     if (r->booked)
-        sim_space_unbook(r->device, r->booked);
+        unbook(pool, r->device, r->booked);
+}
+
+static CUresult alloc(struct sim_range *r, uint64_t *address)
+{
+    CUresult result;
+
+    if (!r->bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (r->bytes > SPACE_HIGH - SPACE_LOW || (r->owner && !sim_pool_book(r->owner, of_pool(r))))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_rwlock_wrlock(&lock);
+    result = r->bytes <= SMALL ? alloc_small(r) : alloc_large(r);
+    if (result && r->owner)
+        sim_pool_unbook(r->owner, of_pool(r));
+    if (!result) {
+        result = insert_locked(r);
+        if (result)
+            release_locked(r);
+    }
+    pthread_rwlock_unlock(&lock);
+    *address = result ? 0 : r->start;
+    return result;
 }
 
 CUresult sim_space_alloc(struct CUctx_st *ctx, struct sim_device *device, size_t bytes, enum sim_memory kind,
                          unsigned flags, uint64_t *address)
 {
     struct sim_range r = { .bytes = bytes, .kind = kind, .ctx = ctx, .device = device, .flags = flags };
-    CUresult result;
 
-    if (!bytes)
-        return CUDA_ERROR_INVALID_VALUE;
-    pthread_rwlock_wrlock(&lock);
-    result = bytes <= SMALL ? alloc_small(device, bytes, &r) : alloc_large(device, bytes, &r);
-    if (!result) {
-        result = insert_locked(&r);
-        if (result)
-            release_locked(&r);
-    }
-    pthread_rwlock_unlock(&lock);
-    *address = result ? 0 : r.start;
-    return result;
+    return alloc(&r, address);
+}
+
+CUresult sim_space_alloc_from(struct CUmemPoolHandle_st *pool, struct CUctx_st *ctx, size_t bytes, uint64_t *address)
+{
+    struct sim_range r = { .bytes = bytes, .kind = SIM_MEM_POOL, .ctx = ctx, .device = pool->device, .owner = pool };
+
+    return alloc(&r, address);
 }
 
 int sim_space_file(uint64_t address, uint64_t *offset)
@@ -323,17 +359,6 @@ CUresult sim_space_free(uint64_t address)
         remove_locked(i - 1);
     pthread_rwlock_unlock(&lock);
     return r;
-}
-
-uint64_t sim_space_owned(const void *owner)
-{
-    uint64_t bytes = 0;
-
-    pthread_rwlock_rdlock(&lock);
-    for (size_t i = 0; i < nr_ranges; i++)
-        bytes += ranges[i]->owner == owner ? ranges[i]->bytes : 0;
-    pthread_rwlock_unlock(&lock);
-    return bytes;
 }
 
 bool sim_space_find(uint64_t address, struct sim_range *out)

@@ -231,11 +231,14 @@ CUresult sim_stream_wait(struct CUstream_st *s)
     } else if (s->legacy) {
         pthread_mutex_unlock(&sim_lock);
         struct sim_work nothing = { .kind = SIM_WORK_EMPTY };
-        return sim_submit_wait(s, &nothing); /* orders itself after all blocking streams */
+        r = sim_submit_wait(s, &nothing); /* orders itself after all blocking streams */
+        sim_pools_release(ctx->device, false);
+        return r;
     } else {
         r = wait_locked(s, s->submitted);
     }
     pthread_mutex_unlock(&sim_lock);
+    sim_pools_release(ctx->device, false);
     sim_output_show(ctx);
     return r;
 }
@@ -256,6 +259,7 @@ again:
             goto again; /* the list may have changed meanwhile */
         }
     pthread_mutex_unlock(&sim_lock);
+    sim_pools_release(ctx->device, false);
     sim_output_show(ctx);
     return r ? r : (CUresult)ctx->error;
 }

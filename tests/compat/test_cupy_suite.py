@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CuPy's own tests on two vGPUs of the simulated GPU: all that cupy_passes.txt names must pass.
 
-    python tests/compat/test_cupy_suite.py > tests/compat/cupy_passes.txt    # names what passes now
+    python tests/compat/test_cupy_suite.py > tests/compat/cupy_passes.txt    # names what passes now, on stderr why the rest does not
+    python tests/compat/test_cupy_suite.py FOLDER ...                        # of some of them
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,7 +38,7 @@ FOLDERS = {
 }  # fmt: skip
 SECONDS = 900   # for one of them
 PROCESSES = 10  # for one of them: each that hangs or dies costs the test in which it did
-# Writes the name of each test as it begins, and how it ended. Left out are those of an earlier process, and those that take
+# Writes the name of each test as it begins, and how it ended and why. Left out are those of an earlier process, and those that take
 # minutes or gigabytes.
 PLUGIN = """
 import hashlib, os, re
@@ -50,12 +52,13 @@ def pytest_runtest_logstart(nodeid):
     print(nodeid, "began", sep="\\t", file=out)
 def pytest_runtest_logreport(report):
     if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
-        print(report.nodeid, report.outcome, sep="\\t", file=out)
+        crash = getattr(report.longrepr, "reprcrash", None) if report.failed else None
+        print(report.nodeid, report.outcome, *(crash.message.split("\\n")[:1] if crash else ()), sep="\\t", file=out)
 """
 
 
-def results(host: hosts.Host, python: Path, tests: Path, folder: str) -> dict[str, str]:
-    """How each test ended: passed, failed, skipped; began where its process hung or died."""
+def results(host: hosts.Host, python: Path, tests: Path, folder: str) -> dict[str, list[str]]:
+    """How each test ended: passed, failed, skipped; began where its process hung or died. Behind failed the first line of why."""
     with tempfile.TemporaryDirectory() as scratch:
         lines = Path(scratch) / "lines"
         lines.touch()
@@ -70,25 +73,25 @@ def results(host: hosts.Host, python: Path, tests: Path, folder: str) -> dict[st
                                       timeout=SECONDS, check=False)
                 if done.returncode in (0, 1, 5):  # passed, failed, none left
                     break
-        return dict(line.split("\t") for line in lines.read_text().splitlines())
+        return {name: end for name, *end in (line.split("\t") for line in lines.read_text().split("\n") if line)}
 
 
-def suite(host: hosts.Host) -> dict[str, str]:
+def suite(host: hosts.Host, folders: Sequence[str] = ()) -> dict[str, list[str]]:
     python = wheels.environment("cupy-suite", *PACKAGES)
     tests = wheels.source("cupy", wheels.installed(python, PACKAGE)) / "tests"
     with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 2)) as pool:  # a third would not get its memory
-        found: dict[str, str] = {}
-        for part in pool.map(lambda folder: results(host, python, tests, folder), FOLDERS):
+        found: dict[str, list[str]] = {}
+        for part in pool.map(lambda folder: results(host, python, tests, folder), folders or FOLDERS):
             found |= part
     return found
 
 
 def test_cupy_tests_pass(host: hosts.Host) -> None:
     found, wanted = suite(host), PASSES.read_text().splitlines()
-    ran = {name: end for name, end in found.items() if end != "skipped"}
-    passed = {name for name, end in ran.items() if end == "passed"}
+    ran = {name: end for name, end in found.items() if end != ["skipped"]}
+    passed = {name for name, end in ran.items() if end == ["passed"]}
     print(f"{len(passed)} of {len(ran)} tests pass; not listed yet: {sorted(passed - set(wanted))}")
-    lost = [f"{name}: {found.get(name, 'did not run')}" for name in wanted if name not in passed]
+    lost = [f"{name}: {' '.join(found.get(name, ['did not run']))}" for name in wanted if name not in passed]
     assert not lost, "\n".join(lost)
 
 
@@ -96,6 +99,6 @@ if __name__ == "__main__":
     from conftest import started
 
     with tempfile.TemporaryDirectory() as directory, started(Path(directory)) as running:
-        ended = suite(running)
-    print("\n".join(sorted(name for name, end in ended.items() if end == "passed")))
-    print("\n".join(f"{end}\t{name}" for name, end in ended.items() if end not in ("passed", "skipped")), file=sys.stderr)
+        ended = suite(running, sys.argv[1:])
+    print("\n".join(sorted(name for name, end in ended.items() if end == ["passed"])))
+    print("\n".join("\t".join([*end, name]) for name, end in ended.items() if end not in (["passed"], ["skipped"])), file=sys.stderr)

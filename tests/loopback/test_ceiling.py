@@ -89,6 +89,12 @@ def test_two_vgpus_of_a_card_have_one_each(host: hosts.Host, program: str) -> No
     assert most > LIMIT_MIB + 2 * CONTEXT_MIB, "only one was used"
 
 
+def test_what_a_pool_keeps_is_no_loss(host: hosts.Host) -> None:
+    """It gives way to the process's own other allocations, and not both fit."""
+    done = host.run([sys.executable, Path(__file__).with_name("pool_keeper.py"), "320"], ORION_GMEM=LIMIT_MIB)
+    assert done.stdout == "320 0 2\n" * 2, done.stdout + done.stderr
+
+
 def test_a_full_group_has_no_room_for_another_context(host: hosts.Host) -> None:
     env = host.env | {"ORION_GMEM": str(LIMIT_MIB), "ORION_GROUP": "full"}
 

@@ -149,6 +149,48 @@ def test_pool_allocations(gpu, ok):
     assert ok(driver.cuMemGetInfo())[0] == 512 << 20
 
 
+def test_a_pool_keeps_what_its_threshold_allows(gpu, ok):
+    kinds = driver.CUmemPool_attribute
+    props = driver.CUmemPoolProps()
+    props.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+    props.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+    pool, s, free = ok(driver.cuMemPoolCreate(props)), ok(driver.cuStreamCreate(1)), ok(driver.cuMemGetInfo())[0]
+
+    def mib() -> tuple[int, ...]:
+        """Used, reserved, the most of each, and what the card misses."""
+        names = "USED_MEM_CURRENT", "RESERVED_MEM_CURRENT", "USED_MEM_HIGH", "RESERVED_MEM_HIGH"
+        told = [int(ok(driver.cuMemPoolGetAttribute(pool, getattr(kinds, f"CU_MEMPOOL_ATTR_{name}")))) for name in names]
+        return *(n >> 20 for n in told), (free - ok(driver.cuMemGetInfo())[0]) >> 20
+
+    def take_and_free(sizes: list[int]) -> None:
+        pieces = [ok(driver.cuMemAllocFromPoolAsync(n << 20, pool, s)) for n in sizes]
+        for p in pieces:
+            ok(driver.cuMemFreeAsync(p, s))
+
+    p = ok(driver.cuMemAllocFromPoolAsync(40 << 20, pool, s))
+    take_and_free([20])
+    ok(driver.cuStreamSynchronize(s))
+    assert mib() == (40, 40, 60, 60, 40)  # the threshold is 0
+    ok(driver.cuMemPoolSetAttribute(pool, kinds.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, driver.cuuint64_t(100 << 20)))
+    take_and_free([80])
+    ok(driver.cuStreamSynchronize(s))
+    assert mib() == (40, 100, 120, 120, 100)
+    take_and_free([30, 30])  # of what it has
+    ok(driver.cuCtxSynchronize())
+    assert mib() == (40, 100, 120, 120, 100)
+    ok(driver.cuMemPoolTrimTo(pool, 70 << 20))
+    assert mib() == (40, 70, 120, 120, 70)
+    for kind in (kinds.CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH, kinds.CU_MEMPOOL_ATTR_USED_MEM_HIGH):
+        ok(driver.cuMemPoolSetAttribute(pool, kind, driver.cuuint64_t(0)))
+    ok(driver.cuMemPoolTrimTo(pool, 0))
+    assert mib() == (40, 40, 40, 70, 40)
+    ok(driver.cuMemPoolDestroy(pool))
+    assert free - ok(driver.cuMemGetInfo())[0] == 40 << 20  # its allocation lives on
+    ok(driver.cuMemFreeAsync(p, s))
+    ok(driver.cuStreamSynchronize(s))
+    assert ok(driver.cuMemGetInfo())[0] == free
+
+
 def test_threads_share_the_device(gpu, ok):
     add, n, failures = gpu.function(FILL, "add"), np.int32(64), []
 
