@@ -190,12 +190,18 @@ SIM_API CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *fr
 
 SIM_API CUresult cuMemPoolDestroy(CUmemoryPool pool)
 {
+    struct CUmemPoolHandle_st **at;
+
     if (!sim_valid(pool, SIM_POOL) || pool->built_in)
         return CUDA_ERROR_INVALID_VALUE;
     if (pool->device->pool == pool)
         pool->device->pool = pool->device->default_pool;
     sim_unregister(pool); /* its allocations live on, and point here: the struct stays */
     pthread_mutex_lock(&sums);
+    for (at = &pools; *at && *at != pool; at = &(*at)->next)
+        ;
+    if (*at) /* no other thread destroys it too */
+        *at = pool->next;
     pool->ended = true;
     release_locked(pool, 0);
     pthread_mutex_unlock(&sums);
