@@ -19,13 +19,12 @@ from orion_virt.config import ServerConfig
 from orion_virt.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unavailable
 from orion_virt.model import ceiling
 from orion_virt.region.regions import Region, Regions
-from orion_virt.server import identity, resuming
+from orion_virt.server import hangup, identity, resuming
 from orion_virt.server.accounts import Accounts
 from orion_virt.server.ceilings import Ceilings
 from orion_virt.server.channel import Channel
 from orion_virt.server.doorbells import Bell, Doorbells
 from orion_virt.server.groups import Groups, Seat
-from orion_virt.server.hangup import HangupWatch
 from orion_virt.server.hello import Asker, Hello
 from orion_virt.server.keeping import Keeping, Record, started
 from orion_virt.server.memory import Memory
@@ -57,7 +56,7 @@ class Channels:
         self._ids = itertools.count(1)
         self._live: dict[int, Channel] = {}
         self._releases: set[asyncio.Task[None]] = set()
-        self._hangup = HangupWatch()
+        self._hangup = hangup.HangupWatch()
         self._shares, self._pages, self._bells, self._groups = Shares(), Pages(), Doorbells(), Groups()
         self.turns = self._turns = CardTurns(config.compute_limits, config.vgpu_count)
         self.tally = Tally()
@@ -180,7 +179,7 @@ class Channels:
                 if end is not None:
                     end.close()
         channel.begin()
-        self._hangup.add(channel.conn, channel.client_gone)
+        self._watch(channel)
         _log.info(
             "channel %d: %s (pid %d) of %s over %s, allocation %s, worker %d",
             channel.id,
@@ -191,6 +190,10 @@ class Channels:
             channel.allocation["uuid"],
             channel.worker.pid,
         )
+
+    def _watch(self, channel: Channel) -> None:
+        days = hangup.GUEST_SILENT_DAYS if channel.hello.shared else hangup.MACHINE_SILENT_DAYS
+        self._hangup.add(channel.conn, channel.client_gone, days)
 
     def _start_message(self, channel: Channel) -> dict[str, Any]:
         uid, gid = identity.of(self._config.worker_user, channel.proven_domain or channel.allocation["uuid"], self._pool.confined)
@@ -333,7 +336,7 @@ class Channels:
         found = await resuming.resume_all(self.keeping, parts, connect)
         self._live = {channel.id: channel for channel, _ in found}
         for channel, heard in found:
-            self._hangup.add(channel.conn, channel.client_gone)
+            self._watch(channel)
             self._logs.resume(channel.id, Path(channel.log), _who(channel))
             resuming.begin(channel, heard, self._ended)
 

@@ -28,6 +28,7 @@ from vm.conftest import CACHE, SETTINGS, SHM_MIB  # noqa: E402
 from vm.harness import Guest, Oriond, PrivateHost, PrivateLibvirt  # noqa: E402
 from vm.stage import Setup, eventually  # noqa: E402
 
+UNSEEN_SECONDS = 300  # until a guest whose reset nobody saw has a network again, and its kernel is asked
 GONE_SECONDS = 30   # for what a dead guest had; 10 are promised, on a machine that has not an emulator for a neighbour
 MOMENTS = {"early": (0.0, 0.7), "at work": (0.0, 0.5), "at boot": (0.0, 7.0)}
 
@@ -111,10 +112,10 @@ class Domains:
             raise AssertionError(f"not as before: {self.before}, now {self.held()}")
         self.figures.add("a program has ended, everything is as before", time.monotonic() - ended)
 
-    def gone(self, name: str, since: float, region: bool) -> None:
+    def gone(self, name: str, since: float, region: bool, seconds: float = GONE_SECONDS) -> None:
         """Waits for the end of all workers of the guest that was hit, and of its region."""
         file = f"orion-{self.hit.uuid}"
-        eventually(lambda: not self.channels(self.hit), f"{name}: a worker is left", GONE_SECONDS)
+        eventually(lambda: not self.channels(self.hit), f"{name}: a worker is left", seconds)
         self.figures.add(f"{name}: its workers are gone", time.monotonic() - since)
         if region:
             eventually(lambda: file not in self.setup.regions(), f"{name}: its region is left", GONE_SECONDS)
@@ -181,6 +182,23 @@ def _reset(domains: Domains) -> None:
     domains.gone("virsh reset", time.monotonic(), region=False)
 
 
+def _reset_without_oriond(domains: Domains) -> None:
+    domains.setup.oriond.stop(signal.SIGKILL)
+    domains.hit.close()
+    domains.setup.libvirt.virsh("reset", domains.hit.config.name)
+    domains.setup.oriond.start()
+    domains.gone("reset while oriond was away", time.monotonic(), region=False, seconds=UNSEEN_SECONDS)
+
+
+def _reset_without_libvirtd(domains: Domains) -> None:
+    domains.setup.libvirt.kill()
+    domains.hit.run("(sleep 0.2; echo b >/proc/sysrq-trigger) >/dev/null 2>&1 &", user="root")
+    domains.hit.close()
+    time.sleep(2)
+    domains.setup.libvirt.launch()
+    domains.gone("reset while libvirtd was away", time.monotonic(), region=False, seconds=UNSEEN_SECONDS)
+
+
 def _program_killed(domains: Domains) -> None:
     domains.hit.run("killall -9 steady", user="root")
     domains.gone("its program killed", time.monotonic(), region=False)
@@ -211,6 +229,7 @@ def _libvirtd_killed(domains: Domains) -> None:
 FAULTS: dict[str, Callable[[Domains], None]] = {
     "QEMU killed": _qemu_killed, "QEMU killed while oriond is away": _qemu_killed_without_oriond,
     "QEMU killed while libvirtd is away": _qemu_killed_without_libvirtd, "destroyed": _destroyed, "reset": _reset,
+    "reset while oriond is away": _reset_without_oriond, "reset while libvirtd is away": _reset_without_libvirtd,
     "program killed": _program_killed, "worker killed": _worker_killed, "oriond killed": _oriond_killed,
     "libvirtd killed": _libvirtd_killed,
 }
