@@ -45,20 +45,23 @@ import hashlib, os, re
 lines, every = os.environ["SUITE_LINES"], int(os.environ["SUITE_EVERY"])
 done = {line.split("\\t")[0] for line in open(lines)}
 out = open(lines, "a", buffering=1)
+def name(nodeid):
+    return nodeid.replace("\\n", "\\\\n")
 def pytest_collection_modifyitems(items):
-    items[:] = [i for i in items if i.nodeid not in done and not re.search(r"(?<!no-)jitify\\)", i.nodeid) and "32BitBoundary" not in i.nodeid
-                and int(hashlib.sha1(i.nodeid.encode()).hexdigest(), 16) % every == 0]
+    items[:] = [i for i in items if name(i.nodeid) not in done and not re.search(r"(?<!no-)jitify\\)", i.nodeid)
+                and "32BitBoundary" not in i.nodeid and int(hashlib.sha1(i.nodeid.encode()).hexdigest(), 16) % every == 0]
 def pytest_runtest_logstart(nodeid):
-    print(nodeid, "began", sep="\\t", file=out)
+    print(name(nodeid), "began", sep="\\t", file=out)
 def pytest_runtest_logreport(report):
     if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
         crash = getattr(report.longrepr, "reprcrash", None) if report.failed else None
-        print(report.nodeid, report.outcome, *(crash.message.split("\\n")[:1] if crash else ()), sep="\\t", file=out)
+        said = [line for line in crash.message.split("\\n") if line.strip()] if crash else []
+        print(name(report.nodeid), report.outcome, *(said[:1] + said[1:][-1:]), sep="\\t", file=out)
 """
 
 
 def results(host: hosts.Host, python: Path, tests: Path, folder: str) -> dict[str, list[str]]:
-    """How each test ended: passed, failed, skipped; began where its process hung or died. Behind failed the first line of why."""
+    """How each test ended: passed, failed, skipped; began where its process hung or died. Behind failed the first and the last line of why."""
     with tempfile.TemporaryDirectory() as scratch:
         lines = Path(scratch) / "lines"
         lines.touch()
