@@ -36,7 +36,7 @@ FOLDERS = {
     "binary_tests": 1, "creation_tests": 6, "functional_tests": 1, "indexing_tests": 3, "logic_tests": 6, "manipulation_tests": 6,
     "math_tests": 40, "padding_tests": 1, "sorting_tests": 6, "statistics_tests": 6,
 }  # fmt: skip
-SECONDS = 900   # for one of them
+SECONDS = 1800  # for one test; those that compile hundreds of kernels take long where none is cached
 PROCESSES = 10  # for one of them: each that hangs or dies costs the test in which it did
 # Writes the name of each test as it begins, and how it ended and why. Left out are those of an earlier process, and those that take
 # minutes or gigabytes.
@@ -71,12 +71,21 @@ def results(host: hosts.Host, python: Path, tests: Path, folder: str) -> dict[st
                      "ORION_GMEM": "6000"}  # fmt: skip
         argv = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "suite_lines", f"cupy_tests/{folder}"]
         for _ in range(PROCESSES):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                done = subprocess.run(argv, cwd=tests, env=host.env | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                      timeout=SECONDS, check=False)
-                if done.returncode in (0, 1, 5):  # passed, failed, none left
+            with subprocess.Popen(argv, cwd=tests, env=host.env | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                if status(process, lines) in (0, 1, 5):  # passed, failed, none left
                     break
         return {name: end for name, *end in (line.split("\t") for line in lines.read_text().split("\n") if line)}
+
+
+def status(process: subprocess.Popen[bytes], lines: Path) -> int | None:
+    """Its exit status; None: it has told nothing for SECONDS and was killed."""
+    while True:
+        size = lines.stat().st_size
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(SECONDS)
+        if lines.stat().st_size == size:
+            process.kill()
+            return None
 
 
 def suite(host: hosts.Host, folders: Sequence[str] = ()) -> dict[str, list[str]]:
