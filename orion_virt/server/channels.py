@@ -192,8 +192,7 @@ class Channels:
         )
 
     def _watch(self, channel: Channel) -> None:
-        days = hangup.GUEST_SILENT_DAYS if channel.hello.shared else hangup.MACHINE_SILENT_DAYS
-        self._hangup.add(channel.conn, channel.client_gone, days)
+        self._hangup.add(channel.conn, channel.client_gone, guest=channel.hello.shared)
 
     def _start_message(self, channel: Channel) -> dict[str, Any]:
         uid, gid = identity.of(self._config.worker_user, channel.proven_domain or channel.allocation["uuid"], self._pool.confined)

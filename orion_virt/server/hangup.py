@@ -9,8 +9,9 @@ import socket
 from collections.abc import Callable
 
 PROBE_SECONDS = 30
-GUEST_SILENT_DAYS = 24  # about the most that TCP_USER_TIMEOUT takes; a domain's end is known otherwise
-MACHINE_SILENT_DAYS = 1  # of a machine without a region, which may have been switched off for good
+GUEST_SILENT_MS = 24 * 86_400_000  # about the most that TCP_USER_TIMEOUT takes; a domain's end is known otherwise
+# A machine without a region may have been switched off for good: 127 probes, the most that there can be, take most of a day.
+MACHINE_AGAIN_SECONDS, MACHINE_PROBES = 600, 127
 
 
 class HangupWatch:
@@ -23,10 +24,13 @@ class HangupWatch:
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
 
-    def add(self, conn: socket.socket, gone: Callable[[], None], silent_days: int) -> None:
-        """Calls `gone` once when the peer has closed or shut down its side, knows nothing of it, or is silent for so long."""
+    def add(self, conn: socket.socket, gone: Callable[[], None], guest: bool) -> None:
+        """Calls `gone` once when the peer has closed or shut down its side, knows nothing of it, or is silent for too long.
+
+        ``guest``: of a domain of this host, whose end libvirt tells.
+        """
         if conn.family != socket.AF_UNIX:
-            _probe(conn, silent_days)
+            _probe(conn, guest)
         self._callbacks[conn.fileno()] = gone
         self._epoll.register(conn.fileno(), select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLONESHOT)
 
@@ -45,12 +49,16 @@ class HangupWatch:
         self._epoll.close()
 
 
-def _probe(conn: socket.socket, silent_days: int) -> None:
+def _probe(conn: socket.socket, guest: bool) -> None:
     """Asks the peer's kernel now and then: one that was reset, or replaced by kexec, answers that there is no such connection.
 
-    A suspended machine answers nothing. So silence has a limit of its own, instead of the usual number of probes.
+    A suspended guest answers nothing, neither to probes nor to wake-ups, and goes on one day: its silence is measured by time.
     """
     conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
-    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
-    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silent_days * 86_400_000)
+    if guest:
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GUEST_SILENT_MS)
+    else:
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, MACHINE_AGAIN_SECONDS)
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, MACHINE_PROBES)
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -29,11 +29,11 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-async def is_gone(ours: socket.socket, within: float) -> bool:
+async def is_gone(ours: socket.socket, within: float, guest: bool) -> bool:
     gone = asyncio.Event()
     watch = hangup.HangupWatch()
     watch.start()
-    watch.add(ours, gone.set, 1)
+    watch.add(ours, gone.set, guest)
     try:
         await asyncio.wait_for(gone.wait(), within)
     except asyncio.TimeoutError:
@@ -50,17 +50,30 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root is needed for a socket that ends in silence")
-def test_a_peer_that_forgot_the_connection() -> None:
+@pytest.mark.parametrize("guest", [True, False])
+def test_a_peer_that_forgot_the_connection(guest: bool) -> None:
     with connection() as (ours, theirs):
         theirs.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
         theirs.close()
-        assert asyncio.run(is_gone(ours, 25))
+        assert asyncio.run(is_gone(ours, 25, guest))
 
 
-def test_silence_is_borne() -> None:
+def silence(theirs: socket.socket) -> None:
+    program = create_string_buffer(NOTHING_PASSES, 8)
+    theirs.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, addressof(program)))
+
+
+def test_a_guest_may_be_silent() -> None:
     """Also when as many probes as the kernel bears by itself have no answer."""
     with connection() as (ours, theirs):
-        program = create_string_buffer(NOTHING_PASSES, 8)
-        theirs.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, addressof(program)))
+        silence(theirs)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1)
-        assert not asyncio.run(is_gone(ours, 4))
+        assert not asyncio.run(is_gone(ours, 4, guest=True))
+
+
+def test_a_machine_may_not_be_silent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hangup, "MACHINE_AGAIN_SECONDS", 1)
+    monkeypatch.setattr(hangup, "MACHINE_PROBES", 2)
+    with connection() as (ours, theirs):
+        silence(theirs)
+        assert asyncio.run(is_gone(ours, 25, guest=False))
