@@ -50,13 +50,18 @@ def used(fd: int) -> tuple[int, int]:
 
 def press(host: hosts.Host, program: str, many: int, seeds: list[int], **variables: object) -> tuple[int, list[dict[str, list[int]]]]:
     """Programs at once, to their end. The most that they took of the card together, when looked at, and what they printed."""
-    env = host.env | {"ORION_GMEM": str(LIMIT_MIB)} | {key: str(value) for key, value in variables.items()}
+    env = host.env | {"ORION_GMEM": str(LIMIT_MIB), "CEILING_WAITS": "1"} | {key: str(value) for key, value in variables.items()}
     assert hosts.wait_for(host.idle)
-    running = [subprocess.Popen([program, str(STEPS), str(seed)], env=env, stdout=subprocess.PIPE, text=True) for seed in seeds]
+    running = [subprocess.Popen([program, str(STEPS), str(seed)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+               for seed in seeds]
     hosts.wait_for(lambda: len(host.status()["channels"]) == len(seeds))
     workers = [channel["worker"] for channel in host.status()["channels"]]
     seen = [hosts.wait_for(lambda pid=pid: figures(pid)) for pid in workers]  # a worker that is new has no driver yet
     assert len(seen) == len(seeds) and None not in seen
+    for process in running:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
     most = 0
     while any(process.poll() is None for process in running):
         most = max(most, sum(used(fd)[0] for pid, fd in zip(workers, seen) if Path(f"/proc/{pid}").exists()))
