@@ -65,9 +65,9 @@ static void unbook(const void *pool, struct sim_device *device, uint64_t bytes)
         sim_space_unbook(device, bytes);
 }
 
-static uint64_t of_pool(const struct sim_range *r)
+static uint64_t units_of(const struct sim_range *r)
 {
-    return (r->bytes + UNIT - 1) / UNIT * UNIT;
+    return (r->bytes + UNIT - 1) / UNIT;
 }
 
 /* Index of the first range that starts above `address`. */
@@ -197,7 +197,7 @@ static uint64_t chunk_take(struct sim_chunk *c, unsigned units)
 
 static CUresult alloc_small(struct sim_range *r)
 {
-    unsigned units = (unsigned)((r->bytes + UNIT - 1) / UNIT);
+    unsigned units = (unsigned)units_of(r);
     struct sim_chunk *c;
 
     for (c = chunks; c; c = c->next)
@@ -251,9 +251,9 @@ static void release_locked(struct sim_range *r)
     struct sim_chunk *c = r->chunk, **at;
 
     if (pool)
-        sim_pool_unbook(pool, of_pool(r));
+        sim_pool_unbook(pool, units_of(r) * UNIT);
     if (c) {
-        unsigned units = (unsigned)((r->bytes + UNIT - 1) / UNIT);
+        unsigned units = (unsigned)units_of(r);
         memset(&c->taken[(r->start - c->start) / UNIT], 0, units);
         c->used -= units;
         if (c->used)
@@ -280,12 +280,12 @@ static CUresult alloc(struct sim_range *r, uint64_t *address)
 
     if (!r->bytes)
         return CUDA_ERROR_INVALID_VALUE;
-    if (r->bytes > SPACE_HIGH - SPACE_LOW || (r->owner && !sim_pool_book(r->owner, of_pool(r))))
+    if (r->bytes > SPACE_HIGH - SPACE_LOW || (r->owner && !sim_pool_book(r->owner, units_of(r) * UNIT)))
         return CUDA_ERROR_OUT_OF_MEMORY;
     pthread_rwlock_wrlock(&lock);
     result = r->bytes <= SMALL ? alloc_small(r) : alloc_large(r);
     if (result && r->owner)
-        sim_pool_unbook(r->owner, of_pool(r));
+        sim_pool_unbook(r->owner, units_of(r) * UNIT);
     if (!result) {
         result = insert_locked(r);
         if (result)
