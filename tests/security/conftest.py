@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import host as hosts
 import pytest
@@ -46,7 +47,7 @@ def busy_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             host.command("region-remove", uuid=other)
 
 
-def _count(host: Host) -> dict[str, object]:
+def _count(host: Host) -> dict[str, Any]:
     status = host.status()
     return {"channels": sorted(c["channel"] for c in status["channels"]), "fds": status["fds"],
             "extents": sorted((r["uuid"], r["extents_used"]) for r in status["regions"]),
@@ -54,11 +55,18 @@ def _count(host: Host) -> dict[str, object]:
             "processes": len(hosts.processes_of_session(host.process.pid))}  # fmt: skip
 
 
+def _is_back(host: Host, before: dict[str, Any]) -> bool:
+    """Nothing is left. A descriptor less is no fault: for some milliseconds of every heartbeat oriond has one more, and `before`
+    may have seen that one."""
+    now = _count(host)
+    return now["fds"] <= before["fds"] and now | {"fds": 0} == before | {"fds": 0}
+
+
 @pytest.fixture
 def victim(busy_host: Host) -> Iterator[Host]:
     """The host; afterwards neither a descriptor, an extent, a worker nor a file is left, and the neighbours go on."""
     before = _count(busy_host)
     yield busy_host
-    assert wait_for(lambda: _count(busy_host) == before), f"{before}\n{_count(busy_host)}\n{busy_host.output()[-3000:]}"
+    assert wait_for(lambda: _is_back(busy_host, before)), f"{before}\n{_count(busy_host)}\n{busy_host.output()[-3000:]}"
     assert all(p.poll() is None for p in busy_host.neighbours), busy_host.output()  # type: ignore[attr-defined]
     assert "Traceback" not in busy_host.output()
