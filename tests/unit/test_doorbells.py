@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from host import wait_for
 
 from ivshmem import server
 from orion_virt.region.extents import Extents
@@ -34,6 +35,7 @@ def region(tmp_path: Path) -> Iterator[Region]:
     for _ in range(3 + 2 * server.VECTORS):
         for fd in socket.recv_fds(qemu, 8, 1)[1]:
             os.close(fd)
+    assert wait_for(lambda: serving._qemu), "the greeting does not end"  # until then the server has what it sent too
     fd = os.open(path, os.O_RDWR)
     yield Region("d", path, fd, SIZE, Extents(SIZE), doorbell=control)
     os.close(fd)
@@ -73,7 +75,7 @@ def test_each_channel_has_its_own_until_there_are_none(region: Region) -> None:
 
     before = descriptors()
     asyncio.run(run())
-    assert descriptors() == before
+    assert wait_for(lambda: descriptors() == before), (before, descriptors())  # the server closes after it has answered
 
 
 def test_domains_do_not_share_vectors(region: Region) -> None:
@@ -102,7 +104,7 @@ def test_a_handshake_that_is_cut_off_leaks_nothing(region: Region) -> None:
 
     before = descriptors()
     asyncio.run(run())
-    assert descriptors() == before
+    assert wait_for(lambda: descriptors() == before), (before, descriptors())  # the server closes after it has answered
 
 
 def test_a_region_without_a_doorbell_or_with_a_dead_server(region: Region, tmp_path: Path) -> None:
