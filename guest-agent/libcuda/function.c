@@ -188,6 +188,8 @@ OG_EXPORT CUresult cuKernelGetParamCount(CUkernel kernel, size_t *paramCount)
 }
 
 /* ---- attributes ---- */
+#define OG_CLUSTER_WIDTH 11u /* CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH */
+
 static struct og_attrs *og_attrs(struct og_entry *e, int device)
 {
     struct og_attrs *a = atomic_load_explicit(&e->attrs[device], memory_order_acquire), *none = NULL;
@@ -213,6 +215,7 @@ static void og_attrs_forget(struct og_entry *e)
     }
     for (unsigned i = 0; i < OG_SHAPES; i++)
         atomic_store_explicit(&e->shapes[i], 0, memory_order_relaxed);
+    atomic_store_explicit(&e->clustered, OG_CLUSTERED_UNKNOWN, memory_order_relaxed);
     memset(e->occupancy, 0, sizeof(e->occupancy));
 }
 
@@ -254,6 +257,19 @@ static CUresult og_attribute_get(int *value, unsigned attribute, uint64_t handle
         atomic_fetch_or_explicit(&a->known, 1u << attribute, memory_order_release);
     }
     return r;
+}
+
+bool og_entry_clustered(struct og_entry *e)
+{
+    unsigned known = atomic_load_explicit(&e->clustered, memory_order_relaxed);
+    int width = 0;
+
+    if (known == OG_CLUSTERED_UNKNOWN) { /* drivers that do not know the attribute know no clusters */
+        known = og_attribute_get(&width, OG_CLUSTER_WIDTH, e->f.handle, -1) == CUDA_SUCCESS && width ? OG_CLUSTERED_YES
+                : OG_CLUSTERED_NO;
+        atomic_store_explicit(&e->clustered, (uint8_t)known, memory_order_relaxed);
+    }
+    return known == OG_CLUSTERED_YES;
 }
 
 /* Libraries set the same value before every launch: only the first one crosses. */

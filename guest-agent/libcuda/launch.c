@@ -107,22 +107,55 @@ static inline _Atomic uint64_t *og_shape_slot(const struct og_launch *l)
 }
 _Static_assert(OG_SHAPES == 8, "three bits choose");
 
-/* A launch that was answered is remembered. After a sticky error nothing of it reaches the host. */
-static CUresult og_launch_send(const struct og_launch *l, struct og_call *c)
+static inline bool og_shape_known(const struct og_launch *l)
 {
-    _Atomic uint64_t *slot = og_shape_slot(l);
+    return atomic_load_explicit(og_shape_slot(l), memory_order_relaxed) == l->shape_key && !l->odd;
+}
+
+static inline CUresult og_launch_post(const struct og_launch *l, struct og_call *c)
+{
+    CUresult r = og_post(c);
+
+    if (__builtin_expect(atomic_load_explicit(&og_talkers, memory_order_relaxed) > 1, 0))
+        og_launched(l->stream);
+    return r;
+}
+
+/* FNV-1a */
+static uint64_t og_hash(uint64_t h, const void *bytes, size_t nr)
+{
+    const uint8_t *p = bytes;
+
+    for (size_t i = 0; i < nr; i++)
+        h = (h ^ p[i]) * 0x100000001b3ull;
+    return h;
+}
+
+/* A launch that was answered is remembered; of a function with clusters of its own for that grid alone, since another may not
+ * consist of whole ones. */
+static __attribute__((noinline)) CUresult og_launch_asked(struct og_launch *l, struct og_call *c)
+{
+    uint64_t of_grid = og_hash(l->shape_key, l->shape.grid, sizeof(l->shape.grid)) | 1ull << 63;
+    bool asked = atomic_load_explicit(&l->entry->clustered, memory_order_relaxed) == OG_CLUSTERED_YES;
     CUresult r;
 
-    if (__builtin_expect(atomic_load_explicit(slot, memory_order_relaxed) == l->shape_key && !l->odd, 1)) {
-        r = og_post(c);
-        if (__builtin_expect(atomic_load_explicit(&og_talkers, memory_order_relaxed) > 1, 0))
-            og_launched(l->stream);
-        return r;
-    }
+    if (asked)
+        l->shape_key = of_grid;
+    if (asked && og_shape_known(l))
+        return og_launch_post(l, c);
     r = og_call(c);
-    if (r == CUDA_SUCCESS && !l->odd)
-        atomic_store_explicit(slot, l->shape_key, memory_order_relaxed);
+    if (r != CUDA_SUCCESS || l->odd)
+        return r;
+    if (!asked && og_entry_clustered(l->entry))
+        l->shape_key = of_grid;
+    atomic_store_explicit(og_shape_slot(l), l->shape_key, memory_order_relaxed);
     return r;
+}
+
+/* After a sticky error nothing of it reaches the host. */
+static inline CUresult og_launch_send(struct og_launch *l, struct og_call *c)
+{
+    return __builtin_expect(og_shape_known(l), 1) ? og_launch_post(l, c) : og_launch_asked(l, c);
 }
 
 static inline CUresult og_launch_begin(struct og_call *c, uint32_t op, uint32_t bytes)
@@ -160,16 +193,6 @@ static CUresult og_launch_plain(struct og_launch *l)
     og_pack(l, (uint8_t *)(in + 1));
     l->shape_key = (uint64_t)l->shape.shared << 30 | in->block | 1ull << 63;
     return og_launch_send(l, &c);
-}
-
-/* FNV-1a */
-static uint64_t og_hash(uint64_t h, const void *bytes, size_t nr)
-{
-    const uint8_t *p = bytes;
-
-    for (size_t i = 0; i < nr; i++)
-        h = (h ^ p[i]) * 0x100000001b3ull;
-    return h;
 }
 
 /* Whether the driver takes the launch depends on the grid: it must fit the card, or consist of whole clusters. */

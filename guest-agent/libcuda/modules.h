@@ -63,6 +63,7 @@ struct og_occupancy {
     uint64_t value;
     bool used;
 };
+enum og_clustered { OG_CLUSTERED_UNKNOWN, OG_CLUSTERED_NO, OG_CLUSTERED_YES };
 struct og_entry {
     struct og_function f;     /* first: og_function() hands this out */
     uint64_t owner;           /* module, library, or kernel of a function got from one */
@@ -72,6 +73,7 @@ struct og_entry {
     struct og_entry *functions; /* kernels: what cuKernelGetFunction gave, by context */
     struct og_attrs *_Atomic attrs[OC_MAX_DEVICES];
     _Atomic uint64_t shapes[OG_SHAPES];
+    _Atomic uint8_t clustered; /* enum og_clustered */
     struct og_occupancy occupancy[OG_OCCUPANCIES];
     struct og_legacy *legacy; /* its next launch by the interface of CUDA 3; legacy.c */
 };
@@ -85,6 +87,8 @@ OG_MUST_CHECK CUresult og_entry_layout(struct og_entry *e, uint32_t nr_params, u
 struct og_entry *og_entry_find(struct og_entry *list, const char *name);
 /* Asks for a named function of an owner (orion_module_function or orion_library_kernel). */
 OG_MUST_CHECK CUresult og_entry_named(uint32_t op, struct og_entry *e);
+/* Whether the function itself says of how many blocks its clusters are: asked once. */
+bool og_entry_clustered(struct og_entry *e);
 /* Settings of a function changed: forgets what followed from them. */
 void og_entry_changed(struct og_entry *e);
 

@@ -237,7 +237,7 @@ SIM_API CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice dev)
 }
 
 /* Index = CUdevice_attribute. The card class of compute capability 9.0, small, and honest about
- * what the simulation lacks: 0 for textures in hardware, GPUDirect, fabric, multicast, clusters. */
+ * what the simulation lacks: 0 for textures in hardware, GPUDirect, fabric, multicast. */
 static const int attributes[151] = {
     [1] = 1024, [2] = 1024, [3] = 1024, [4] = 64, [5] = 2147483647, [6] = 65535, [7] = 65535, [8] = 49152,
     [9] = 65536, [10] = 32, [11] = 2147483647, [12] = 65536, [13] = 1000000, [14] = 512, [15] = 1,
@@ -253,7 +253,7 @@ static const int attributes[151] = {
     [84] = 0, [85] = 0, [86] = 0, [87] = 2, [88] = 0, [89] = 0, [90] = 1, [91] = 1, [92] = 1, [93] = 1,
     [94] = 1, [95] = 1, [96] = 1, [97] = 232448, [98] = 0, [99] = 1, [100] = 0, [101] = 0, [102] = 1,
     [103] = 1, [104] = 0, [105] = 0, [106] = 32, [107] = 0, [108] = 0, [109] = 0, [110] = 0, [111] = 1024,
-    [112] = 0, [113] = 0, [114] = 0, [115] = 1, [116] = 0, [117] = 0, [118] = 0, [119] = 1, [120] = 0,
+    [112] = 0, [113] = 0, [114] = 0, [115] = 1, [116] = 0, [117] = 0, [118] = 0, [119] = 1, [120] = 1,
     [121] = 0, [122] = 0, [123] = 0, [124] = 0, [125] = 1, [126] = 0, [127] = 0, [128] = 0, [129] = 0, [130] = 0,
     [131] = 0, [132] = 0, [133] = 0, [134] = 0,
 };

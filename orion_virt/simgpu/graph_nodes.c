@@ -214,6 +214,8 @@ CUresult sim_node_replace(struct CUgraphNode_st *n, CUresult made, struct sim_wo
         sim_work_clear(work);
         return CUDA_ERROR_INVALID_VALUE;
     }
+    work->call.cooperative = n->work.call.cooperative; /* attributes stay */
+    memcpy(work->call.cluster, n->work.call.cluster, sizeof(work->call.cluster));
     sim_work_clear(&n->work);
     n->work = *work;
     return CUDA_SUCCESS;

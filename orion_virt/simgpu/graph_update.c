@@ -143,7 +143,11 @@ SIM_API CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAtt
 
     if (!v || !kernel(node))
         return CUDA_ERROR_INVALID_VALUE;
-    if (id != 1 && id != 2 && id != 8 && id != 9 && id != 10 && id != 13) /* clusters: none here */
+    if (id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
+        memcpy(node->work.call.cluster, &v->clusterDim, sizeof(node->work.call.cluster));
+        return CUDA_SUCCESS;
+    }
+    if (id != 1 && id != 2 && id != 5 && id != 8 && id != 9 && id != 10 && id != 13)
         return CUDA_ERROR_NOT_SUPPORTED;
     a = find(node, id);
     if (!a && node->nr_attrs == sizeof(node->attrs) / sizeof(node->attrs[0]))
@@ -171,6 +175,8 @@ SIM_API CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAtt
     memset(v, 0, sizeof(*v));
     if (a)
         *v = a->value;
+    if (id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+        memcpy(&v->clusterDim, node->work.call.cluster, sizeof(node->work.call.cluster));
     return CUDA_SUCCESS;
 }
 
@@ -181,5 +187,6 @@ SIM_API CUresult cuGraphKernelNodeCopyAttributes(CUgraphNode to, CUgraphNode fro
     memcpy(to->attrs, from->attrs, sizeof(to->attrs));
     to->nr_attrs = from->nr_attrs;
     to->work.call.cooperative = from->work.call.cooperative;
+    memcpy(to->work.call.cluster, from->work.call.cluster, sizeof(to->work.call.cluster));
     return CUDA_SUCCESS;
 }

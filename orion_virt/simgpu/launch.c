@@ -8,7 +8,8 @@
 #define MAX_SHARED 49152u
 #define MAX_SHARED_OPTIN 232448u
 #define SM_SHARED 233472u
-#define MAX_CLUSTER 8 /* blocks, on a card whose kernels did not ask for more */
+#define MAX_CLUSTER 8 /* blocks, where the function did not ask for more than every card has */
+#define MAX_CLUSTER_HERE 16
 
 static CUresult check(void *handle, struct CUctx_st **ctx, struct CUfunc_st **f)
 {
@@ -17,8 +18,26 @@ static CUresult check(void *handle, struct CUctx_st **ctx, struct CUfunc_st **f)
     return r ? r : sim_function(*ctx, handle, f);
 }
 
+static unsigned most_cluster_blocks(const struct CUfunc_st *f)
+{
+    return f->tuning.beyond_portable ? MAX_CLUSTER_HERE : MAX_CLUSTER;
+}
+
+/* The size of a cluster that the function asks for: what it was compiled for, else what was set; 0: none. True: it has to be known. */
+static bool wanted_cluster(const struct CUfunc_st *f, unsigned blocks[3])
+{
+    unsigned set[3] = { (unsigned)f->tuning.cluster[0], (unsigned)f->tuning.cluster[1], (unsigned)f->tuning.cluster[2] };
+    bool must = f->kernel && ptx_cluster(f->kernel, blocks);
+
+    if (!f->kernel || !blocks[0])
+        memcpy(blocks, set, sizeof(set));
+    return must;
+}
+
 static int attribute(const struct CUfunc_st *f, int what)
 {
+    unsigned blocks[3];
+
     switch (what) {
     case 0: return f->kernel ? (int)ptx_max_threads(f->kernel) : 1024;
     case 1: return (int)(f->kernel ? ptx_shared_bytes(f->kernel) : f->shared_bytes);
@@ -26,8 +45,12 @@ static int attribute(const struct CUfunc_st *f, int what)
     case 3: return f->kernel ? (int)ptx_local_bytes(f->kernel) : 0;
     case 4: return f->kernel ? (int)ptx_nr_registers(f->kernel) : 32;
     case 5: case 6: return 90;
-    case 8: return f->max_dynamic ? f->max_dynamic : (int)MAX_SHARED - attribute(f, 1);
+    case 8: return f->tuning.max_dynamic ? f->tuning.max_dynamic : (int)MAX_SHARED - attribute(f, 1);
     case 9: return f->carveout;
+    case 10: return wanted_cluster(f, blocks);
+    case 11: case 12: case 13: return wanted_cluster(f, blocks), (int)blocks[what - 11];
+    case 14: return f->tuning.beyond_portable;
+    case 15: return f->tuning.policy;
     default: return 0;
     }
 }
@@ -51,24 +74,42 @@ SIM_API CUresult cuKernelGetAttribute(int *value, CUfunction_attribute what, CUk
     return sim_device(dev) ? cuFuncGetAttribute(value, what, (CUfunction)kernel) : CUDA_ERROR_INVALID_DEVICE;
 }
 
+CUresult sim_set_attribute(struct sim_tuning *tuning, CUfunction_attribute what, int value, int static_bytes)
+{
+    switch ((int)what) {
+    case 8:
+        if (value < 0 || value > (int)MAX_SHARED_OPTIN - static_bytes)
+            return CUDA_ERROR_INVALID_VALUE;
+        tuning->max_dynamic = value;
+        return CUDA_SUCCESS;
+    case 11: case 12: case 13:
+        if (value < 0)
+            return CUDA_ERROR_INVALID_VALUE;
+        tuning->cluster[(int)what - 11] = value;
+        return CUDA_SUCCESS;
+    case 14: tuning->beyond_portable = value != 0; return CUDA_SUCCESS;
+    case 15: tuning->policy = value; return CUDA_SUCCESS;
+    case 9: return CUDA_SUCCESS;
+    default: return CUDA_ERROR_INVALID_VALUE; /* cannot be set */
+    }
+}
+
 SIM_API CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute what, int value)
 {
+    unsigned blocks[3];
     struct CUctx_st *ctx;
     struct CUfunc_st *f;
     CUresult r = check(function, &ctx, &f);
 
     if (r)
         return r;
-    if ((int)what < 8 || (int)what > 15)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (what == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-        if (value < 0 || value > (int)MAX_SHARED_OPTIN - attribute(f, 1))
-            return CUDA_ERROR_INVALID_VALUE;
-        f->max_dynamic = value;
-    } else if (what == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
+    if ((int)what >= 11 && (int)what <= 13 && f->kernel && (ptx_cluster(f->kernel, blocks), blocks[0]))
+        return CUDA_ERROR_NOT_PERMITTED; /* it was compiled for one size */
+    if (what == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
         f->carveout = value;
+        return CUDA_SUCCESS;
     }
-    return CUDA_SUCCESS;
+    return sim_set_attribute(&f->tuning, what, value, attribute(f, 1));
 }
 
 SIM_API CUresult cuFuncSetCacheConfig(CUfunction function, CUfunc_cache config)
@@ -250,7 +291,7 @@ SIM_API CUresult cuOccupancyMaxPotentialClusterSize(int *size, CUfunction functi
     CUresult r = cluster_query(size, function, config, &f);
 
     if (!r)
-        *size = MAX_CLUSTER;
+        *size = (int)most_cluster_blocks(f);
     return r;
 }
 
@@ -258,24 +299,54 @@ SIM_API CUresult cuOccupancyMaxActiveClusters(int *nr, CUfunction function, cons
 {
     struct CUfunc_st *f;
     CUresult r = cluster_query(nr, function, config, &f);
-    uint64_t blocks = 1, threads;
+    unsigned size[3];
+    uint64_t blocks, threads;
 
     if (r)
         return r;
+    wanted_cluster(f, size);
     for (unsigned i = 0; i < config->numAttrs; i++)
         if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
-            blocks = (uint64_t)config->attrs[i].value.clusterDim.x * config->attrs[i].value.clusterDim.y *
-                     config->attrs[i].value.clusterDim.z;
+            memcpy(size, &config->attrs[i].value.clusterDim, sizeof(size));
+    blocks = size[0] || size[1] || size[2] ? (uint64_t)size[0] * size[1] * size[2] : 1;
     threads = (uint64_t)config->blockDimX * config->blockDimY * config->blockDimZ;
     if (!threads || threads > 1024)
         return CUDA_ERROR_INVALID_VALUE;
-    if (!blocks || blocks > MAX_CLUSTER)
+    if (!blocks || blocks > most_cluster_blocks(f))
         return CUDA_ERROR_INVALID_CLUSTER_SIZE;
     *nr = SIM_MULTIPROCESSORS * blocks_that_fit(f, (int)threads, config->sharedMemBytes) / (int)blocks;
     return CUDA_SUCCESS;
 }
 
 /* ---- launches ---- */
+
+/* The size of the launch's clusters: as it says itself, else as the function does. */
+static CUresult settle_cluster(const struct CUfunc_st *f, const struct sim_call *c, unsigned size[3])
+{
+    unsigned compiled[3], wanted[3];
+    bool must = wanted_cluster(f, wanted), given = c->cluster[0] || c->cluster[1] || c->cluster[2];
+    const char *why = NULL;
+
+    ptx_cluster(f->kernel, compiled);
+    memcpy(size, given ? c->cluster : wanted, 3 * sizeof(*size));
+    if (given && compiled[0] && memcmp(size, compiled, sizeof(compiled)))
+        why = "the kernel was compiled for clusters of another size";
+    if (!size[0] && !size[1] && !size[2]) {
+        size[0] = size[1] = size[2] = 1;
+        if (must)
+            why = "the kernel is for clusters, and the launch names no size (CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)";
+    }
+    if (!why && (uint64_t)size[0] * size[1] * size[2] > most_cluster_blocks(f))
+        why = f->tuning.beyond_portable ? "a cluster has at most 16 blocks"
+              : "a cluster has at most 8 blocks unless CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED is set";
+    for (int k = 0; k < 3 && !why; k++)
+        if (!size[k] || size[k] > MAX_CLUSTER_HERE || c->grid[k] % size[k])
+            why = "the grid is no multiple of the cluster";
+    if (why)
+        sim_say("launch of kernel %s with a grid of %u x %u x %u blocks in clusters of %u x %u x %u: %s", f->name, c->grid[0], c->grid[1],
+                c->grid[2], size[0], size[1], size[2], why);
+    return why ? CUDA_ERROR_INVALID_CLUSTER_SIZE : CUDA_SUCCESS;
+}
 
 static CUresult check_shape(const struct CUfunc_st *f, const struct sim_call *c)
 {
@@ -366,6 +437,8 @@ static CUresult launch(struct sim_call call, CUstream stream, void **params, voi
 {
     struct sim_work work = { .kind = SIM_WORK_KERNEL, .call = call };
     struct CUstream_st *s;
+    struct CUfunc_st *f;
+    unsigned cluster[3];
     CUresult r = sim_stream(stream, &s);
 
     if (!r && !call.function)
@@ -374,6 +447,8 @@ static CUresult launch(struct sim_call call, CUstream stream, void **params, voi
         sim_output_show(s->ctx);
     if (!r)
         r = sim_call_prepare(s->ctx, &work.call, params, extra);
+    if (!r && !sim_function(s->ctx, call.function, &f) && (r = settle_cluster(f, &call, cluster)))
+        free(work.call.params);
     return r ? r : sim_submit(s, &work);
 }
 
@@ -404,9 +479,20 @@ SIM_API CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *p, uns
     return r;
 }
 
+/* Events that a card records when the kernel's blocks have begun, or say so; here when it has ended, which is never too early. */
+static CUresult record_event(const CUlaunchAttribute *a, CUstream stream)
+{
+    if (a->id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT)
+        return cuEventRecordWithFlags(a->value.programmaticEvent.event, stream, (unsigned)a->value.programmaticEvent.flags);
+    if (a->id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT)
+        return cuEventRecordWithFlags(a->value.launchCompletionEvent.event, stream, (unsigned)a->value.launchCompletionEvent.flags);
+    return CUDA_SUCCESS;
+}
+
 SIM_API CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
 {
     struct sim_call call = { .function = f };
+    CUresult r;
 
     if (!config || (config->numAttrs && !config->attrs))
         return CUDA_ERROR_INVALID_VALUE;
@@ -421,13 +507,13 @@ SIM_API CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, vo
         const CUlaunchAttribute *a = &config->attrs[i];
         if (a->id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
             call.cooperative = a->value.cooperative != 0;
-        if (a->id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION &&
-            a->value.clusterDim.x * a->value.clusterDim.y * a->value.clusterDim.z > 1) {
-            sim_say("launch with thread block clusters: the simulated GPU has none");
-            return CUDA_ERROR_NOT_SUPPORTED;
-        }
+        if (a->id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+            memcpy(call.cluster, &a->value.clusterDim, sizeof(call.cluster));
     }
-    return launch(call, config->hStream, params, extra);
+    r = launch(call, config->hStream, params, extra);
+    for (unsigned i = 0; !r && i < config->numAttrs; i++)
+        r = record_event(&config->attrs[i], config->hStream);
+    return r;
 }
 
 static CUresult status_to_cuda(enum ptx_status s)
@@ -457,6 +543,8 @@ CUresult sim_call_run(struct CUctx_st *ctx, struct sim_call *c)
     char error[512] = "";
     CUresult r = sim_function(ctx, c->function, &f);
 
+    if (!r)
+        r = settle_cluster(f, c, l.cluster); /* of a graph's node only now */
     if (r)
         return r;
     memory.arg = ctx;

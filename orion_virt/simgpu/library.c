@@ -9,7 +9,7 @@
 struct CUkern_st {
     struct CUlib_st *library;
     char *name;
-    int max_dynamic;
+    struct sim_tuning tuning;
 };
 struct CUlib_st {
     struct sim_image image;
@@ -256,6 +256,18 @@ SIM_API CUresult cuLibraryGetManaged(CUdeviceptr *p, size_t *bytes, CUlibrary li
     return CUDA_SUCCESS;
 }
 
+/* What was set for a kernel holds for its functions, where nothing else was set for one. */
+static void take_over(struct sim_tuning *f, const struct sim_tuning *k)
+{
+    if (k->max_dynamic > f->max_dynamic)
+        f->max_dynamic = k->max_dynamic;
+    if (!f->cluster[0] && !f->cluster[1] && !f->cluster[2])
+        memcpy(f->cluster, k->cluster, sizeof(f->cluster));
+    f->beyond_portable |= k->beyond_portable;
+    if (!f->policy)
+        f->policy = k->policy;
+}
+
 CUresult sim_function(struct CUctx_st *ctx, void *handle, struct CUfunc_st **out)
 {
     struct CUkern_st *k = handle;
@@ -271,8 +283,8 @@ CUresult sim_function(struct CUctx_st *ctx, void *handle, struct CUfunc_st **out
     r = module_in_locked(k->library, ctx, &m);
     if (!r && !(*out = sim_module_function(m, k->name)))
         r = CUDA_ERROR_NOT_FOUND;
-    if (!r && k->max_dynamic > (*out)->max_dynamic)
-        (*out)->max_dynamic = k->max_dynamic;
+    if (!r)
+        take_over(&(*out)->tuning, &k->tuning);
     pthread_mutex_unlock(&lock);
     return r;
 }
@@ -315,10 +327,5 @@ SIM_API CUresult cuKernelSetAttribute(CUfunction_attribute what, int value, CUke
         return CUDA_ERROR_INVALID_HANDLE;
     if (!sim_device(dev))
         return CUDA_ERROR_INVALID_DEVICE;
-    if (what == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-        if (value < 0 || value > 232448)
-            return CUDA_ERROR_INVALID_VALUE;
-        kernel->max_dynamic = value;
-    }
-    return (int)what >= 8 && (int)what <= 15 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    return sim_set_attribute(&kernel->tuning, what, value, 0);
 }

@@ -82,9 +82,12 @@ size_t ptx_local_bytes(const struct ptx_kernel *kernel);  /* of a thread: the ke
 size_t ptx_constant_bytes(const struct ptx_kernel *kernel); /* of its module */
 unsigned ptx_max_threads(const struct ptx_kernel *kernel);  /* .maxntid or 1024 */
 unsigned ptx_nr_registers(const struct ptx_kernel *kernel); /* an estimate, at most 255 */
+/* Is it for clusters only? `blocks`: their size in each dimension, if the kernel says it, else 0. */
+bool ptx_cluster(const struct ptx_kernel *kernel, unsigned blocks[3]);
 
 struct ptx_launch {
     unsigned grid[3], block[3];
+    unsigned cluster[3];      /* blocks of one in each dimension, of which the grid has a multiple; 0 is 1 */
     size_t dynamic_shared;
     const void *params;       /* packed at ptx_param offsets, ptx_params_bytes long */
     int cooperative;

@@ -98,13 +98,42 @@ void ptx_mbarrier(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
+/* Bytes that came: the barrier at `address` hears of them. False after a fault. */
+static bool complete(struct ptx_warp *w, unsigned lane, uint64_t address, uint32_t bytes)
+{
+    uint64_t *p = ptx_at(w, lane, S_SHARED, address, 8);
+
+    if (p)
+        *p = completed(*p, bytes);
+    return p;
+}
+
+static void store_and_complete(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, ptx_exec *store, uint32_t bytes)
+{
+    EACH {
+        store(w, i, 1u << l);
+        if (w->block->status || !complete(w, l, REG(i->e)[l] + (uint64_t)(int64_t)(int32_t)i->target, bytes))
+            return;
+    }
+}
+
+void ptx_stasync(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    store_and_complete(w, i, m, ptx_st, ptx_bytes(i->type) * i->nr);
+}
+
+void ptx_redasync(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    store_and_complete(w, i, m, ptx_atom, ptx_bytes(i->type));
+}
+
 /* ---- cp.async.bulk ---- */
 
 #define PIECE 16u                    /* what addresses and sizes are multiples of */
 
-static bool copy(struct ptx_warp *w, const struct ptx_insn *i, unsigned l, uint32_t bytes)
+static bool copy(struct ptx_warp *w, const struct ptx_insn *i, unsigned l, uint64_t to, uint32_t bytes)
 {
-    uint64_t to = REG(i->a)[l] + (uint64_t)i->off, from = REG(i->b)[l] + (uint64_t)(int64_t)(int32_t)i->target;
+    uint64_t from = REG(i->b)[l] + (uint64_t)(int64_t)(int32_t)i->target;
 
     if (bytes % PIECE) {
         ptx_fault(w, l, PTX_ILLEGAL_INSTRUCTION, "cp.async.bulk of %u bytes, which is not a multiple of %u", bytes, PIECE);
@@ -120,18 +149,27 @@ static bool copy(struct ptx_warp *w, const struct ptx_insn *i, unsigned l, uint3
     return true;
 }
 
+/* To the same places, data and barrier, of each block that the mask names. False after a fault. */
+static bool to_blocks(struct ptx_warp *w, const struct ptx_insn *i, unsigned l, uint64_t to, uint64_t barrier_at, uint32_t bytes)
+{
+    uint32_t blocks = (uint16_t)REG(i->d)[l];
+
+    for (unsigned rank = 0; rank < 16; rank++)
+        if (blocks >> rank & 1 && !(copy(w, i, l, ptx_shared_of(w->block, rank, to), bytes) &&
+                                    complete(w, l, ptx_shared_of(w->block, rank, barrier_at), bytes)))
+            return false;
+    return true;
+}
+
 /* Done at once: a later wait finds it complete. */
 void ptx_cpbulk(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     EACH {
         uint32_t bytes = (uint32_t)REG(i->c)[l];
-        if (!copy(w, i, l, bytes))
+        uint64_t to = REG(i->a)[l] + (uint64_t)i->off;
+        uint64_t barrier_at = i->e < 0 ? 0 : REG(i->e)[l] + (uint64_t)(int64_t)w->kernel->module->lists[i->list];
+        if (i->d >= 0 ? !to_blocks(w, i, l, to, barrier_at, bytes)
+            : !copy(w, i, l, to, bytes) || (i->e >= 0 && !complete(w, l, barrier_at, bytes)))
             return;
-        if (i->e < 0)
-            continue;
-        uint64_t *p = ptx_at(w, l, S_SHARED, REG(i->e)[l] + (uint64_t)(int64_t)w->kernel->module->lists[i->list], 8);
-        if (!p)
-            return;
-        *p = completed(*p, bytes);
     }
 }

@@ -130,10 +130,15 @@ static int32_t special(struct ptx_parser *p, const char *name, size_t len)
         { "%smid", FILL_VALUE, 0 }, { "%nsmid", FILL_VALUE, 1 }, { "%gridid", FILL_VALUE, 1 },
         { "%lanemask_eq", FILL_MASK_EQ, 0 }, { "%lanemask_lt", FILL_MASK_LT, 0 }, { "%lanemask_le", FILL_MASK_LE, 0 },
         { "%lanemask_gt", FILL_MASK_GT, 0 }, { "%lanemask_ge", FILL_MASK_GE, 0 }, { "WARP_SZ", FILL_VALUE, 32 },
-        { "%dynamic_smem_size", FILL_DYNAMIC_BYTES, 0 }, { "%cluster_ctarank", FILL_VALUE, 0 },
-        { "%cluster_nctarank", FILL_VALUE, 1 }, { "%cluster_ctaid.x", FILL_VALUE, 0 },
-        { "%cluster_nctaid.x", FILL_VALUE, 1 }, { "%envreg0", FILL_VALUE, 0 },
+        { "%dynamic_smem_size", FILL_DYNAMIC_BYTES, 0 }, { "%envreg0", FILL_VALUE, 0 },
         { "%envreg1", FILL_WORKSPACE, 32 }, { "%envreg2", FILL_WORKSPACE, 0 },
+        { "%cluster_ctarank", FILL_CLUSTER_RANK, 0 }, { "%cluster_nctarank", FILL_CLUSTER_BLOCKS, 0 },
+        { "%cluster_ctaid.x", FILL_CLUSTER_CTAID, 0 }, { "%cluster_ctaid.y", FILL_CLUSTER_CTAID, 1 },
+        { "%cluster_ctaid.z", FILL_CLUSTER_CTAID, 2 }, { "%cluster_nctaid.x", FILL_CLUSTER_NCTAID, 0 },
+        { "%cluster_nctaid.y", FILL_CLUSTER_NCTAID, 1 }, { "%cluster_nctaid.z", FILL_CLUSTER_NCTAID, 2 },
+        { "%clusterid.x", FILL_CLUSTERID, 0 }, { "%clusterid.y", FILL_CLUSTERID, 1 }, { "%clusterid.z", FILL_CLUSTERID, 2 },
+        { "%nclusterid.x", FILL_NCLUSTERID, 0 }, { "%nclusterid.y", FILL_NCLUSTERID, 1 },
+        { "%nclusterid.z", FILL_NCLUSTERID, 2 }, { "%is_explicit_cluster", FILL_CLUSTERED, 0 },
     };
 
     for (size_t i = 0; i < sizeof(specials) / sizeof(specials[0]); i++)

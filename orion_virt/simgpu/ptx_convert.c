@@ -353,9 +353,10 @@ void ptx_isspacep(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     uint64_t *d = REG(i->d), *a = REG(i->a);
 
     EACH {
-        uint64_t top = a[l] >> 56;
+        uint64_t top = a[l] >> 56, offset = a[l];
+        bool own = i->flags & F_CLUSTER || (top == 1 && ptx_shared_owner(w->block, &offset) == w->block);
         bool constant = top == 0 && (i->space == S_GLOBAL || i->space == S_CONST) && in_constants(w->kernel->module, a[l]);
-        d[l] = i->space == S_SHARED ? top == 1 : i->space == S_LOCAL ? top == 2 : i->space == S_PARAM ? top == 3
+        d[l] = i->space == S_SHARED ? top == 1 && own : i->space == S_LOCAL ? top == 2 : i->space == S_PARAM ? top == 3
                : i->space == S_CONST ? constant : top == 0 && !constant;
     }
 }

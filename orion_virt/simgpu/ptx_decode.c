@@ -45,7 +45,8 @@ static const struct mnemonic mnemonics[] = {
     { "trap", "", NULL, NULL, 0, OP_TRAP, 0 }, { "brkpt", "", NULL, NULL, 0, OP_TRAP, 0 },
     { "membar", "", NULL, NULL, 0, OP_NOP, 0 }, { "fence", "", NULL, NULL, 0, OP_NOP, 0 },
     { "alloca", "DAB", ptx_alloca, NULL, 0, 0, 0 }, { "stacksave", "D", ptx_stacksave, NULL, 0, 0, 0 },
-    { "stackrestore", "A", ptx_stackrestore, NULL, 0, 0, 0 }, { "mapa", "DAB", ptx_mov, NULL, 0, 0, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
+    { "stackrestore", "A", ptx_stackrestore, NULL, 0, 0, 0 }, { "mapa", "DAB", ptx_mapa, NULL, 0, 0, 0 },
+    { "getctarank", "DA", ptx_getctarank, NULL, 0, 0, 0 }, { "prefetch", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "prefetchu", "A", NULL, NULL, 0, OP_NOP, 0 }, { "pmevent", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "griddepcontrol", "", NULL, NULL, 0, OP_NOP, 0 }, { "setmaxnreg", "A", NULL, NULL, 0, OP_NOP, 0 },
     { "applypriority", "AB", NULL, NULL, 0, OP_NOP, 0 }, { "discard", "AB", NULL, NULL, 0, OP_NOP, 0 },
@@ -83,7 +84,7 @@ static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
-    "base", "level", "b", "trap", "satfinite", "mbarrier_init",
+    "base", "level", "b", "trap", "satfinite", "mbarrier_init", "mbarrier::complete_tx::bytes",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \
@@ -104,6 +105,8 @@ static bool modifier(const char *word, size_t len, struct ptx_decoded *d)
         d->vector = (uint8_t)(word[1] - '0');
         return true;
     }
+    if (len == 15 && !memcmp(word, "shared::cluster", len))
+        d->flags |= F_CLUSTER;
     FIND(rounds, value, d->round =)
     FIND(comparisons, value, d->cmp =)
     FIND(spaces, value, d->space =)

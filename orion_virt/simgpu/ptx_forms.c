@@ -79,6 +79,19 @@ static void texture(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_d
         i->type2 = T_S32; /* coordinates */
 }
 
+/* st.async and red.async: ..., [barrier], which hears of the bytes. */
+static void completing(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr, ptx_exec *exec)
+{
+    if (p->failed || !memmem(p->insn_text, p->insn_len, ".async.", 7))
+        return;
+    if (nr != 3 || o[2].kind != O_ADDRESS || !memmem(p->insn_text, p->insn_len, ".mbarrier::complete_tx::bytes", 29))
+        return ptx_unsupported(p);
+    i->exec = exec;
+    i->c = -1;
+    i->e = o[2].slot;
+    i->target = (uint32_t)o[2].off;
+}
+
 static void barrier(struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
 {
     if (i->flags & F_WARP) {
@@ -143,7 +156,17 @@ static void to_and_from(struct ptx_insn *i, const struct ptx_operand *o)
     i->target = (uint32_t)o[1].off;
 }
 
-/* cp.async.bulk.TO.FROM.DONE [to], [from], bytes [, [barrier]]: what is done as soon as it is started. */
+/* An instruction's first `len` letters end with `end`: then they are the fewer before it. */
+static bool without_end(struct ptx_parser *p, size_t *len, const char *end)
+{
+    size_t n = strlen(end);
+    bool found = *len > n && !memcmp(p->insn_text + *len - n, end, n);
+
+    *len -= found ? n : 0;
+    return found;
+}
+
+/* cp.async.bulk.TO.FROM.DONE [to], [from], bytes [, [barrier] [, blocks]]: what is done as soon as it is started. */
 static void copy_bulk(struct ptx_parser *p, struct ptx_insn *i, const struct ptx_operand *o, unsigned nr)
 {
     static const struct { const char *words; uint8_t to, from; bool barrier; } forms[] = {
@@ -152,17 +175,20 @@ static void copy_bulk(struct ptx_parser *p, struct ptx_insn *i, const struct ptx
         { "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes", S_SHARED, S_SHARED, true },
         { "cp.async.bulk.global.shared::cta.bulk_group", S_GLOBAL, S_SHARED, false },
     };
-    size_t hint = strlen(".L2::cache_hint"), len = p->insn_len, k = 0;
-    bool hinted = len > hint && !memcmp(p->insn_text + len - hint, ".L2::cache_hint", hint);
+    size_t len = p->insn_len, k = 0;
+    bool hinted = without_end(p, &len, ".L2::cache_hint"), multicast = without_end(p, &len, ".multicast::cluster");
+    unsigned want;
 
-    len -= hinted ? hint : 0;
     if (name_is(p, len, "cp.async.bulk.commit_group") || name_is(p, len, "cp.async.bulk.wait_group") ||
         name_is(p, len, "cp.async.bulk.wait_group.read") || name_is(p, len, "cp.async.bulk.prefetch.L2.global"))
         return;
     while (k < sizeof(forms) / sizeof(forms[0]) && !name_is(p, len, forms[k].words))
         k++;
-    if (k == sizeof(forms) / sizeof(forms[0]) || nr != 3u + forms[k].barrier + hinted || o[0].kind != O_ADDRESS || o[1].kind != O_ADDRESS ||
-        o[2].kind != O_SLOT || (forms[k].barrier && o[3].kind != O_ADDRESS))
+    if (k == sizeof(forms) / sizeof(forms[0]) || (multicast && k))
+        return ptx_unsupported(p);
+    want = 3u + forms[k].barrier + multicast + hinted;
+    if (nr != want || o[0].kind != O_ADDRESS || o[1].kind != O_ADDRESS || o[2].kind != O_SLOT ||
+        (forms[k].barrier && o[3].kind != O_ADDRESS) || (multicast && o[4].kind != O_SLOT))
         return ptx_unsupported(p);
     i->op = OP_EXEC;
     i->exec = ptx_cpbulk;
@@ -171,6 +197,7 @@ static void copy_bulk(struct ptx_parser *p, struct ptx_insn *i, const struct ptx
     i->space = forms[k].to;
     i->geometry = forms[k].from;
     i->e = forms[k].barrier ? o[3].slot : -1;
+    i->d = multicast ? o[4].slot : -1;
     i->list = ptx_add_list(p, forms[k].barrier ? (int32_t)o[3].off : 0); /* the barrier's offset; no registers */
 }
 
@@ -258,15 +285,19 @@ bool ptx_irregular(struct ptx_parser *p, struct ptx_insn *i, size_t len, const s
             i->target = (uint32_t)(ptx_label(p, o[indexed].name, o[indexed].len) - p->labels);
     } else if ((name_is(p, len, "ld") || name_is(p, len, "ldu") || name_is(p, len, "st")) && nr >= 2) {
         memory(p, i, d, o, p->insn_text[0] == 'l');
+        completing(p, i, o, nr, ptx_stasync);
     } else if (name_is(p, len, "atom") || name_is(p, len, "red")) {
         atomic(p, i, o, nr, name_is(p, len, "atom"));
+        completing(p, i, o, nr, ptx_redasync);
     } else if (name_is(p, len, "tex") || name_is(p, len, "suld") || name_is(p, len, "sust")) {
         texture(p, i, d, o, nr);
     } else if (name_is(p, len, "bar") || name_is(p, len, "barrier")) {
-        if (memmem(p->insn_text, p->insn_len, "cluster", 7)) /* of one block: arriving does nothing, waiting is a barrier */
-            i->op = memmem(p->insn_text, p->insn_len, "arrive", 6) ? OP_NOP : OP_BAR;
-        else
+        if (memmem(p->insn_text, p->insn_len, "cluster", 7)) {
+            i->op = OP_CLUSTER;
+            i->mode = memmem(p->insn_text, p->insn_len, "arrive", 6) ? M_ARRIVE : M_NONE;
+        } else {
             barrier(i, o, nr);
+        }
     } else if (name_is(p, len, "cp")) {
         copy_async(p, i, o, nr);
     } else if (name_is(p, len, "mbarrier")) {

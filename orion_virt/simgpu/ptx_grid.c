@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sets up blocks and warps and runs the blocks of a grid on the host's threads, in order or (cooperative) in turns. */
+/* Sets up blocks and warps and runs the clusters of a grid on the host's threads, in order or (cooperative) in turns. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -8,6 +8,12 @@
 #include <time.h>
 
 #include "ptx_internal.h"
+
+/* In a dimension. */
+static unsigned cluster_blocks(const struct ptx_launch *l, unsigned k)
+{
+    return l->cluster[k] ? l->cluster[k] : 1;
+}
 
 static uint64_t fill_value(const struct ptx_warp *w, unsigned lane, const struct ptx_constant *c)
 {
@@ -23,8 +29,13 @@ static uint64_t fill_value(const struct ptx_warp *w, unsigned lane, const struct
     case FILL_DYNAMIC_BYTES: return l->dynamic_shared;
     case FILL_TID: return tid[c->value];
     case FILL_NTID: return l->block[c->value];
-    case FILL_CTAID: return b->ctaid[c->value];
     case FILL_NCTAID: return l->grid[c->value];
+    case FILL_CLUSTER_CTAID: return b->cluster_ctaid[c->value];
+    case FILL_CLUSTER_NCTAID: return cluster_blocks(l, (unsigned)c->value);
+    case FILL_CLUSTER_RANK: return b->rank;
+    case FILL_CLUSTER_BLOCKS: return b->nr_cluster;
+    case FILL_NCLUSTERID: return l->grid[c->value] / cluster_blocks(l, (unsigned)c->value);
+    case FILL_CLUSTERED: return b->nr_cluster > 1 || w->kernel->clustered;
     case FILL_WORKSPACE: return (uint32_t)(b->workspace >> c->value);
     case FILL_LANE: return lane;
     case FILL_WARP: return w->index;
@@ -44,15 +55,16 @@ static unsigned static_bytes(const struct ptx_kernel *k)
     return (k->module->local_bytes + k->local_bytes + 31u) & ~15u;
 }
 
-/* In a warp's next blocks only the block's number is another. */
+/* In a warp's next blocks only the block's number and that of its cluster are others. */
 static void fill_constants(struct ptx_warp *w, const struct ptx_kernel *f)
 {
     for (unsigned k = 0; k < f->nr_constants; k++) {
         const struct ptx_constant *c = &f->constants[k];
+        const unsigned *number = c->fill == FILL_CTAID ? w->block->ctaid : c->fill == FILL_CLUSTERID ? w->block->clusterid : NULL;
         uint64_t *r = REG(c->slot);
-        for (unsigned l = 0; c->fill == FILL_CTAID && l < PTX_LANES; l++)
-            r[l] = w->block->ctaid[c->value];
-        for (unsigned l = 0; !w->filled && l < PTX_LANES; l++)
+        for (unsigned l = 0; number && l < PTX_LANES; l++)
+            r[l] = number[c->value];
+        for (unsigned l = 0; !number && !w->filled && l < PTX_LANES; l++)
             r[l] = fill_value(w, l, c);
     }
 }
@@ -65,6 +77,7 @@ static void start_warp(struct ptx_warp *w)
     w->alive = 0;
     w->cc = 0;
     w->rotate = false;
+    memset(w->arrivals, 0, sizeof(w->arrivals));
     for (unsigned l = 0; l < PTX_LANES; l++) {
         w->pc[l] = w->kernel->first;
         w->sp[l] = w->fp[l] = static_bytes(w->kernel);
@@ -120,13 +133,12 @@ static bool block_init(struct ptx_block *b, const struct ptx_kernel *k, const st
     return b->warps && b->shared;
 }
 
-static void block_start(struct ptx_block *b, uint64_t index)
+static void block_start(struct ptx_block *b, const unsigned clusterid[3])
 {
-    const unsigned *g = b->launch->grid;
-
-    b->ctaid[0] = (unsigned)(index % g[0]);
-    b->ctaid[1] = (unsigned)(index / g[0] % g[1]);
-    b->ctaid[2] = (unsigned)(index / g[0] / g[1]);
+    for (unsigned k = 0; k < 3; k++) {
+        b->clusterid[k] = clusterid[k];
+        b->ctaid[k] = clusterid[k] * cluster_blocks(b->launch, k) + b->cluster_ctaid[k];
+    }
     b->done = false;
     memset(b->arrived, 0, sizeof(b->arrived));
     memset(b->shared, 0, b->shared_bytes);
@@ -153,8 +165,8 @@ static uint64_t now_s(void)
     return (uint64_t)now.tv_sec;
 }
 
-/* One turn for each warp. */
-static void block_step(struct ptx_block *b)
+/* One turn for each warp; false: none of them ran. */
+static bool block_step(struct ptx_block *b)
 {
     bool ran = false, alive = false;
 
@@ -168,12 +180,34 @@ static void block_step(struct ptx_block *b)
         ptx_native_consider((struct ptx_kernel *)b->kernel, b->launch->translate, b->executed);
         b->executed = 0;
     }
-    if (!alive || b->status)
-        return;
-    ptx_release_barriers(b);
-    for (unsigned k = 0; k < b->nr_warps && !ran; k++)
-        for (unsigned l = 0; l < PTX_LANES; l++)
-            ran |= b->warps[k].state[l] == L_RUN;
+    if (alive && !b->status)
+        ptx_release_barriers(b);
+    return ran;
+}
+
+/* ---- clusters: of one block, where the launch has none ---- */
+
+struct cluster {
+    struct ptx_block *blocks;
+    unsigned nr;
+    bool done;
+    enum ptx_status status;
+    char error[512];
+};
+
+static bool can_run(const struct cluster *c)
+{
+    bool found = false;
+
+    for (unsigned n = 0; n < c->nr && !found; n++)
+        for (unsigned k = 0; k < c->blocks[n].nr_warps && !found; k++)
+            found = ptx_lanes_in(&c->blocks[n].warps[k], L_RUN) != 0;
+    return found;
+}
+
+/* What ends a cluster though none of its instructions failed. */
+static void look_at_end(struct ptx_block *b, bool ran)
+{
     if (!ran)
         ptx_fault(&b->warps[0], 0, PTX_TRAP, "threads wait at a barrier that the others never reach");
     if (b->launch->cancel && *b->launch->cancel && !b->status)
@@ -182,19 +216,59 @@ static void block_step(struct ptx_block *b)
         ptx_fault(&b->warps[0], 0, PTX_DEADLINE, "the kernel ran longer than %u s", b->launch->timeout_s);
 }
 
+/* One turn for each block. */
+static void cluster_step(struct cluster *c)
+{
+    struct ptx_block *first = NULL;
+    bool ran = false;
+
+    for (unsigned n = 0; n < c->nr && !c->status; n++) {
+        struct ptx_block *b = &c->blocks[n];
+        ran |= !b->done && block_step(b);
+        c->status = b->status;
+        if (!b->done && !first)
+            first = b;
+    }
+    c->done = !first;
+    if (!first || c->status)
+        return;
+    ptx_release_cluster(c->blocks, c->nr);
+    look_at_end(first, ran || can_run(c));
+    c->status = first->status;
+}
+
+static void cluster_start(struct cluster *c, uint64_t index)
+{
+    const struct ptx_launch *l = c->blocks->launch;
+    unsigned x = l->grid[0] / cluster_blocks(l, 0), y = l->grid[1] / cluster_blocks(l, 1);
+    unsigned id[3] = { (unsigned)(index % x), (unsigned)(index / x % y), (unsigned)(index / x / y) };
+
+    c->done = false;
+    for (unsigned n = 0; n < c->nr; n++)
+        block_start(&c->blocks[n], id);
+}
+
+static void cluster_free(struct cluster *c)
+{
+    for (unsigned n = 0; c->blocks && n < c->nr; n++)
+        block_free(&c->blocks[n]);
+    free(c->blocks);
+    c->blocks = NULL;
+}
+
 /* ---- a grid on several host threads ---- */
 
 struct grid {
     struct ptx_kernel *kernel;
     const struct ptx_launch *launch;
     const struct ptx_memory *memory;
-    uint64_t nr, workspace, deadline;
-    unsigned nr_threads, helpers;
+    uint64_t nr, workspace, deadline; /* nr: clusters */
+    unsigned cluster_blocks, nr_threads, helpers;
     bool asked;                      /* for helpers */
     uint64_t began;                  /* ns */
     pthread_t threads[PTX_THREADS_MAX];
-    _Atomic uint64_t next;           /* block to be run */
-    _Atomic int status;              /* of the first block that ended badly: the others stop */
+    _Atomic uint64_t next;           /* cluster to be run */
+    _Atomic int status;              /* of the first one that ended badly: the others stop */
     pthread_mutex_t lock;            /* of the text */
     char *error;
     size_t error_bytes;
@@ -203,30 +277,49 @@ struct grid {
 static void count(const struct grid *g)
 {
     if (g->launch->done)
-        __atomic_fetch_add(g->launch->done, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(g->launch->done, g->cluster_blocks, __ATOMIC_RELAXED);
 }
 
-static void report(struct grid *g, const struct ptx_block *b)
+static void report(struct grid *g, const struct cluster *c)
 {
     pthread_mutex_lock(&g->lock);
     if (!g->status) {
-        snprintf(g->error, g->error_bytes, "%s", b->error);
-        g->status = (int)b->status;
+        snprintf(g->error, g->error_bytes, "%s", c->error);
+        g->status = (int)c->status;
     }
     pthread_mutex_unlock(&g->lock);
 }
 
-static bool grid_block(struct grid *g, struct ptx_block *b, char *error, size_t error_bytes)
+static void join(struct cluster *c, unsigned rank)
 {
-    bool fine = block_init(b, g->kernel, g->launch, g->memory);
+    struct ptx_block *b = &c->blocks[rank];
+    unsigned x = cluster_blocks(b->launch, 0), y = cluster_blocks(b->launch, 1);
 
-    b->workspace = g->workspace;
-    b->deadline = g->deadline;
-    b->error = error;
-    b->error_bytes = error_bytes;
+    b->cluster = c->blocks;
+    b->nr_cluster = c->nr;
+    b->rank = rank;
+    b->cluster_ctaid[0] = rank % x;
+    b->cluster_ctaid[1] = rank / x % y;
+    b->cluster_ctaid[2] = rank / x / y;
+    b->error = c->error;
+    b->error_bytes = sizeof(c->error);
+}
+
+static bool grid_cluster(struct grid *g, struct cluster *c)
+{
+    bool fine;
+
+    *c = (struct cluster){ .nr = g->cluster_blocks, .blocks = calloc(g->cluster_blocks, sizeof(*c->blocks)) };
+    fine = c->blocks;
+    for (unsigned n = 0; fine && n < c->nr; n++) {
+        fine = block_init(&c->blocks[n], g->kernel, g->launch, g->memory);
+        c->blocks[n].workspace = g->workspace;
+        c->blocks[n].deadline = g->deadline;
+        join(c, n);
+    }
     if (!fine) {
-        b->status = PTX_NO_MEMORY;
-        report(g, b);
+        c->status = PTX_NO_MEMORY;
+        report(g, c);
     }
     return fine;
 }
@@ -244,33 +337,33 @@ static unsigned start_threads(pthread_t *threads, unsigned nr, void *(*body)(voi
 }
 
 /* More threads, once the grid is known to take long. */
-static void get_help(struct grid *g, uint64_t blocks_done)
+static void get_help(struct grid *g, uint64_t clusters_done)
 {
     uint64_t left = g->nr > g->next ? g->nr - g->next : 0, spent;
 
     if (g->asked || !left || g->status)
         return;
     spent = now_ns() - g->began;
-    if ((blocks_done ? left * spent / blocks_done : spent) < WORTH_NS)
+    if ((clusters_done ? left * spent / clusters_done : spent) < WORTH_NS)
         return;
     g->asked = true;
     g->helpers = start_threads(g->threads, left < g->nr_threads - 1 ? (unsigned)left : g->nr_threads - 1, helper, g, 0);
 }
 
-/* Blocks in their order, until none is left. */
-static void take_blocks(struct grid *g, struct ptx_block *b, bool first)
+/* Clusters in their order, until none is left. */
+static void take_clusters(struct grid *g, struct cluster *c, bool first)
 {
     uint64_t n, done = 0;
 
     while (!g->status && (n = g->next++) < g->nr) {
-        block_start(b, n);
-        while (!b->done && !b->status && !g->status) {
-            block_step(b);
+        cluster_start(c, n);
+        while (!c->done && !c->status && !g->status) {
+            cluster_step(c);
             if (first)
                 get_help(g, done);
         }
-        if (b->status)
-            report(g, b);
+        if (c->status)
+            report(g, c);
         done++;
         count(g);
     }
@@ -279,39 +372,37 @@ static void take_blocks(struct grid *g, struct ptx_block *b, bool first)
 static void *helper(void *arg)
 {
     struct grid *g = arg;
-    struct ptx_block b;
-    char error[512] = "";
+    struct cluster c;
 
-    if (grid_block(g, &b, error, sizeof(error)))
-        take_blocks(g, &b, false);
-    block_free(&b);
+    if (grid_cluster(g, &c))
+        take_clusters(g, &c, false);
+    cluster_free(&c);
     return NULL;
 }
 
 static void run_in_order(struct grid *g)
 {
-    struct ptx_block b;
-    char error[512] = "";
+    struct cluster c;
 
     g->began = now_ns();
-    if (grid_block(g, &b, error, sizeof(error)))
-        take_blocks(g, &b, true);
+    if (grid_cluster(g, &c))
+        take_clusters(g, &c, true);
     for (unsigned k = 0; k < g->helpers; k++)
         pthread_join(g->threads[k], NULL);
-    block_free(&b);
+    cluster_free(&c);
 }
 
-struct share {                       /* of a grid whose blocks may wait for each other: all run, in turns */
+struct share {                       /* of a grid whose clusters may wait for each other: all run, in turns */
     struct grid *grid;
     unsigned first, step;
 };
 
-static bool share_start(struct share *s, struct ptx_block *blocks, char (*errors)[512], uint64_t nr)
+static bool share_start(struct share *s, struct cluster *clusters, uint64_t nr)
 {
     for (uint64_t n = 0; n < nr; n++) {
-        if (!grid_block(s->grid, &blocks[n], errors[n], sizeof(errors[n])))
+        if (!grid_cluster(s->grid, &clusters[n]))
             return false;
-        block_start(&blocks[n], s->first + n * s->step);
+        cluster_start(&clusters[n], s->first + n * s->step);
     }
     return true;
 }
@@ -320,29 +411,27 @@ static void *run_share(void *arg)
 {
     struct share *s = arg;
     uint64_t nr = s->grid->nr > s->first ? (s->grid->nr - s->first + s->step - 1) / s->step : 0;
-    struct ptx_block *blocks = calloc(nr + 1, sizeof(*blocks));
-    char (*errors)[512] = calloc(nr + 1, sizeof(*errors));
-    bool alive = blocks && errors && share_start(s, blocks, errors, nr);
+    struct cluster *clusters = calloc(nr + 1, sizeof(*clusters));
+    bool alive = clusters && share_start(s, clusters, nr);
 
-    if (!blocks || !errors)
+    if (!clusters)
         s->grid->status = PTX_NO_MEMORY;
     while (alive && !s->grid->status) {
         alive = false;
         for (uint64_t n = 0; n < nr; n++) {
-            if (blocks[n].done)
+            if (clusters[n].done)
                 continue;
-            block_step(&blocks[n]);
-            alive |= !blocks[n].done;
-            if (blocks[n].done)
+            cluster_step(&clusters[n]);
+            alive |= !clusters[n].done;
+            if (clusters[n].done)
                 count(s->grid);
-            if (blocks[n].status)
-                report(s->grid, &blocks[n]);
+            if (clusters[n].status)
+                report(s->grid, &clusters[n]);
         }
     }
-    for (uint64_t n = 0; blocks && n < nr; n++)
-        block_free(&blocks[n]);
-    free(blocks);
-    free(errors);
+    for (uint64_t n = 0; clusters && n < nr; n++)
+        cluster_free(&clusters[n]);
+    free(clusters);
     return NULL;
 }
 
@@ -356,7 +445,7 @@ static void run_together(struct grid *g)
         shares[k] = (struct share){ g, k, nr };
     made = start_threads(threads, nr - 1, run_share, &shares[1], sizeof(shares[0]));
     run_share(&shares[0]);
-    for (unsigned k = made + 1; k < nr; k++) /* not in turns with the others, but the blocks of one cannot be left out */
+    for (unsigned k = made + 1; k < nr; k++) /* not in turns with the others, but its clusters cannot be left out */
         run_share(&shares[k]);
     for (unsigned k = 0; k < made; k++)
         pthread_join(threads[k], NULL);
@@ -375,8 +464,9 @@ enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const 
                         char *error, size_t error_bytes)
 {
     uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8, 0) : NULL;
-    struct grid g = { .kernel = k, .launch = l, .memory = memory, .nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2],
-                      .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(l->threads),
+    unsigned blocks = cluster_blocks(l, 0) * cluster_blocks(l, 1) * cluster_blocks(l, 2);
+    struct grid g = { .kernel = k, .launch = l, .memory = memory, .cluster_blocks = blocks,
+                      .nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2] / blocks, .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(l->threads),
                       .lock = PTHREAD_MUTEX_INITIALIZER, .error = error, .error_bytes = error_bytes };
 
     if (l->cooperative && !workspace)

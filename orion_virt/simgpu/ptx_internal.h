@@ -42,7 +42,7 @@ enum ptx_flag {
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
     F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18, F_REFERENCE = 1 << 19,
     F_RELU = 1 << 20, F_XORSIGN = 1 << 21, F_PACK = 1 << 22, F_SUM = 1 << 23, F_PARITY = 1 << 24,
-    F_EXPECT_TX = 1 << 25,
+    F_EXPECT_TX = 1 << 25, F_CLUSTER = 1 << 26,
 };
 enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
 union ptx_value {
@@ -51,6 +51,7 @@ union ptx_value {
 };
 enum ptx_op { /* what the run loop does itself; all others are OP_EXEC */
     OP_EXEC, OP_BRA, OP_BRX, OP_CALL, OP_RET, OP_EXIT, OP_BAR, OP_TRAP, OP_NOP, OP_WARPSYNC,
+    OP_CLUSTER, /* barrier.cluster: arrives with M_ARRIVE, else waits */
     OP_YIELD, /* executes, then lets others run: what it asked for may be theirs to do */
 };
 
@@ -74,7 +75,8 @@ struct ptx_insn {
 enum ptx_fill { /* what a constant slot is filled with when a warp starts */
     FILL_VALUE, FILL_LOCAL, FILL_SHARED, FILL_DYNAMIC, FILL_TID, FILL_NTID, FILL_CTAID, FILL_NCTAID, FILL_LANE,
     FILL_WARP, FILL_NWARP, FILL_MASK_EQ, FILL_MASK_LT, FILL_MASK_LE, FILL_MASK_GT, FILL_MASK_GE, FILL_DYNAMIC_BYTES,
-    FILL_WORKSPACE, FILL_FRAME,
+    FILL_WORKSPACE, FILL_FRAME, FILL_CLUSTER_CTAID, FILL_CLUSTER_NCTAID, FILL_CLUSTER_RANK, FILL_CLUSTER_BLOCKS, FILL_CLUSTERID,
+    FILL_NCLUSTERID, FILL_CLUSTERED,
 };
 struct ptx_constant {
     int32_t slot;
@@ -105,6 +107,8 @@ struct ptx_kernel {                  /* an entry or a function */
     unsigned nr_params, nr_results;
     size_t params_bytes;
     unsigned slots, local_bytes, shared_bytes, max_threads;
+    unsigned cluster[3];             /* blocks of one; 0: it does not say */
+    bool clustered;                  /* for clusters only */
     int32_t return_slot;
     struct ptx_constant *constants;
     unsigned nr_constants;
@@ -228,7 +232,7 @@ PTX_HIDDEN struct ptx_kernel *ptx_function(struct ptx_parser *p, const char *nam
 PTX_HIDDEN void ptx_call(struct ptx_parser *p, int32_t pred, bool pred_neg);
 
 /* ---- ptx_run.c ---- */
-enum ptx_lane { L_RUN, L_BARRIER, L_SYNC, L_EXIT };
+enum ptx_lane { L_RUN, L_BARRIER, L_SYNC, L_CLUSTER, L_EXIT };
 struct ptx_block;
 struct ptx_warp {
     struct ptx_block *block;
@@ -237,6 +241,7 @@ struct ptx_warp {
     uint8_t *local;                  /* local_bytes for each lane */
     uint32_t pc[PTX_LANES];
     uint8_t state[PTX_LANES], barrier[PTX_LANES];
+    uint32_t arrivals[PTX_LANES];    /* at its cluster's barrier */
     uint32_t at;                     /* instruction being executed */
     uint32_t cc;                     /* carry flags of the lanes */
     uint32_t active;                 /* lanes of the group that runs */
@@ -253,6 +258,8 @@ struct ptx_block {
     const struct ptx_launch *launch;
     const struct ptx_memory *memory;
     const struct ptx_kernel *kernel;
+    struct ptx_block *cluster;       /* its cluster's blocks, nr_cluster, by rank: one thread of the host runs them in turns */
+    unsigned nr_cluster, rank, cluster_ctaid[3], clusterid[3];
     unsigned ctaid[3], nr_warps, threads;
     struct ptx_warp *warps;
     uint8_t *shared;
@@ -286,6 +293,14 @@ PTX_HIDDEN void ptx_native_release(struct ptx_warp *w);
 PTX_HIDDEN void ptx_native_results(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m);
 /* Runs a group of lanes until they part or wait. True: an instruction must be interpreted first, for the lanes in *mask. */
 PTX_HIDDEN bool ptx_native_run(struct ptx_warp *w, uint32_t m, uint32_t pc, unsigned *budget, uint32_t *at, uint32_t *mask);
+
+/* ---- ptx_cluster.c ---- */
+PTX_HIDDEN void ptx_meet_cluster(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m);
+PTX_HIDDEN void ptx_release_cluster(struct ptx_block *blocks, unsigned nr);
+/* Whose shared memory an address in it names, which becomes an offset there; NULL: that of no block of the cluster. */
+PTX_HIDDEN struct ptx_block *ptx_shared_owner(struct ptx_block *b, uint64_t *address);
+/* The same place in the shared memory of the block of that rank. */
+PTX_HIDDEN uint64_t ptx_shared_of(const struct ptx_block *b, uint32_t rank, uint64_t address);
 
 /* ---- ptx_call.c ---- */
 PTX_HIDDEN void ptx_enter(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc);
@@ -332,10 +347,10 @@ PTX_EXEC(fadd); PTX_EXEC(fsub); PTX_EXEC(fmul); PTX_EXEC(fdiv); PTX_EXEC(fma); P
 PTX_EXEC(fneg); PTX_EXEC(fabs); PTX_EXEC(rcp); PTX_EXEC(sqrt); PTX_EXEC(rsqrt); PTX_EXEC(sin); PTX_EXEC(cos);
 PTX_EXEC(lg2); PTX_EXEC(ex2); PTX_EXEC(tanh); PTX_EXEC(copysign); PTX_EXEC(testp);
 PTX_EXEC(mov); PTX_EXEC(pack); PTX_EXEC(unpack); PTX_EXEC(selp); PTX_EXEC(slct); PTX_EXEC(setp); PTX_EXEC(set);
-PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(activemask);
+PTX_EXEC(mapa); PTX_EXEC(getctarank); PTX_EXEC(cvt); PTX_EXEC(cvta); PTX_EXEC(isspacep); PTX_EXEC(clock); PTX_EXEC(activemask);
 PTX_EXEC(ld); PTX_EXEC(st); PTX_EXEC(atom); PTX_EXEC(pcopy); PTX_EXEC(presult); PTX_EXEC(vprintf);
 PTX_EXEC(alloca); PTX_EXEC(stacksave); PTX_EXEC(stackrestore); PTX_EXEC(malloc); PTX_EXEC(free);
-PTX_EXEC(cpasync); PTX_EXEC(cpbulk); PTX_EXEC(mbarrier);
+PTX_EXEC(cpasync); PTX_EXEC(cpbulk); PTX_EXEC(mbarrier); PTX_EXEC(stasync); PTX_EXEC(redasync);
 PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma); PTX_EXEC(wmmaload); PTX_EXEC(wmmastore);
 PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
 PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);

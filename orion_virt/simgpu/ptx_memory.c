@@ -26,9 +26,9 @@ static const char *verb(const struct ptx_warp *w)
 {
     ptx_exec *exec = w->kernel->module->code[w->at].exec;
 
-    if (exec == ptx_st || exec == ptx_stmatrix || exec == ptx_wmmastore)
+    if (exec == ptx_st || exec == ptx_stasync || exec == ptx_stmatrix || exec == ptx_wmmastore)
         return "write";
-    return exec == ptx_atom ? "atomic access" : exec == ptx_ld || exec == ptx_ldmatrix || exec == ptx_wmmaload ? "read" : "access";
+    return exec == ptx_atom || exec == ptx_redasync ? "atomic access" : exec == ptx_ld || exec == ptx_ldmatrix || exec == ptx_wmmaload ? "read" : "access";
 }
 
 static void *offset(struct ptx_warp *w, unsigned lane, uint8_t *base, size_t size, uint64_t at, unsigned bytes,
@@ -69,8 +69,15 @@ void *ptx_at(struct ptx_warp *w, unsigned lane, enum ptx_space space, uint64_t a
         if (space != S_GLOBAL)
             address &= (1ull << 56) - 1;
     }
-    if (space == S_SHARED)
-        return offset(w, lane, b->shared, b->shared_bytes, address, bytes, "shared");
+    if (space == S_SHARED) {
+        struct ptx_block *owner = ptx_shared_owner(b, &address);
+        if (owner && !owner->done)
+            return offset(w, lane, owner->shared, owner->shared_bytes, address, bytes, "shared");
+        ptx_fault(w, lane, PTX_ILLEGAL_ADDRESS, owner ? "%s of %u bytes in the shared memory of block %u of the cluster, which has ended"
+                  : "%s of %u bytes in the shared memory of a block beyond the %u of the cluster", verb(w), bytes,
+                  owner ? owner->rank : b->nr_cluster);
+        return NULL;
+    }
     if (space == S_LOCAL)
         return offset(w, lane, w->local + (size_t)lane * w->local_bytes, w->local_bytes, address, bytes, "local");
     if (space == S_PARAM)

@@ -91,15 +91,22 @@ static void tuning(struct ptx_parser *p, struct ptx_kernel *f)
     struct ptx_lexer *l = &p->lex;
 
     while (l->kind == K_NAME && l->text[0] == '.') {
-        bool threads = ptx_is(l, ".maxntid") || ptx_is(l, ".reqntid");
-        uint64_t product = 1;
+        bool threads = ptx_is(l, ".maxntid") || ptx_is(l, ".reqntid"), cluster = ptx_is(l, ".reqnctapercluster");
+        unsigned size[3] = { 1, 1, 1 }, nr = 0;
+        if (ptx_is(l, ".blocksareclusters"))
+            return ptx_fail(p, "'.blocksareclusters' is not supported by the simulated GPU");
+        f->clustered = f->clustered || cluster || ptx_is(l, ".explicitcluster");
         ptx_next(l);
         while (l->kind == K_NUMBER || ptx_is(l, ",")) {
-            product *= l->kind == K_NUMBER ? l->value : 1;
+            if (l->kind == K_NUMBER && nr < 3)
+                size[nr++] = l->value < UINT16_MAX ? (unsigned)l->value : UINT16_MAX;
             ptx_next(l);
         }
+        uint64_t product = (uint64_t)size[0] * size[1] * size[2];
         if (threads && product && product < 1024)
             f->max_threads = (unsigned)product;
+        if (cluster)
+            memcpy(f->cluster, size, sizeof(size));
     }
 }
 

@@ -91,6 +91,12 @@ unsigned ptx_max_threads(const struct ptx_kernel *k)
     return k->max_threads;
 }
 
+bool ptx_cluster(const struct ptx_kernel *k, unsigned blocks[3])
+{
+    memcpy(blocks, k->cluster, sizeof(k->cluster));
+    return k->clustered;
+}
+
 /* Where a slot is first and last named: in between it needs a register. */
 static void note_range(uint32_t *first, uint32_t *last, int32_t slot, uint32_t pc)
 {

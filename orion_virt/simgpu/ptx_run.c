@@ -236,6 +236,7 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
         break;
     case OP_EXIT: end_lanes(w, taken); break;
     case OP_BAR: wait_at_barrier(w, i, taken, *pc); break;
+    case OP_CLUSTER: ptx_meet_cluster(w, i, taken); break;
     case OP_TRAP: ptx_fault(w, (unsigned)__builtin_ctz(taken), PTX_TRAP, "trap"); break;
     default: /* OP_WARPSYNC */
         all = gather(w, i, taken, *pc);

@@ -168,6 +168,7 @@ struct sim_call {
     void *function;               /* CUfunction or CUkernel */
     void *kernel;                 /* CUkernel given beside it, of a graph's node */
     unsigned grid[3], block[3], shared;
+    unsigned cluster[3];          /* blocks; 0: as the function says */
     void *params;                 /* owned, packed */
     size_t params_bytes;
     bool cooperative;
@@ -392,6 +393,12 @@ struct CUmod_st {
 struct sim_param {
     unsigned offset, bytes;
 };
+struct sim_tuning {                     /* what an application set for a function, or for a kernel in all contexts */
+    int max_dynamic;                   /* bytes of shared memory; 0: not set */
+    int cluster[3];                    /* blocks of a cluster; 0: not set */
+    int beyond_portable;               /* more than 8 of them */
+    int policy;
+};
 struct CUfunc_st {
     struct CUmod_st *module;
     struct ptx_kernel *kernel;         /* NULL: machine code only, then what follows is known of it */
@@ -399,7 +406,8 @@ struct CUfunc_st {
     unsigned nr_params;
     size_t shared_bytes;
     char *name;
-    int max_dynamic, carveout, cache;
+    int carveout, cache;
+    struct sim_tuning tuning;
     uint64_t code_bytes;               /* on the card since its first launch */
 };
 CUresult sim_module_load(struct CUctx_st *ctx, const void *image, char *error, size_t error_bytes,
@@ -409,6 +417,8 @@ CUresult sim_module_add(struct CUmod_st *module, const char *name, struct ptx_ke
 CUresult sim_cubin_load(struct CUmod_st *module); /* functions and variables of the module's machine code */
 void sim_cubin_unload(struct CUmod_st *module);
 struct CUfunc_st *sim_module_function(struct CUmod_st *module, const char *name);
+/* An attribute from 8 on; `static_bytes` of shared memory leave the rest for dynamic ones. */
+CUresult sim_set_attribute(struct sim_tuning *tuning, CUfunction_attribute what, int value, int static_bytes);
 /* The function behind a CUfunction or a CUkernel in this context. */
 CUresult sim_function(struct CUctx_st *ctx, void *handle, struct CUfunc_st **function);
 void sim_libraries_drop(struct CUctx_st *ctx);

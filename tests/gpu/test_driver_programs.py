@@ -10,7 +10,7 @@ import programs
 import pytest
 
 pytestmark = pytest.mark.gpu
-PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed"]
+PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed", "clusters"]
 
 
 @pytest.fixture(scope="module")

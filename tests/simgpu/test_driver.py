@@ -8,6 +8,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 from cuda.bindings import driver
 
 FILL = r"""extern "C" __global__ void fill(int *p, int v, int n) { int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) p[i] = v; }
@@ -95,6 +96,20 @@ def test_event_orders_two_streams(gpu, ok):
     ok(driver.cuStreamSynchronize(b))
     assert ctypes.c_int.from_address(int(out)).value not in (0, 1)
     assert ok(driver.cuEventElapsedTime(start, end)) > 0.1
+
+
+@pytest.mark.parametrize("number,name", [(7, "programmaticEvent"), (12, "launchCompletionEvent")])
+def test_an_event_that_a_launch_records(gpu, ok, number, name):
+    p, f = gpu.put(np.ones(1, np.int32)), gpu.function(FILL, "slow")
+    event, config, attribute = ok(driver.cuEventCreate(2)), driver.CUlaunchConfig(), driver.CUlaunchAttribute()
+    attribute.id = driver.CUlaunchAttributeID(number)
+    getattr(attribute.value, name).event = event
+    config.gridDimX = config.gridDimY = config.gridDimZ = config.blockDimX = config.blockDimY = config.blockDimZ = 1
+    config.attrs, config.numAttrs = [attribute], 1
+    ok(driver.cuLaunchKernelEx(config, f, ((p, 100000), (ctypes.c_void_p, ctypes.c_int)), 0))
+    assert int(driver.cuEventQuery(event)[0]) == 600
+    gpu.sync()
+    ok(driver.cuEventQuery(event))
 
 
 def test_legacy_stream_waits_for_blocking_streams(gpu, ok):
