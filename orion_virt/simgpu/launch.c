@@ -44,7 +44,8 @@ static int attribute(const struct CUfunc_st *f, int what)
     case 2: return f->kernel ? (int)ptx_constant_bytes(f->kernel) : 0;
     case 3: return f->kernel ? (int)ptx_local_bytes(f->kernel) : 0;
     case 4: return f->kernel ? (int)ptx_nr_registers(f->kernel) : 32;
-    case 5: case 6: return 90;
+    case 5: return f->kernel ? (int)ptx_target(f->kernel) : 90; /* CUB chooses by it what the host assumes of the code */
+    case 6: return 90;
     case 8: return f->tuning.max_dynamic ? f->tuning.max_dynamic : (int)MAX_SHARED - attribute(f, 1);
     case 9: return f->carveout;
     case 10: return wanted_cluster(f, blocks);

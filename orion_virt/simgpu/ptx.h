@@ -80,6 +80,7 @@ size_t ptx_params_bytes(const struct ptx_kernel *kernel);
 size_t ptx_shared_bytes(const struct ptx_kernel *kernel); /* static */
 size_t ptx_local_bytes(const struct ptx_kernel *kernel);  /* of a thread: the kernel's and those of functions it may call */
 size_t ptx_constant_bytes(const struct ptx_kernel *kernel); /* of its module */
+unsigned ptx_target(const struct ptx_kernel *kernel);       /* of its unit: 75 for sm_75 */
 unsigned ptx_max_threads(const struct ptx_kernel *kernel);  /* .maxntid or 1024 */
 unsigned ptx_nr_registers(const struct ptx_kernel *kernel); /* an estimate, at most 255 */
 /* Is it for clusters only? `blocks`: their size in each dimension, if the kernel says it, else 0. */

@@ -98,7 +98,7 @@ struct ptx_kernel {                  /* an entry or a function */
     char *name;
     bool entry, defined, visible, address_taken;
     bool framed;                     /* each activation has its own registers and memory: it may call itself */
-    unsigned unit;
+    unsigned unit, target;
     uint32_t first, end;             /* instructions */
     unsigned first_slot;             /* of a function; its parameters and results, and its body's variables up to local_bytes: */
     unsigned first_local, end_local, first_body;
@@ -175,6 +175,7 @@ struct ptx_deferred {                /* read when all names of all units are kno
 struct ptx_parser {
     struct ptx_lexer lex;
     unsigned unit;                   /* a text that begins with .version; several may be linked */
+    unsigned target;                 /* its .target: 75 for sm_75 */
     struct ptx_deferred *deferred;
     unsigned nr_deferred;
     struct ptx_module *module;

@@ -77,6 +77,7 @@ static struct ptx_kernel *declare(struct ptx_parser *p, bool entry, uint32_t lin
         f->name = strndup(l->text, l->len);
         f->entry = entry;
         f->unit = p->unit;
+        f->target = p->target;
         f->max_threads = 1024;
         f->return_slot = -1;
     }
@@ -262,6 +263,8 @@ static void describe(struct ptx_parser *p)
         ptx_next(l);
     } else if (ptx_is(l, ".target")) {
         ptx_next(l);
+        if (l->len > 3 && !memcmp(l->text, "sm_", 3)) /* a letter may follow the number */
+            p->target = (unsigned)strtoul(l->text + 3, NULL, 10);
         do
             ptx_next(l);
         while (ptx_accept(p, ","));

@@ -86,6 +86,11 @@ size_t ptx_constant_bytes(const struct ptx_kernel *k)
     return bytes;
 }
 
+unsigned ptx_target(const struct ptx_kernel *k)
+{
+    return k->target;
+}
+
 unsigned ptx_max_threads(const struct ptx_kernel *k)
 {
     return k->max_threads;

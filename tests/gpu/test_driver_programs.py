@@ -10,7 +10,7 @@ import programs
 import pytest
 
 pytestmark = pytest.mark.gpu
-PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed", "clusters"]
+PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed", "clusters", "pools"]
 
 
 @pytest.fixture(scope="module")

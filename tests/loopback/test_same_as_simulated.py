@@ -13,7 +13,7 @@ import host as hosts
 import programs
 import pytest
 
-PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed", "clusters"]
+PROGRAMS = ["graphs", "graphlife", "output", "registered", "faults", "order", "life", "managed", "clusters", "pools"]
 NATIVE = programs.without_vgpu() | {"LD_LIBRARY_PATH": str(hosts.LIB / "simgpu")}
 
 

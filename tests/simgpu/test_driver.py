@@ -112,6 +112,14 @@ def test_an_event_that_a_launch_records(gpu, ok, number, name):
     ok(driver.cuEventQuery(event))
 
 
+@pytest.mark.parametrize("target,version", [("sm_75", 75), ("sm_90a", 90), ("sm_52, debug", 52)])
+def test_a_kernel_says_what_it_was_compiled_for(gpu, ok, target, version):
+    """CUB takes the number of threads and items from it: another answer, and most of a scan is left out."""
+    module = ok(driver.cuModuleLoadData(f".version 8.4\n.target {target}\n.address_size 64\n.visible .entry k() {{ ret; }}\0".encode()))
+    f = ok(driver.cuModuleGetFunction(module, b"k"))
+    assert [ok(driver.cuFuncGetAttribute(driver.CUfunction_attribute(number), f)) for number in (5, 6)] == [version, 90]
+
+
 def test_legacy_stream_waits_for_blocking_streams(gpu, ok):
     s, order = ok(driver.cuStreamCreate(0)), []
     slow = CALLBACK(lambda _: (time.sleep(0.1), order.append("blocking")))

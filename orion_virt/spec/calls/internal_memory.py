@@ -26,5 +26,5 @@ CALLS = [
     # what 0 nodes of graph `object`, 1 its roots; then room new handles; answer: count there are, then up to room
     # handles from the first-th on
     internal(62, "orion_graph_list", inp("object", WU64), inp("first", WU64), inp("what", WU32), inp("room", WU32), out("count", WU64), context=False),
-    internal(67, "orion_pool_attribute", inp("pool", WU64), inp("attribute", WU32), inp("set", WU32), inp("value", WU64), out("got", WU64), blocks=True),
+    internal(67, "orion_pool_attribute", inp("pool", WU64), inp("attribute", WU32), inp("set", WU32), inp("value", WU64), out("got", WU64), context=False, blocks=True),
 ]  # fmt: skip
