@@ -343,7 +343,7 @@ static bool builtin(struct ptx_parser *p, const char *name, size_t len, struct p
 {
     static const struct { const char *name; ptx_exec *exec; unsigned args; } builtins[] = {
         { "vprintf", ptx_vprintf, 2 }, { "__assertfail", ptx_assertfail, 4 }, { "malloc", ptx_malloc, 1 },
-        { "free", ptx_free, 1 },
+        { "free", ptx_free, 1 }, { "cudaGraphSetConditional", ptx_setcondition, 2 },
     };
     int32_t slots[4] = { -1, -1, -1, -1 }, result_slot = -1;
 

@@ -140,3 +140,18 @@ void ptx_assertfail(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
         if (m >> l & 1)
             ptx_fault(w, l, PTX_ASSERT, "assertion failed");
 }
+
+/* cudaGraphSetConditional: a graph's condition is a word of device memory, and its handle the address. */
+void ptx_setcondition(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    EACH {
+        const uint8_t *base = w->local + (size_t)l * w->local_bytes;
+        uint64_t handle;
+        uint32_t value, *word;
+        memcpy(&handle, base + REG(i->a)[l], sizeof(handle));
+        memcpy(&value, base + REG(i->b)[l], sizeof(value));
+        if (!(word = ptx_at(w, l, S_GLOBAL, handle, sizeof(*word))))
+            return;
+        __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    }
+}

@@ -354,7 +354,7 @@ PTX_EXEC(alloca); PTX_EXEC(stacksave); PTX_EXEC(stackrestore); PTX_EXEC(malloc);
 PTX_EXEC(cpasync); PTX_EXEC(cpbulk); PTX_EXEC(mbarrier); PTX_EXEC(stasync); PTX_EXEC(redasync);
 PTX_EXEC(ldmatrix); PTX_EXEC(stmatrix); PTX_EXEC(movmatrix); PTX_EXEC(mma); PTX_EXEC(wmmaload); PTX_EXEC(wmmastore);
 PTX_EXEC(tex); PTX_EXEC(suld); PTX_EXEC(sust);
-PTX_EXEC(assertfail); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
+PTX_EXEC(assertfail); PTX_EXEC(setcondition); PTX_EXEC(shfl); PTX_EXEC(vote); PTX_EXEC(match); PTX_EXEC(redux); PTX_EXEC(elect);
 
 #define EACH for (unsigned l = 0; l < PTX_LANES; l++) if (m >> l & 1)
 #define REG(slot) (w->regs + (size_t)(slot) * PTX_LANES)

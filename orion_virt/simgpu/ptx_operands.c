@@ -21,7 +21,7 @@ static unsigned add_list(const struct translator *t, int32_t *out, unsigned nr, 
 static bool reads_all(const struct ptx_insn *i)
 {
     return i->exec == ptx_st || i->exec == ptx_stasync || i->exec == ptx_cpbulk || i->exec == ptx_sust || i->exec == ptx_pcopy || i->exec == ptx_presult || i->exec == ptx_vprintf ||
-           i->exec == ptx_assertfail || i->exec == ptx_malloc || i->exec == ptx_free;
+           i->exec == ptx_assertfail || i->exec == ptx_setcondition || i->exec == ptx_malloc || i->exec == ptx_free;
 }
 
 /* The first `mode` registers of its list are results. */

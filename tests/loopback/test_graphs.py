@@ -73,5 +73,5 @@ def test_what_a_graph_allocates_counts(host: hosts.Host, granted: int, said: str
 
 
 def test_device_code_of_the_samples_compiles(tmp_path: Path) -> None:
-    """What steers graphs from the device runs on a real card only."""
+    """What launches and changes graphs from the device runs on a real card only."""
     programs.nvcc(tmp_path, "conditional.cu", "-rdc=true", "-lcudadevrt")

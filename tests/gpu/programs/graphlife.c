@@ -265,6 +265,45 @@ static void conditions(void)
     printf("switch: %d %d %d\n", chosen(2, 3, 0), chosen(2, 3, 2), chosen(2, 3, 3));
 }
 
+/* *p counts down, and the condition holds until it is 0. */
+static const char counting[] = ".version 8.3\n.target sm_75\n.address_size 64\n"
+    ".extern .func cudaGraphSetConditional(.param .b64 handle, .param .b32 value);\n"
+    ".visible .entry count_down(.param .u64 p, .param .u64 condition)\n{\n.reg .b32 %r<3>;\n.reg .b64 %rd<4>;\n"
+    "ld.param.u64 %rd1, [p];\nld.param.u64 %rd2, [condition];\nld.global.u32 %r1, [%rd1];\nadd.s32 %r2, %r1, -1;\n"
+    "st.global.u32 [%rd1], %r2;\n{\n.param .b64 a;\n.param .b32 b;\nst.param.b64 [a], %rd2;\nst.param.b32 [b], %r2;\n"
+    "call.uni cudaGraphSetConditional, (a, b);\n}\nret;\n}\n";
+
+/* Kernels say whether a body runs again. */
+static void steered(void)
+{
+    CUgraphNodeParams p = any(CU_GRAPH_NODE_TYPE_CONDITIONAL), k = any(CU_GRAPH_NODE_TYPE_KERNEL);
+    CUgraph g;
+    CUdeviceptr d, sum;
+    CUmodule m;
+    CUstream s;
+
+    start();
+    g = new_graph();
+    d = device_memory(256);
+    sum = device_memory(256);
+    s = new_stream();
+    MUST(cuModuleLoadData(&m, counting));
+    MUST(cuGraphConditionalHandleCreate(&p.conditional.handle, g, context, 1, 1));
+    p.conditional.type = 1; /* while */
+    p.conditional.size = 1;
+    p.conditional.ctx = context;
+    put(g, put_set(g, put_set(g, NULL, d, 7, 1), sum, 0, 1), &p);
+    void *parameters[] = { &d, &p.conditional.handle };
+    MUST(cuModuleGetFunction(&k.kernel.func, m, "count_down"));
+    k.kernel.gridDimX = k.kernel.gridDimY = k.kernel.gridDimZ = k.kernel.blockDimX = k.kernel.blockDimY = k.kernel.blockDimZ = 1;
+    k.kernel.kernelParams = parameters;
+    put_add(p.conditional.phGraph_out[0], put(p.conditional.phGraph_out[0], NULL, &k), sum, 1, 1);
+    CUgraphExec x = made(g, 0);
+    run(x, s);
+    run(x, s);
+    printf("left %d, rounds %d\n", first_of(d), first_of(sum));
+}
+
 static void edges(void)
 {
     CUgraphEdgeData programmatic = { .from_port = 1, .type = 1 }, data[4];
@@ -341,7 +380,7 @@ int main(int argc, char **argv)
 {
     static const struct body bodies[] = {
         { "memory", memory }, { "many", many }, { "update", update }, { "objects", objects },
-        { "conditions", conditions }, { "edges", edges }, { "attributes", attributes },
+        { "conditions", conditions }, { "steered", steered }, { "edges", edges }, { "attributes", attributes },
     };
 
     return run_body(bodies, sizeof(bodies) / sizeof(bodies[0]), argc, argv);
