@@ -171,32 +171,34 @@ static const struct ptx_variable *find_in(const struct ptx_variable *v, unsigned
     return NULL;
 }
 
-/* A name as slot; *space is the space of a variable, -1 for registers. False: a label or function. */
-static bool named_slot(struct ptx_parser *p, const char *name, size_t len, int32_t *slot, int *space)
+static bool variable_slot(struct ptx_parser *p, const struct ptx_variable *v, bool in_function, struct ptx_operand *o)
+{
+    o->slot = address_slot(p, v, in_function);
+    o->space = (int)v->space;
+    o->element = v->element;
+    return true;
+}
+
+/* A name as slot; the space is that of a variable, -1 for registers. False: a label or function. */
+static bool named_slot(struct ptx_parser *p, const char *name, size_t len, struct ptx_operand *o)
 {
     const struct ptx_variable *v;
-    struct ptx_symbol *s = ptx_symbol(p, name, len, slot);
+    struct ptx_symbol *s = ptx_symbol(p, name, len, &o->slot);
 
-    *space = -1;
-    if (s && *slot >= 0)
+    o->space = -1;
+    if (s && o->slot >= 0)
         return true;
-    if (s) {
-        *slot = address_slot(p, &s->variable, true);
-        *space = (int)s->variable.space;
-        return true;
-    }
+    if (s)
+        return variable_slot(p, &s->variable, true, o);
     v = find_in(p->f->params, p->f->nr_params, name, len);
     if (!v)
         v = find_in(p->f->results, p->f->nr_results, name, len);
     if (!v)
         v = ptx_global(p, name, len);
-    if (v) {
-        *slot = address_slot(p, v, false);
-        *space = (int)v->space;
-        return true;
-    }
-    *slot = special(p, name, len);
-    return *slot >= 0;
+    if (v)
+        return variable_slot(p, v, false, o);
+    o->slot = special(p, name, len);
+    return o->slot >= 0;
 }
 
 static int32_t immediate(struct ptx_parser *p, enum ptx_type type, bool negative)
@@ -242,7 +244,7 @@ static void address(struct ptx_parser *p, struct ptx_operand *o)
     o->kind = O_ADDRESS;
     if (l->kind == K_NUMBER) {
         o->slot = immediate(p, T_U64, false);
-    } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
+    } else if (!named_slot(p, l->text, l->len, o)) {
         return ptx_fail(p, "'%.*s' in an address is defined in no module that was linked", (int)l->len, l->text);
     } else {
         ptx_next(l);
@@ -260,6 +262,25 @@ static void address(struct ptx_parser *p, struct ptx_operand *o)
         o->at_nr = where.kind == O_VECTOR ? where.nr : 1;
     }
     ptx_expect(p, "]");
+}
+
+/* variable+bytes, and variable[index]: an element's address for mov, else its place in memory. */
+static void behind_variable(struct ptx_parser *p, struct ptx_operand *o)
+{
+    struct ptx_lexer *l = &p->lex;
+    bool index = ptx_accept(p, "[");
+
+    if (!index && !ptx_accept(p, "+"))
+        return;
+    if (l->kind != K_NUMBER)
+        return ptx_fail(p, "'%.*s' behind a variable is no number", (int)l->len, l->text);
+    o->off = (int64_t)l->value * (index ? o->element : 1);
+    ptx_next(l);
+    if (!index)
+        return;
+    ptx_expect(p, "]");
+    if (p->insn_len < 3 || memcmp(p->insn_text, "mov", 3))
+        o->kind = O_ADDRESS;
 }
 
 void ptx_operand(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type)
@@ -284,7 +305,7 @@ void ptx_operand(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type
         return ptx_fail(p, "unexpected '%.*s' in '%.*s'", (int)l->len, l->text, (int)p->insn_len, p->insn_text);
     if (ptx_is(l, "_")) {
         o->slot = ptx_new_slot(p, 64); /* a sink */
-    } else if (!named_slot(p, l->text, l->len, &o->slot, &o->space)) {
+    } else if (!named_slot(p, l->text, l->len, o)) {
         unsigned index;
         if (ptx_function(p, l->text, l->len, &index) && p->insn_len >= 3 && !memcmp(p->insn_text, "mov", 3)) {
             o->slot = ptx_constant_slot(p, FILL_VALUE, ptx_code_address(p->module, index));
@@ -296,10 +317,8 @@ void ptx_operand(struct ptx_parser *p, struct ptx_operand *o, enum ptx_type type
         o->len = l->len;
     }
     ptx_next(l);
-    if (o->kind == O_SLOT && o->space >= 0 && ptx_accept(p, "+")) { /* mov of an address and offset */
-        o->off = (int64_t)l->value;
-        ptx_next(l);
-    }
+    if (o->kind == O_SLOT && o->space >= 0)
+        behind_variable(p, o);
     if (ptx_accept(p, "|")) {
         struct ptx_operand second;
         ptx_operand(p, &second, type);

@@ -91,7 +91,7 @@ struct ptx_variable {                /* of a parameter list or of memory */
     bool reference;                  /* .texref */
     bool managed;                    /* .attribute(.managed) */
     bool visible;                    /* to other units */
-    unsigned align, unit;
+    unsigned align, unit, element;   /* element: bytes of one, of an array */
 };
 struct ptx_kernel {                  /* an entry or a function */
     struct ptx_module *module;
@@ -202,6 +202,7 @@ struct ptx_operand {
     uint64_t value;                  /* of an immediate operand */
     bool negated;
     int space;                       /* of a named variable in an address, -1: unknown */
+    unsigned element;                /* of a named variable: bytes */
     const char *name;                /* O_NAME: label or function */
     size_t len;
     int32_t at_list;                 /* of an address with coordinates, else -1 */

@@ -120,7 +120,7 @@ void ptx_declaration(struct ptx_parser *p, struct ptx_variable *v, enum ptx_type
     if (*type == T_NONE || l->kind != K_NAME)
         return ptx_fail(p, "expected a variable, found '%.*s'", (int)l->len, l->text);
     v->name = strndup(l->text, l->len);
-    v->bytes = (uint64_t)ptx_bytes(*type) * vector;
+    v->bytes = v->element = ptx_bytes(*type) * vector;
     if (v->align < v->bytes && !v->align)
         v->align = (unsigned)v->bytes;
     ptx_next(l);

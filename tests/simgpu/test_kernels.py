@@ -227,3 +227,17 @@ def test_malloc_of_device_code_gives_as_much_as_the_limit_allows(gpu, ok):
         gpu.launch(gpu.function(source, "takes"), (1,), (1,), np.uint64(20 << 20), out)
         got.append(int(gpu.get(out, np.zeros(1, np.int32))[0]))
     assert (before, got) == (8 << 20, [0, 1])
+
+
+def test_elements_of_arrays_by_index(gpu, ok, capfd):
+    """`a[2]` is the address of an element for mov, and the element for a load; `a+4` counts bytes."""
+    body = """.version 7.8\n.target sm_75\n.address_size 64\n.global .align 4 .u32 table[4] = { 10, 11, 12, 13 };
+.visible .entry k(.param .u64 out) {\n.reg .b32 %r<8>; .reg .b64 %rd<8>;\n.shared .align 8 .b16 s[32];
+ld.param.u64 %rd0, [out];\nld.global.u32 %r0, table[3];\nmov.u64 %rd1, table[2];\nld.global.u32 %r1, [%rd1];
+mov.u32 %r2, s[5];\nmov.u32 %r3, s;\nsub.u32 %r2, %r2, %r3;\nmov.u64 %rd2, table+4;\nld.global.u32 %r3, [%rd2];
+st.global.v4.u32 [%rd0], {%r0, %r1, %r2, %r3};\nret; }\0"""
+    out = gpu.put(np.zeros(4, np.uint32))
+    gpu.launch(ok(driver.cuModuleGetFunction(ok(driver.cuModuleLoadData(body.encode())), b"k")), (1,), (1,), out)
+    assert gpu.get(out, np.zeros(4, np.uint32)).tolist() == [13, 12, 10, 11]
+    assert int(driver.cuModuleLoadData(body.replace("table[3]", "table[%r0]").encode())[0]) == 218
+    assert "PTX line 9, kernel k: '%r0' behind a variable is no number" in capfd.readouterr().err
