@@ -10,6 +10,8 @@
 struct ptx_module;
 struct ptx_kernel;
 
+#define PTX_NEWEST_TARGET 90u /* sm_90; text for newer ones is refused, as by a card */
+
 /* What a texture or surface object names. Sizes are in elements, of a dimension that it lacks 1. */
 #define PTX_TEXTURE_LEVELS 18u
 enum ptx_component { PTX_UNSIGNED, PTX_SIGNED, PTX_FLOAT };

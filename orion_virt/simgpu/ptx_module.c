@@ -265,6 +265,8 @@ static void describe(struct ptx_parser *p)
         ptx_next(l);
         if (l->len > 3 && !memcmp(l->text, "sm_", 3)) /* a letter may follow the number */
             p->target = (unsigned)strtoul(l->text + 3, NULL, 10);
+        if (p->target > PTX_NEWEST_TARGET)
+            return ptx_fail(p, "'.target %.*s' is for a newer card than this one, sm_%u", (int)l->len, l->text, PTX_NEWEST_TARGET);
         do
             ptx_next(l);
         while (ptx_accept(p, ","));

@@ -120,6 +120,12 @@ def test_a_kernel_says_what_it_was_compiled_for(gpu, ok, target, version):
     assert [ok(driver.cuFuncGetAttribute(driver.CUfunction_attribute(number), f)) for number in (5, 6)] == [version, 90]
 
 
+def test_text_for_a_newer_card_is_refused(gpu, capfd):
+    body = ".version 8.7\n.target sm_100\n.address_size 64\n.visible .entry k() { ret; }\0"
+    assert int(driver.cuModuleLoadData(body.encode())[0]) == 218
+    assert "PTX line 2: '.target sm_100' is for a newer card than this one, sm_90" in capfd.readouterr().err
+
+
 def test_legacy_stream_waits_for_blocking_streams(gpu, ok):
     s, order = ok(driver.cuStreamCreate(0)), []
     slow = CALLBACK(lambda _: (time.sleep(0.1), order.append("blocking")))
