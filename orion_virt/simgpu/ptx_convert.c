@@ -256,7 +256,7 @@ static uint64_t put_float(double v, const struct ptx_insn *i)
     if (i->type == T_F64)
         return isnan(v) ? 0x7fffffffffffffffull : ptx_u64(v);
     if (i->type == T_F16 || i->type == T_BF16 || i->type == T_TF32)
-        return ptx_to_small(v, i->type, i->round);
+        return ptx_cvt_small(v, i);
     f = to_single(v, i->round);
     if (i->flags & F_FTZ && fabsf(f) < 0x1p-126f)
         f = copysignf(0, f);

@@ -77,14 +77,14 @@ static const struct { const char *name; uint32_t flag; } flags[] = {
     { "ftz", F_FTZ }, { "sat", F_SAT }, { "hi", F_HI }, { "wide", F_WIDE }, { "cc", F_CC }, { "to", F_TO },
     { "NaN", F_NAN }, { "sync", F_SYNC }, { "clamp", F_CLAMP }, { "shiftamt", F_SHIFTAMT }, { "arrive", F_ARRIVE },
     { "red", F_RED }, { "warp", F_WARP }, { "l", F_LEFT }, { "abs", F_ABS }, { "zero", F_ZERO },
-    { "relu", F_RELU }, { "xorsign", F_XORSIGN }, { "pack", F_PACK },
+    { "relu", F_RELU }, { "xorsign", F_XORSIGN }, { "pack", F_PACK }, { "satfinite", F_FINITE },
 };
 /* Accuracy, memory order, scope and cache words that change nothing where everything is exact and coherent. */
 static const char *const harmless[] = {
     "approx", "full", "lo", "r", "wrap", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "weak", "gpu",
     "cta", "sys", "cluster", "nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "aligned", "gl", "proxy", "async",
     "L1", "L2", "mmio", "alias", "b32x2", "launch_dependents", "wait", "global_cta", "one", "noftz", "unified",
-    "base", "level", "b", "trap", "satfinite", "mbarrier_init", "mbarrier::complete_tx::bytes",
+    "base", "level", "b", "trap", "mbarrier_init", "mbarrier::complete_tx::bytes",
 };
 #define FIND(table, field, out) \
     for (size_t k = 0; k < sizeof(table) / sizeof(table[0]); k++) \

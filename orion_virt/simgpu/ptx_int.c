@@ -118,7 +118,16 @@ static uint64_t product24(uint64_t a, uint64_t b, const struct ptx_insn *i)
 }
 
 SIMPLE(mul24, UNSIGNED, product24(x, y, i))
-SIMPLE(mad24, UNSIGNED, product24(x, y, i) + z)
+
+void ptx_mad24(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    OPERANDS;
+    if (i->flags & F_SAT) {
+        EACH d[l] = (uint32_t)clamp32((int64_t)(int32_t)product24((uint32_t)a[l], (uint32_t)b[l], i) + (int32_t)c[l]);
+        return;
+    }
+    UNSIGNED(product24(x, y, i) + z)
+}
 
 static bool is_signed(unsigned type)
 {
@@ -181,8 +190,8 @@ void ptx_abs(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
-SIMPLE(min, SIGNED, x < y ? x : y)
-SIMPLE(max, SIGNED, x > y ? x : y)
+SIMPLE(min, SIGNED, i->flags & F_RELU && (x < y ? x : y) <= 0 ? 0 : x < y ? x : y)
+SIMPLE(max, SIGNED, i->flags & F_RELU && (x > y ? x : y) <= 0 ? 0 : x > y ? x : y)
 SIMPLE(sad, SIGNED, (uint64_t)z + (x > y ? (uint64_t)x - (uint64_t)y : (uint64_t)y - (uint64_t)x))
 SIMPLE(neg, UNSIGNED, 0 - x)
 SIMPLE(cnot, UNSIGNED, x == 0)
@@ -409,7 +418,8 @@ static void set_carry(struct ptx_warp *w, unsigned l, bool carry)
     w->cc = (w->cc & ~(1u << l)) | (uint32_t)carry << l;
 }
 
-/* add.cc, addc, sub.cc, subc: mode M_ADD adds, M_DEC subtracts; the borrow is the carry flag. */
+/* add.cc, addc, sub.cc, subc: mode M_ADD adds, M_DEC subtracts. After a difference the flag says that there was no borrow, as
+ * on the card: an addc reads it in NVIDIA's own division of 128-bit numbers. */
 void ptx_carry(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 {
     OPERANDS;
@@ -417,12 +427,12 @@ void ptx_carry(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 
     (void)c;
     EACH {
-        unsigned in = i->flags & F_CARRY ? w->cc >> l & 1 : 0;
+        unsigned minus = i->mode == M_ADD ? 0 : 1, in = i->flags & F_CARRY ? (w->cc >> l & 1) ^ minus : 0;
         unsigned __int128 x = wide ? a[l] : (uint32_t)a[l], y = wide ? b[l] : (uint32_t)b[l];
         unsigned __int128 r = i->mode == M_ADD ? x + y + in : x - y - in;
         d[l] = wide ? (uint64_t)r : (uint32_t)r;
         if (i->flags & F_CC)
-            set_carry(w, l, (unsigned)(r >> (wide ? 64 : 32)) & 1);
+            set_carry(w, l, ((unsigned)(r >> (wide ? 64 : 32)) & 1) ^ minus);
     }
 }
 

@@ -42,7 +42,7 @@ enum ptx_flag {
     F_CLAMP = 512, F_SHIFTAMT = 1024, F_ARRIVE = 2048, F_RED = 4096, F_WARP = 8192, F_LEFT = 16384, F_CARRY = 32768,
     F_ABS = 1 << 16, F_NORETURN = 1 << 17, F_ZERO = 1 << 18, F_REFERENCE = 1 << 19,
     F_RELU = 1 << 20, F_XORSIGN = 1 << 21, F_PACK = 1 << 22, F_SUM = 1 << 23, F_PARITY = 1 << 24,
-    F_EXPECT_TX = 1 << 25, F_CLUSTER = 1 << 26,
+    F_EXPECT_TX = 1 << 25, F_CLUSTER = 1 << 26, F_FINITE = 1 << 27,
 };
 enum ptx_geometry { G_NONE, G_1D, G_2D, G_3D, G_A1D, G_A2D, G_CUBE, G_ACUBE }; /* of textures and surfaces */
 union ptx_value {
@@ -251,6 +251,7 @@ struct ptx_warp {
     unsigned index, local_bytes;
     bool filled;                     /* its constants */
     bool yielded;                    /* asked for others to run */
+    bool stuck;                      /* all lanes wait for others: the first instruction of a warp goes on without */
     bool rotate;                     /* next time run another group, lest one spins for ever */
     uint32_t last;                   /* where the group was that ran until then */
     struct n_warp *native;           /* where translated code runs */
@@ -378,6 +379,7 @@ PTX_HIDDEN uint16_t ptx_to_half(double v, enum ptx_round round);
 PTX_HIDDEN bool ptx_is_small(unsigned type);
 PTX_HIDDEN double ptx_from_small(uint64_t v, unsigned type); /* its low element */
 PTX_HIDDEN uint32_t ptx_to_small(double v, unsigned type, unsigned round);
+PTX_HIDDEN uint32_t ptx_cvt_small(double v, const struct ptx_insn *i);
 PTX_HIDDEN double ptx_add_odd(double x, double y);
 PTX_HIDDEN void ptx_small(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, ptx_combine *f);
 

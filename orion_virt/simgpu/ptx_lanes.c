@@ -58,7 +58,7 @@ bool ptx_lane_supported(const struct translator *t, const struct ptx_insn *i)
     (void)t;
     for (size_t k = 0; k < sizeof(whole) / sizeof(whole[0]); k++)
         if (i->exec == whole[k])
-            return !(i->flags & (F_SAT | F_CC)) && (is_whole(i->type) || i->type == T_PRED);
+            return !(i->flags & (F_SAT | F_CC | F_RELU)) && (is_whole(i->type) || i->type == T_PRED);
     if (i->exec == ptx_mov || i->exec == ptx_selp || i->exec == ptx_cvta)
         return i->type != T_B128;
     if (i->exec == ptx_mul || i->exec == ptx_mad)
@@ -389,9 +389,9 @@ static void assign(struct translator *t, const struct ptx_insn *i, int32_t slot,
 static void write_setp(struct translator *t, const struct ptx_insn *i, const struct names *n)
 {
     static const char *const words[] = { [M_AND] = "&", [M_OR] = "|", [M_XOR] = "^" };
-    char both[200];
+    char both[200], guard[64], d[64];
 
-    fprintf(t->out, "{ n_u32 r_ = ");
+    fprintf(t->out, "{ n_u32 g_ = %s%s, r_ = ", i->pred_neg ? "!" : "", i->pred < 0 ? "1" : ptx_lane_name(t, i->pred, guard));
     compare(t->out, i, n);
     fprintf(t->out, ", c_ = %s%s; ", i->c >= 0 && i->flags & F_NEG_C ? "!" : "", i->c >= 0 ? n->c : "0");
     for (unsigned k = 0; k < 2; k++) {
@@ -400,8 +400,8 @@ static void write_setp(struct translator *t, const struct ptx_insn *i, const str
             snprintf(both, sizeof(both), "(%sr_ %s c_)", k ? "!" : "", words[i->mode]);
         else
             snprintf(both, sizeof(both), "%sr_", k ? "(n_u32)!" : "");
-        if (to >= 0)
-            assign(t, i, to, both);
+        if (to >= 0) /* the guard may be the first result */
+            fprintf(t->out, "%s = g_ ? %s : %s; ", ptx_lane_name(t, to, d), both, d);
     }
     fprintf(t->out, "}\n");
 }

@@ -90,10 +90,12 @@ static uint32_t choose(struct ptx_warp *w, uint32_t *pc)
     uint32_t ready = ptx_lanes_in(w, L_RUN), m = 0;
     bool one;
 
-    if (!ready && (ready = ptx_lanes_in(w, L_SYNC))) /* the lanes that they wait for will not come: go on without */
+    if (!ready && (ready = ptx_lanes_in(w, L_SYNC))) { /* the lanes that they wait for will not come: go on without */
         for (unsigned l = 0; l < PTX_LANES; l++)
             if (w->state[l] == L_SYNC)
                 w->state[l] = L_RUN;
+        w->stuck = true;
+    }
     if (!ready)
         return 0;
     one = united(w, ready);
@@ -144,6 +146,18 @@ static void end_lanes(struct ptx_warp *w, uint32_t m)
     w->alive &= ~m;
 }
 
+/* Those of `m` that name the same lanes as its first. */
+static uint32_t same_mask(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
+{
+    int32_t slot = ptx_mask_slot(i);
+    uint32_t same = 0;
+
+    if (slot < 0)
+        return m;
+    EACH same |= (uint32_t)((uint32_t)REG(slot)[l] == (uint32_t)REG(slot)[__builtin_ctz(m)]) << l;
+    return same;
+}
+
 /* Lanes that execute an instruction of the whole warp wait until all that its mask names are there. */
 static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, uint32_t pc)
 {
@@ -152,11 +166,13 @@ static uint32_t gather(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m,
 
     if (slot < 0)
         return m;
-    want = (uint32_t)REG(slot)[__builtin_ctz(m)] & w->alive;
+    want = (uint32_t)REG(slot)[__builtin_ctz(m)];
     for (unsigned l = 0; l < PTX_LANES; l++)
-        if (w->state[l] == L_SYNC && w->pc[l] == pc)
+        if (w->state[l] == L_SYNC && w->pc[l] == pc && (uint32_t)REG(slot)[l] == want)
             here |= 1u << l;
-    if ((here & want) == want || !(ptx_lanes_in(w, L_RUN) & want & ~m)) {
+    want &= w->alive;
+    /* A lane that waits at another instruction for others may come yet. */
+    if ((here & want) == want || w->stuck || !((ptx_lanes_in(w, L_RUN) | ptx_lanes_in(w, L_SYNC)) & want & ~here)) {
         set_state(w, here, L_RUN);
         return here;
     }
@@ -239,13 +255,16 @@ static bool control(struct ptx_warp *w, const struct ptx_insn *i, uint32_t *m, u
     case OP_CLUSTER: ptx_meet_cluster(w, i, taken); break;
     case OP_TRAP: ptx_fault(w, (unsigned)__builtin_ctz(taken), PTX_TRAP, "trap"); break;
     default: /* OP_WARPSYNC */
-        all = gather(w, i, taken, *pc);
-        if (all && i->exec) {
-            i->exec(w, i, all);
-            ptx_native_results(w, i, all);
+        for (uint32_t same; taken; taken &= ~same) { /* several parts of a warp may be there, each with a mask of its own */
+            same = same_mask(w, i, taken);
+            all = gather(w, i, same, *pc);
+            if (all && i->exec) {
+                i->exec(w, i, all);
+                ptx_native_results(w, i, all);
+            }
+            if (all)
+                set_pc(w, all, *pc + 1);
         }
-        if (all)
-            set_pc(w, all, *pc + 1);
     }
     return true;
 }
@@ -319,6 +338,7 @@ bool ptx_run_warp(struct ptx_warp *w)
         else
             run_group(w, m, pc, &budget);
         budget -= budget != 0;
+        w->stuck = false;
         ran = true;
         if (w->rotate && w->yielded) { /* what it waits for may be another warp's to do */
             w->yielded = false;

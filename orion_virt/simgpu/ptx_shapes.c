@@ -67,7 +67,7 @@ bool ptx_one_for_all(const struct translator *t, int32_t slot, char *text)
     if (!one_for_all(t, slot) || t->slots[slot].place == P_SCALAR)
         return false;
     if (ptx_is_register(t, slot))
-        snprintf(text, PTX_TEXT, "%s[0]", ptx_array(t, slot, name));
+        snprintf(text, PTX_TEXT, "%s[__builtin_ctz(m)]", ptx_array(t, slot, name)); /* others may not have come by its definition */
     else
         snprintf(text, PTX_TEXT, "%s", ptx_lane_name(t, slot, name));
     return true;

@@ -63,6 +63,17 @@ uint32_t ptx_to_small(double v, unsigned type, unsigned round)
     return sign | (uint32_t)bits;
 }
 
+/* .satfinite of 16 bits and tf32, whose infinity is a number of its own: the greatest number instead. */
+uint32_t ptx_cvt_small(double v, const struct ptx_insn *i)
+{
+    const struct format *f = format_of(i->type);
+    uint32_t bits = ptx_to_small(v, i->type, i->round), top = f == &tf32 ? 0x7f800000u : f->infinity;
+
+    if (i->flags & F_FINITE && f->sign != 0x80 && (bits & (f == &tf32 ? 0x7fffffffu : f->sign - 1u)) == top)
+        bits -= f == &tf32 ? 0x2000 : 1;
+    return bits;
+}
+
 double ptx_from_small(uint64_t v, unsigned type)
 {
     const struct format *f = format_of(type);
@@ -148,8 +159,7 @@ void ptx_cvt2(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     uint64_t *d = REG(i->d), *a = REG(i->a), *b = REG(i->c);
     unsigned bits = i->type == T_E4M3X2 || i->type == T_E5M2X2 ? 8 : 16;
 
-    EACH d[l] = (uint64_t)ptx_to_small(relu(ptx_f32(a[l]), i), i->type, i->round) << bits |
-                ptx_to_small(relu(ptx_f32(b[l]), i), i->type, i->round);
+    EACH d[l] = (uint64_t)ptx_cvt_small(relu(ptx_f32(a[l]), i), i) << bits | ptx_cvt_small(relu(ptx_f32(b[l]), i), i);
 }
 
 /* Two halves to two 8-bit numbers. */

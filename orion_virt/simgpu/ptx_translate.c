@@ -377,11 +377,12 @@ static void write_warp(struct translator *t, const struct ptx_insn *i)
     fprintf(t->out, "{ n_u32 g = %s; ", guarded(t, i, guard));
     if (mask >= 0) {
         if (ptx_is_register(t, mask))
-            snprintf(guard, sizeof(guard), "%s[__builtin_ctz(g)]", ptx_array(t, mask, name));
+            fprintf(t->out, "n_u32 want = g ? %s[__builtin_ctz(g)] : 0, differs = 0;\n"
+                    "for (int l = 0; l < 32; l++) differs |= (%s[l] ^ want) & (0 - (g >> l & 1)); want &= *w->alive;\n",
+                    ptx_array(t, mask, name), name);
         else
-            snprintf(guard, sizeof(guard), "%s", ptx_lane_name(t, mask, name));
-        fprintf(t->out, "if (g) { n_u32 want = (n_u32)%s & *w->alive; if ((g & want) != want) { w->at = %u; w->mask = m; return 1; } }\n",
-                guard, t->pc);
+            fprintf(t->out, "n_u32 want = (n_u32)%s & *w->alive, differs = 0;\n", ptx_lane_name(t, mask, name));
+        fprintf(t->out, "if (g && (differs || (g & want) != want)) { w->at = %u; w->mask = m; return 1; }\n", t->pc);
     }
     if (i->exec) {
         write_exchange(t, i);

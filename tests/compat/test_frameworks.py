@@ -22,6 +22,8 @@ ENVIRONMENTS = {
     # without nvJitLink, so that the driver links: it makes machine code
     "numba": ["numba-cuda", "cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-nvvm",
               "nvidia-cuda-cccl"],
+    "warp": ["warp-lang==1.9.1", "numpy"],
+    "taichi": ["taichi"],
 }  # fmt: skip
 BODIES = {"torch_devices": "torch", "torch_memory": "torch", "torch_profiler": "torch", "triton_library": "torch",
           "tensorflow": "tensorflow", "jax_devices": "jax", "cupy_kernels": "cupy", "numba_kernels": "numba",
