@@ -41,6 +41,23 @@ static bool room_locked(void)
     return true;
 }
 
+/* Addresses that the driver gives anew: those of graphs that ended there are gone. `at` is the first range that ends after p;
+ * returns where one from p on belongs. */
+static size_t clear_locked(size_t at, uint64_t p, uint64_t end)
+{
+    size_t gone = 0;
+
+    if (at < nr_ranges && ranges[at].start < p) {
+        ranges[at].bytes = p - ranges[at].start;
+        at++;
+    }
+    while (at + gone < nr_ranges && ranges[at + gone].start < end)
+        gone++;
+    memmove(ranges + at, ranges + at + gone, (nr_ranges - at - gone) * sizeof(*ranges));
+    nr_ranges -= gone;
+    return at;
+}
+
 static void add(uint64_t p, uint64_t bytes, bool kept)
 {
     size_t at;
@@ -52,6 +69,7 @@ static void add(uint64_t p, uint64_t bytes, bool kept)
     if (at < nr_ranges && ranges[at].start == p && ranges[at].bytes >= bytes) {
         ranges[at].kept |= kept; /* the address of a graph that ended */
     } else if (room_locked()) {
+        at = clear_locked(at, p, p + bytes);
         memmove(ranges + at + 1, ranges + at, (nr_ranges - at) * sizeof(*ranges));
         ranges[at] = (struct range){ p, bytes, kept };
         atomic_store_explicit(&nr_live, ++nr_ranges, memory_order_release); /* pairs with og_is_device */

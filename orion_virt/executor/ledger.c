@@ -8,7 +8,7 @@
 struct node {
     uint64_t ptr, bytes, booked;
     int device;
-    bool kept;
+    bool kept, doubtful;
     uint32_t priority;
     struct oh_share *share; /* other processes may have it too; NULL: no */
     struct node *left, *right;
@@ -52,6 +52,24 @@ static struct node *merge(struct node *left, struct node *right)
     return right;
 }
 
+/* The tree without those that may be gone. */
+static struct node *without_doubtful(struct node *n)
+{
+    struct node *left, *right;
+
+    if (!n)
+        return NULL;
+    left = without_doubtful(n->left);
+    right = without_doubtful(n->right);
+    if (n->doubtful) {
+        free(n);
+        return merge(left, right);
+    }
+    n->left = left;
+    n->right = right;
+    return n;
+}
+
 /* The last node that starts at or below `ptr`. */
 static struct node *at_or_below(uint64_t ptr)
 {
@@ -79,14 +97,16 @@ void oh_ledger_keep(uint64_t ptr, bool kept)
 
     pthread_rwlock_wrlock(&lock);
     n = at_or_below(ptr);
-    if (n && n->ptr == ptr)
+    if (n && n->ptr == ptr) {
+        n->doubtful = !kept; /* nobody tells when the driver has let go of what no graph makes again */
         n->kept = kept;
+    }
     pthread_rwlock_unlock(&lock);
 }
 
 void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked)
 {
-    struct node *n = calloc(1, sizeof(*n)), *left, *right;
+    struct node *n = calloc(1, sizeof(*n)), *left, *over, *right;
 
     if (!n) {
         oh_end(OC_CLOSED_WORKER, "out of host memory for the ledger of device memory");
@@ -104,8 +124,9 @@ void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked)
         return;
     }
     n->priority = next_priority();
-    split(root, ptr, &left, &right);
-    root = merge(merge(left, n), right);
+    split(root, ptr, &left, &over);
+    split(over, bytes > UINT64_MAX - ptr ? UINT64_MAX : ptr + bytes, &over, &right);
+    root = merge(merge(left, n), merge(without_doubtful(over), right)); /* the driver gave their addresses anew */
     pthread_rwlock_unlock(&lock);
 }
 

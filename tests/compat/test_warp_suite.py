@@ -25,7 +25,7 @@ PACKAGES = ["warp-lang==1.9.1", "numpy"]
 # What brings kernels of several kinds: compiled ones, sorts and scans by CUB, graphs with conditions, streams, pools, meshes, grids.
 MODULES = ["cuda.test_conditional_captures", "cuda.test_mempool", "cuda.test_pinned", "geometry.test_hash_grid", "geometry.test_bvh",
            "geometry.test_marching_cubes", "geometry.test_mesh_query_ray", "test_adam", "test_array_reduce", "test_assert", "test_atomic_cas",
-           "test_bool", "test_builtins_resolution", "test_closest_point_edge_edge"]  # fmt: skip
+           "test_bool", "test_builtins_resolution", "test_closest_point_edge_edge", "test_linear_solvers"]  # fmt: skip
 
 
 def suite(host: hosts.Host) -> dict[str, str]:

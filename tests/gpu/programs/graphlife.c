@@ -265,6 +265,49 @@ static void conditions(void)
     printf("switch: %d %d %d\n", chosen(2, 3, 0), chosen(2, 3, 2), chosen(2, 3, 3));
 }
 
+static void memory_in(CUstream s, size_t bytes, CUgraph *g, CUgraphExec *x)
+{
+    CUdeviceptr p;
+
+    MUST(cuStreamBeginCapture_v2(s, 0));
+    MUST(cuMemAllocAsync(&p, bytes, s));
+    MUST(cuMemsetD8Async(p, 1, bytes, s));
+    MUST(cuMemsetD8Async(p + bytes / 2, 2, bytes / 2, s));
+    MUST(cuMemFreeAsync(p, s));
+    MUST(cuStreamEndCapture(s, g));
+    *x = made(*g, 0);
+}
+
+static volatile int released;
+
+static void hold(void *unused)
+{
+    (void)unused;
+    while (!released)
+        usleep(1000);
+}
+
+/* Graphs end while they still run; the addresses of what they allocated are given again, for more. */
+static void ended_early(void)
+{
+    CUgraphExec x;
+    CUgraph g;
+    CUstream s;
+
+    start();
+    s = new_stream();
+    for (size_t bytes = 64; bytes <= 1 << 20; bytes *= 4) {
+        released = 0;
+        memory_in(s, bytes, &g, &x);
+        MUST(cuLaunchHostFunc(s, hold, NULL));
+        MUST(cuGraphLaunch(x, s));
+        say("executable", cuGraphExecDestroy(x));
+        say("graph", cuGraphDestroy(g));
+        released = 1;
+        say("stream", cuStreamSynchronize(s));
+    }
+}
+
 /* *p counts down, and the condition holds until it is 0. */
 static const char counting[] = ".version 8.3\n.target sm_75\n.address_size 64\n"
     ".extern .func cudaGraphSetConditional(.param .b64 handle, .param .b32 value);\n"
@@ -380,7 +423,7 @@ int main(int argc, char **argv)
 {
     static const struct body bodies[] = {
         { "memory", memory }, { "many", many }, { "update", update }, { "objects", objects },
-        { "conditions", conditions }, { "steered", steered }, { "edges", edges }, { "attributes", attributes },
+        { "conditions", conditions }, { "steered", steered }, { "ended_early", ended_early }, { "edges", edges }, { "attributes", attributes },
     };
 
     return run_body(bodies, sizeof(bodies) / sizeof(bodies[0]), argc, argv);
