@@ -59,12 +59,18 @@ def guest(setup: Setup, agent: Path) -> Iterator[Guest]:
         made.destroy()
 
 
-def start_agent(guest: Guest, options: str = "") -> None:
+PING = ("qemu-agent-command", "agented", '{"execute":"guest-ping"}')
+
+
+def start_agent(setup: Setup, guest: Guest, options: str = "") -> None:
     must(guest.run(f"OPTIONS='{options}'{START}", user="root"))
+    # libvirt hears from QEMU that it is there, and only then asks it
+    eventually(lambda: setup.libvirt.virsh(*PING, check=False).returncode == 0, "the agent does not answer", 60)
 
 
-def stop_agent(guest: Guest) -> None:
+def stop_agent(setup: Setup, guest: Guest) -> None:
     must(guest.run("kill $(cat /run/qga/pid); while [ -e /run/qga/pid ]; do sleep 0.1; done", user="root"))
+    eventually(lambda: "state='disconnected'" in setup.libvirt.virsh("dumpxml", "agented").stdout, "libvirt sees an agent", 60)
 
 
 def test_no_channel(setup: Setup, agent: Path) -> None:
@@ -84,15 +90,15 @@ def test_no_channel(setup: Setup, agent: Path) -> None:
 def test_no_agent_and_a_forbidding_one(setup: Setup, guest: Guest) -> None:
     done = setup.oriond.command("install", "agented")
     assert done.returncode == 6 and "does not answer" in done.stderr and "apt-get install qemu-guest-agent" in done.stderr
-    start_agent(guest, "-b guest-exec")
+    start_agent(setup, guest, "-b guest-exec")
     done = setup.oriond.command("install", "agented")
     assert done.returncode == 7 and "forbids what is needed: guest-exec" in done.stderr, done.stderr
-    stop_agent(guest)
+    stop_agent(setup, guest)
     assert guest.run("ls /usr/lib/orion").status != 0
 
 
 def test_install_use_and_remove(setup: Setup, guest: Guest) -> None:
-    start_agent(guest)
+    start_agent(setup, guest)
     done = setup.oriond.command("install", "agented", "--user", "guest")
     assert done.returncode == 0, done.stderr
     assert "Orion vGPU client environment has been installed in agented\n" in done.stdout
