@@ -151,7 +151,8 @@ void *oh_data(enum ow_kind kind, uint64_t id);
 /* ---- ledger.c: device memory that belongs to this client ---- */
 void oh_ledger_add(uint64_t ptr, uint64_t bytes, int device, uint64_t booked);
 uint64_t oh_ledger_del(uint64_t ptr);   /* bytes of the entry that starts at ptr, 0: none; unbooks */
-/* `kept`: the entry outlives frees (memory of graphs, which their next launch makes again). */
+/* `kept`: the entry outlives frees (memory of graphs, which their next launch makes again); no longer kept, it goes when the
+ * driver gives its address anew. */
 void oh_ledger_keep(uint64_t ptr, bool kept);
 bool oh_ledger_has(uint64_t ptr, uint64_t bytes);
 bool oh_ledger_find(uint64_t ptr, uint64_t *start, uint64_t *bytes, int *device);

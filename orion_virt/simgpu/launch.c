@@ -409,10 +409,10 @@ static CUresult pack(const struct CUfunc_st *f, struct sim_call *c, void **param
     return CUDA_SUCCESS;
 }
 
-CUresult sim_call_prepare(struct CUctx_st *ctx, struct sim_call *c, void **params, void **extra)
+static CUresult prepare(struct CUctx_st *ctx, struct sim_call *c, void **params, void **extra, struct CUfunc_st **function)
 {
-    struct CUfunc_st *f;
-    CUresult r = sim_function(ctx, c->function, &f);
+    CUresult r = sim_function(ctx, c->function, function);
+    struct CUfunc_st *f = *function;
 
     c->params = NULL;
     if (r)
@@ -434,6 +434,13 @@ CUresult sim_call_prepare(struct CUctx_st *ctx, struct sim_call *c, void **param
     return r;
 }
 
+CUresult sim_call_prepare(struct CUctx_st *ctx, struct sim_call *c, void **params, void **extra)
+{
+    struct CUfunc_st *f;
+
+    return prepare(ctx, c, params, extra, &f);
+}
+
 static CUresult launch(struct sim_call call, CUstream stream, void **params, void **extra)
 {
     struct sim_work work = { .kind = SIM_WORK_KERNEL, .call = call };
@@ -447,8 +454,8 @@ static CUresult launch(struct sim_call call, CUstream stream, void **params, voi
     if (!r)
         sim_output_show(s->ctx);
     if (!r)
-        r = sim_call_prepare(s->ctx, &work.call, params, extra);
-    if (!r && !sim_function(s->ctx, call.function, &f) && (r = settle_cluster(f, &call, cluster)))
+        r = prepare(s->ctx, &work.call, params, extra, &f);
+    if (!r && (r = settle_cluster(f, &call, cluster)))
         free(work.call.params);
     return r ? r : sim_submit(s, &work);
 }

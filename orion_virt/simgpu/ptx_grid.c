@@ -466,7 +466,8 @@ enum ptx_status ptx_run(struct ptx_kernel *k, const struct ptx_launch *l, const 
     uint32_t *workspace = l->cooperative ? memory->alloc(memory->arg, 8, 0) : NULL;
     unsigned blocks = cluster_blocks(l, 0) * cluster_blocks(l, 1) * cluster_blocks(l, 2);
     struct grid g = { .kernel = k, .launch = l, .memory = memory, .cluster_blocks = blocks,
-                      .nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2] / blocks, .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(l->threads),
+                      .nr = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2] / blocks,
+                      .workspace = (uint64_t)(uintptr_t)workspace, .nr_threads = host_threads(l->threads),
                       .lock = PTHREAD_MUTEX_INITIALIZER, .error = error, .error_bytes = error_bytes };
 
     if (l->cooperative && !workspace)

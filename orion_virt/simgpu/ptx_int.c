@@ -190,8 +190,8 @@ void ptx_abs(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
     }
 }
 
-SIMPLE(min, SIGNED, i->flags & F_RELU && (x < y ? x : y) <= 0 ? 0 : x < y ? x : y)
-SIMPLE(max, SIGNED, i->flags & F_RELU && (x > y ? x : y) <= 0 ? 0 : x > y ? x : y)
+SIMPLE(min, SIGNED, ptx_relu(i, (int64_t)(x < y ? x : y)))
+SIMPLE(max, SIGNED, ptx_relu(i, (int64_t)(x > y ? x : y)))
 SIMPLE(sad, SIGNED, (uint64_t)z + (x > y ? (uint64_t)x - (uint64_t)y : (uint64_t)y - (uint64_t)x))
 SIMPLE(neg, UNSIGNED, 0 - x)
 SIMPLE(cnot, UNSIGNED, x == 0)

@@ -367,6 +367,8 @@ static inline int32_t ptx_mask_slot(const struct ptx_insn *i)
     return i->exec == ptx_shfl || i->e >= 0 ? i->e : i->exec == ptx_elect || !i->exec ? i->a : i->b;
 }
 
+/* .relu of a whole number. */
+static inline int64_t ptx_relu(const struct ptx_insn *i, int64_t v) { return i->flags & F_RELU && v < 0 ? 0 : v; }
 static inline float ptx_f32(uint64_t v) { uint32_t u = (uint32_t)v; float f; memcpy(&f, &u, 4); return f; }
 static inline uint64_t ptx_u32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 static inline double ptx_f64(uint64_t v) { double f; memcpy(&f, &v, 8); return f; }
@@ -379,7 +381,7 @@ PTX_HIDDEN uint16_t ptx_to_half(double v, enum ptx_round round);
 PTX_HIDDEN bool ptx_is_small(unsigned type);
 PTX_HIDDEN double ptx_from_small(uint64_t v, unsigned type); /* its low element */
 PTX_HIDDEN uint32_t ptx_to_small(double v, unsigned type, unsigned round);
-PTX_HIDDEN uint32_t ptx_cvt_small(double v, const struct ptx_insn *i);
+PTX_HIDDEN uint32_t ptx_cvt_small(double v, const struct ptx_insn *i); /* as cvt says: rounded, and with .satfinite finite */
 PTX_HIDDEN double ptx_add_odd(double x, double y);
 PTX_HIDDEN void ptx_small(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m, ptx_combine *f);
 

@@ -10,7 +10,7 @@ struct format {
     uint32_t infinity, sign;
 };
 static const struct format f16 = { 10, -14, 0x7c00, 0x8000 }, bf16 = { 7, -126, 0x7f80, 0x8000 },
-                           e4m3 = { 3, -6, 0x7f, 0x80 }, e5m2 = { 2, -14, 0x7c, 0x80 }, tf32 = { 10, -126, 0x3fc00, 0 };
+                           e4m3 = { 3, -6, 0x7f, 0x80 }, e5m2 = { 2, -14, 0x7c, 0x80 }, tf32 = { 10, -126, 0x3fc00, 0x80000000 };
 
 static const struct format *format_of(unsigned type)
 {
@@ -42,36 +42,29 @@ static uint64_t magnitude(double v, const struct format *f, unsigned round)
            (uint64_t)round_whole(ldexp(fabs(v), (int)f->fraction - e), signbit(v), round);
 }
 
-uint32_t ptx_to_small(double v, unsigned type, unsigned round)
+/* `finite`: the greatest number instead of infinity. */
+static uint32_t to_small(double v, unsigned type, unsigned round, bool finite)
 {
     const struct format *f = format_of(type);
-    uint32_t sign = signbit(v) ? f->sign : 0;
     uint64_t bits;
     bool toward_zero = round == R_RZ || (round == R_RM && !signbit(v)) || (round == R_RP && signbit(v));
 
-    if (f == &tf32 && !isfinite(v))
-        return isnan(v) ? 0x7fffffff : signbit(v) ? 0xff800000u : 0x7f800000u;
     if (isnan(v))
-        return f->sign == 0x80 ? 0x7f : 0x7fff;
+        return f == &tf32 ? 0x7fffffff : f->sign == 0x80 ? 0x7f : 0x7fff;
     bits = isinf(v) ? f->infinity : magnitude(v, f, round);
-    if (f->sign == 0x80) /* .satfinite */
-        return sign | (uint32_t)(bits >= f->infinity ? f->infinity - 1u : bits);
-    if (f == &tf32)
-        return (uint32_t)(bits << 13) | (signbit(v) ? 0x80000000u : 0);
     if (bits >= f->infinity)
-        bits = toward_zero && !isinf(v) ? f->infinity - 1u : f->infinity;
-    return sign | (uint32_t)bits;
+        bits = finite || (toward_zero && !isinf(v)) ? f->infinity - 1u : f->infinity;
+    return (uint32_t)(f == &tf32 ? bits << 13 : bits) | (signbit(v) ? f->sign : 0);
 }
 
-/* .satfinite of 16 bits and tf32, whose infinity is a number of its own: the greatest number instead. */
+uint32_t ptx_to_small(double v, unsigned type, unsigned round)
+{
+    return to_small(v, type, round, format_of(type)->sign == 0x80); /* 8 bits have no infinity */
+}
+
 uint32_t ptx_cvt_small(double v, const struct ptx_insn *i)
 {
-    const struct format *f = format_of(i->type);
-    uint32_t bits = ptx_to_small(v, i->type, i->round), top = f == &tf32 ? 0x7f800000u : f->infinity;
-
-    if (i->flags & F_FINITE && f->sign != 0x80 && (bits & (f == &tf32 ? 0x7fffffffu : f->sign - 1u)) == top)
-        bits -= f == &tf32 ? 0x2000 : 1;
-    return bits;
+    return to_small(v, i->type, i->round, i->flags & F_FINITE);
 }
 
 double ptx_from_small(uint64_t v, unsigned type)

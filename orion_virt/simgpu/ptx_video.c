@@ -61,12 +61,8 @@ void ptx_packed(struct ptx_warp *w, const struct ptx_insn *i, uint32_t m)
 
     EACH {
         uint64_t r = 0;
-        for (unsigned k = 0; k < 2; k++) {
-            int64_t v = operate(i, part(a[l], k, 16, sign), part(b[l], k, 16, sign));
-            if (i->flags & F_RELU && v < 0)
-                v = 0;
-            r |= ((uint64_t)v & 0xffff) << (16 * k);
-        }
+        for (unsigned k = 0; k < 2; k++)
+            r |= ((uint64_t)ptx_relu(i, operate(i, part(a[l], k, 16, sign), part(b[l], k, 16, sign))) & 0xffff) << (16 * k);
         d[l] = r;
     }
 }

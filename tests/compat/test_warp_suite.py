@@ -20,7 +20,7 @@ import wheels  # noqa: E402
 
 pytestmark = pytest.mark.compat
 PASSES = Path(__file__).with_name("warp_passes.txt")
-# The last one that is built with a toolkit older than the driver: newer ones make machine code of PTX themselves.
+# Built with a toolkit older than the driver: where it is newer, Warp makes machine code of PTX itself.
 PACKAGES = ["warp-lang==1.9.1", "numpy"]
 # What brings kernels of several kinds: compiled ones, sorts and scans by CUB, graphs with conditions, streams, pools, meshes, grids.
 MODULES = ["cuda.test_conditional_captures", "cuda.test_mempool", "cuda.test_pinned", "geometry.test_hash_grid", "geometry.test_bvh",

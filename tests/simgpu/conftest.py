@@ -23,6 +23,7 @@ with mock.patch.dict(os.environ, ORION_SIM_MEMORY="512", ORION_SIM_GPUS="2"):
 
 import numpy as np  # noqa: E402
 from cuda.bindings import driver, nvrtc  # noqa: E402
+from device import Device  # noqa: E402
 
 
 def check(answer: tuple) -> object:
@@ -94,6 +95,15 @@ class Gpu:
 def gpu() -> Iterator[Gpu]:
     """A fresh primary context, reset afterwards: a test may poison it."""
     yield Gpu()
+    driver.cuDevicePrimaryCtxReset(0)
+
+
+@pytest.fixture(params=["never", "always"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """Device 0, whose kernels are interpreted, and once more translated; reset afterwards."""
+    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path_factory.getbasetemp() / "translated"))
+    monkeypatch.setenv("ORION_SIM_TRANSLATE", request.param)
+    yield Device(str(LIBRARY))
     driver.cuDevicePrimaryCtxReset(0)
 
 

@@ -17,6 +17,12 @@ class DeviceError(Exception):
         self.code, self.log = code, log
 
 
+def parameters(*args: int) -> tuple[ctypes.Array, ctypes.Array]:
+    """A kernel's arguments, all 64-bit integers, and pointers to them: the first must live as long as the second."""
+    values = (ctypes.c_uint64 * max(len(args), 1))(*args)
+    return values, (ctypes.c_void_p * max(len(args), 1))(*(ctypes.addressof(values) + 8 * k for k in range(len(args))))
+
+
 class Device:
     """The primary context of device 0 of a driver library."""
 
@@ -82,8 +88,7 @@ class Device:
 
     def launch(self, f: ctypes.c_void_p, grid: int, block: int, *args: int, shared: int = 0, cooperative: bool = False) -> None:
         """Runs a kernel whose arguments are all 64-bit integers, and waits for it."""
-        values = (ctypes.c_uint64 * max(len(args), 1))(*args)
-        pointers = (ctypes.c_void_p * max(len(args), 1))(*(ctypes.addressof(values) + 8 * k for k in range(len(args))))
+        values, pointers = parameters(*args)
         shape = (grid, 1, 1, block, 1, 1, shared, None, pointers)
         if cooperative:
             self.call("cuLaunchCooperativeKernel", f, *shape)

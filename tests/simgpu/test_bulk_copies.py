@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 from conftest import LIBRARY, compile_ptx
-from cuda.bindings import driver
 from device import Device, DeviceError
 
 SOURCE = r"""
@@ -103,14 +102,6 @@ extern "C" __global__ void odd(int *in, u64 bytes, u64 shift)
 @pytest.fixture(scope="module")
 def ptx():
     return compile_ptx(SOURCE, "90").rstrip(b"\0 ")
-
-
-@pytest.fixture(params=["never", "always"])
-def device(request, monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path_factory.getbasetemp() / "bulk"))
-    monkeypatch.setenv("ORION_SIM_TRANSLATE", request.param)
-    yield Device(str(LIBRARY))
-    driver.cuDevicePrimaryCtxReset(0)
 
 
 def test_tiles_pass_through_two_buffers(device, ptx):

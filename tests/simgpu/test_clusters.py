@@ -9,8 +9,7 @@ import re
 import numpy as np
 import pytest
 from conftest import LIBRARY, compile_ptx
-from cuda.bindings import driver
-from device import Device, DeviceError
+from device import Device, DeviceError, parameters
 
 SOURCE = r"""
 typedef unsigned long long u64; typedef unsigned u32;
@@ -179,8 +178,7 @@ def config(grid, block, cluster=None, cooperative=False, shared=0) -> Config:
 
 
 def launch(device: Device, f, how: Config, *args: int) -> None:
-    values = (ctypes.c_uint64 * max(len(args), 1))(*args)
-    pointers = (ctypes.c_void_p * max(len(args), 1))(*(ctypes.addressof(values) + 8 * k for k in range(len(args))))
+    values, pointers = parameters(*args)
     device.call("cuLaunchKernelEx", ctypes.byref(how), f, pointers, None)
     device.call("cuCtxSynchronize")
 
@@ -188,14 +186,6 @@ def launch(device: Device, f, how: Config, *args: int) -> None:
 @pytest.fixture(scope="module")
 def ptx():
     return compile_ptx(SOURCE, "90").rstrip(b"\0 ")
-
-
-@pytest.fixture(params=["never", "always"])
-def device(request, monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path_factory.getbasetemp() / "clusters"))
-    monkeypatch.setenv("ORION_SIM_TRANSLATE", request.param)
-    yield Device(str(LIBRARY))
-    driver.cuDevicePrimaryCtxReset(0)
 
 
 @pytest.fixture

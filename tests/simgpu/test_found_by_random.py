@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import LIBRARY, compile_ptx
-from cuda.bindings import driver
+from conftest import compile_ptx
 from device import Device
 
 SOURCE = r"""
@@ -76,14 +75,6 @@ HUGE, INFINITE, MINUS = 0x49742400, 0x7F800000, 0xFF800000  # 1e6: too large for
 @pytest.fixture(scope="module")
 def ptx():
     return compile_ptx(SOURCE, "90", "--device-int128").rstrip(b"\0 ")
-
-
-@pytest.fixture(params=["never", "always"])
-def device(request, monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("ORION_SIM_CACHE", str(tmp_path_factory.getbasetemp() / "found"))
-    monkeypatch.setenv("ORION_SIM_TRANSLATE", request.param)
-    yield Device(str(LIBRARY))
-    driver.cuDevicePrimaryCtxReset(0)
 
 
 def run(device: Device, text: bytes | str, name: str, given: np.ndarray, out: np.ndarray) -> np.ndarray:
